@@ -1,0 +1,96 @@
+"""The settings of a training run: one frozen dataclass, from which `train.py` makes its flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from keras_resnet.models import SHORTCUTS, blocks_per_stage
+
+DATASETS = ("cifar10", "cifar100", "synthetic")
+MODELS = ("resnet", "plain")
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+def _setting(default: Any, text: str, **metadata: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, **metadata})
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A run's settings; the defaults are the paper's recipe (He et al. 2015, section 4.2).
+
+    Raises:
+        ValueError: for a value out of range; the message says what was expected and what came.
+    """
+
+    # fmt: off
+    model: str = _setting("resnet", "with shortcuts or without", choices=MODELS)
+    depth: int = _setting(20, "6n+2: 20, 32, 44, 56, 110, 1202")
+    shortcut: str = _setting("zeropad", "zeropad is the paper's option A", choices=SHORTCUTS)
+    dataset: str = _setting("cifar10", "synthetic needs no data on disk", choices=DATASETS)
+    data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
+    val_size: int = _setting(5_000, "images split off for validation, by seed; 0 trains on all")
+    steps: int = _setting(64_000, "updates; the rate drops after 1/2 and 3/4 of them")
+    batch_size: int = _setting(128, "images an update")
+    learning_rate: float = _setting(0.1, "of the first half of the updates")
+    warmup_steps: int | None = _setting(None, "first updates at a tenth of the rate (default: 400 from 110 layers on, at most a quarter of the steps; else 0)")
+    weight_decay: float = _setting(1e-4, "coupled: added to the gradient before the momentum")
+    momentum: float = _setting(0.9, "of SGD")
+    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively, else float32", choices=PRECISIONS)
+    seed: int = _setting(0, "of weights, split, order, crops and flips")
+    runs: int = _setting(1, "train seeds SEED .. SEED+RUNS-1 one after the other")
+    eval_every: int = _setting(500, "updates between validations")
+    checkpoint_every: int = _setting(500, "updates between checkpoints")
+    output_dir: str = _setting("experiments", "run folders are <output-dir>/<name>/seed-<k>")
+    name: str | None = _setting(None, "of the experiment (default: e.g. resnet56)")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        blocks_per_stage(self.depth)
+        for field in dataclasses.fields(self):
+            choices, value = field.metadata.get("choices"), getattr(self, field.name)
+            if choices and value not in choices:
+                _reject(field.name, f"one of {', '.join(choices)}", value)
+        for name in ("batch_size", "runs", "eval_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                _reject(name, "1 or more", getattr(self, name))
+        for name in ("val_size", "seed"):
+            if getattr(self, name) < 0:
+                _reject(name, "0 or more", getattr(self, name))
+        if self.steps < 4:
+            _reject("steps", "4 or more, so that the rate can drop at 1/2 and 3/4", self.steps)
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            _reject("learning_rate", "above 0", self.learning_rate)
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            _reject("weight_decay", "0 or more", self.weight_decay)
+        if not 0 <= self.momentum < 1:
+            _reject("momentum", "0 or more and below 1", self.momentum)
+        if not 0 <= self.warmup < self.steps // 2:
+            _reject("warmup_steps", f"0 or more and below half of steps={self.steps}", self.warmup)
+        if self.model == "plain" and self.shortcut != "zeropad":
+            _reject("shortcut", "left out for --model plain, which has none", self.shortcut)
+        if self.name is not None and (not self.name or "/" in self.name or self.name in (".", "..")):
+            _reject("name", "a folder name without slashes", self.name)
+
+    @property
+    def warmup(self) -> int:
+        """Updates of the warm-up: the paper's 400 from 110 layers on."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return min(400, self.steps // 4) if self.depth >= 110 else 0
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment's folder: the given one, else built from what is not default."""
+        if self.name:
+            return self.name
+        shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
+        dataset = "" if self.dataset == "cifar10" else f"-{self.dataset}"
+        return f"{self.model}{self.depth}{shortcut}{dataset}"
+
+
+def _reject(name: str, expected: str, received: object) -> None:
+    flag = name.replace("_", "-")
+    raise ValueError(f"--{flag} must be {expected}. Received: {received}")

@@ -1,0 +1,92 @@
+"""What a run needs to know of the machine: device, precision, versions, git commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that decide a run's numbers."""
+    import keras_resnet
+
+    found = {"keras_resnet": keras_resnet.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this code runs from, with "+changes" if it differs; None outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=10
+    ).stdout.strip()
+
+
+def cpu_name() -> str:
+    """Model name of the CPU, as the kernel gives it."""
+    for line in _cpuinfo():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return "CPU"
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction-set flags of the CPU on Linux; empty elsewhere."""
+    for line in _cpuinfo():
+        if line.startswith("flags"):
+            return frozenset(line.split(":", 1)[1].split())
+    return frozenset()
+
+
+def _cpuinfo() -> list[str]:
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
+
+
+def device() -> tuple[str, str]:
+    """Kind ("GPU" or "CPU") and name of the device that TensorFlow will train on."""
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
+        return "GPU", str(name)
+    return "CPU", cpu_name()
+
+
+def precision(requested: str) -> tuple[str, str]:
+    """Resolve `--precision`: the Keras dtype policy and the reason for it."""
+    if requested != "auto":
+        return requested, "as asked for"
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        capability = details.get("compute_capability", (0, 0))
+        text = f"the GPU's compute capability is {'.'.join(map(str, capability))}"
+        if capability >= (8, 0):
+            return "mixed_bfloat16", f"{text}: it multiplies bfloat16 natively"
+        return "float32", f"{text}, below 8.0: no native bfloat16"
+    native = sorted(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+    if native:
+        return "mixed_bfloat16", f"the CPU multiplies bfloat16 natively ({', '.join(native)})"
+    return "float32", "the CPU has neither avx512_bf16 nor amx_bf16"
