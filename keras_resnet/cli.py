@@ -9,6 +9,7 @@ import signal
 import sys
 import typing
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 
@@ -23,13 +24,25 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
+class _Terminated(BaseException):
+    """SIGTERM came where nothing has to be saved first."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise _Terminated
+
+
 def run(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; user errors and interrupts end in one line, no traceback.
 
     A reader of our output that goes away early (`| head`) is no error.
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         return command() or 0
+    except _Terminated:
+        print("terminated", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code

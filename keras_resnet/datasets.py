@@ -26,7 +26,7 @@ SYNTHETIC_CLASSES = (
 NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": (CIFAR10_MEAN, CIFAR10_STD),
     "cifar100": ((129.3042, 124.0700, 112.4341), (68.1702, 65.3918, 70.4184)),
-    "synthetic": ((127.5, 127.5, 127.5), (64.0, 64.0, 64.0)),
+    "synthetic": ((126.75, 126.75, 126.75), (55.75, 55.75, 55.75)),
 }
 
 

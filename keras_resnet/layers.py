@@ -101,6 +101,8 @@ class RandomPadCrop(keras.layers.Layer):
     Args:
         padding: pixels added on each side, 0 or more.
         fill: colour of the border, one number a channel, in the units of the input (0..255).
+        flip: also mirror each image left-right with probability 1/2 (after the crop). The same gather
+            does it; Keras's `RandomFlip` costs several passes over the batch.
         seed: integer.
 
     Call arguments:
@@ -118,6 +120,7 @@ class RandomPadCrop(keras.layers.Layer):
         self,
         padding: int = 4,
         fill: tuple[float, ...] = (0.0, 0.0, 0.0),
+        flip: bool = False,
         seed: int = 0,
         **kwargs: Any,
     ):
@@ -126,6 +129,7 @@ class RandomPadCrop(keras.layers.Layer):
             raise ValueError(f"padding must be an integer of 0 or more. Received: padding={padding}")
         self.padding = int(padding)
         self.fill = tuple(float(value) for value in fill)
+        self.flip = bool(flip)
         self.seed = int(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
@@ -141,21 +145,25 @@ class RandomPadCrop(keras.layers.Layer):
             return ops.cast(inputs, self.compute_dtype)
         _, height, width, channels = inputs.shape
         n = ops.shape(inputs)[0]
-        pad = self.padding
-        offset = keras.random.randint((n, 2), 0, 2 * pad + 1, seed=self.seed_generator)
-        # Source pixel of every output pixel, clipped into the image; what was clipped is border.
-        # (Gathering from the unpadded image moves a quarter less memory than padding it first.)
-        rows = offset[:, :1] + ops.arange(height, dtype="int32") - pad
-        columns = offset[:, 1:] + ops.arange(width, dtype="int32") - pad
-        row_inside = ops.logical_and(rows >= 0, rows < height)
-        column_inside = ops.logical_and(columns >= 0, columns < width)
-        image = ops.arange(n, dtype="int32")[:, None] * height
-        row_index = image + ops.clip(rows, 0, height - 1)
-        index = row_index[:, :, None] * width + ops.clip(columns, 0, width - 1)[:, None, :]
-        crops = ops.take(ops.reshape(inputs, (-1, channels)), index, axis=0)
-        inside = ops.logical_and(row_inside[:, :, None], column_inside[:, None, :])
-        border = ops.convert_to_tensor(self.fill, dtype=self.compute_dtype)
-        return ops.where(inside[..., None], ops.cast(crops, self.compute_dtype), border)
+        pad, places = self.padding, 2 * self.padding + 1
+        draw = keras.random.randint((n, 3), 0, places * places * 2, seed=self.seed_generator)
+        # The source pixel of every output pixel. Gathering is one pass over the batch; padding, slicing
+        # and selecting would be several.
+        rows = ops.arange(height, dtype="int32") + draw[:, 0:1] % places - pad
+        columns = ops.arange(width, dtype="int32") + draw[:, 1:2] % places - pad
+        if self.flip:
+            columns = ops.where(draw[:, 2:3] % 2 == 0, columns, columns[:, ::-1])
+        inside = ops.logical_and(
+            ops.logical_and(rows >= 0, rows < height)[:, :, None],
+            ops.logical_and(columns >= 0, columns < width)[:, None, :],
+        )
+        first = ops.arange(n, dtype="int32")[:, None] * height
+        index = ((first + rows) * width)[:, :, None] + columns[:, None, :]
+        # All pixels as one list, the border's colour behind the last.
+        pixels = ops.cast(ops.reshape(inputs, (-1, channels)), self.compute_dtype)
+        border = ops.convert_to_tensor([self.fill], dtype=self.compute_dtype)
+        index = ops.where(inside, index, n * height * width)
+        return ops.take(ops.concatenate([pixels, border]), index, axis=0)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
@@ -165,6 +173,7 @@ class RandomPadCrop(keras.layers.Layer):
             **super().get_config(),
             "padding": self.padding,
             "fill": self.fill,
+            "flip": self.flip,
             "seed": self.seed,
         }
 

@@ -1,0 +1,112 @@
+"""Classify images with a trained net.
+
+    python -m keras_resnet.predict --model experiments/resnet20/seed-0 cat.png photos/
+
+A line an image: the most probable classes. Folders are walked in sorted order, hidden files left out.
+What cannot be read gets a line on stderr, the others are still done, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_resnet import cli
+from keras_resnet.inference import CHUNK, Classifier, add_model_flag, printable, read_image
+
+SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .bmp .gif .pbm .pgm .ppm .pnm .tif .tiff .webp".split()
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = cli.ArgumentParser(
+        prog="python -m keras_resnet.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file or folder of images")
+    add_model_flag(parser)
+    parser.add_argument(
+        "--top-k", type=int, default=3, metavar="K", help="classes an image (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse_args(argv)
+    if arguments.top_k < 1:
+        raise cli.UserError(f"--top-k must be 1 or more. Received: {arguments.top_k}")
+    classifier = Classifier.load(arguments.model)
+
+    errors: list[dict[str, str]] = []
+
+    def failed(path: str, message: str) -> None:
+        errors.append({"path": path, "message": message})
+        print(f"error: {' '.join(printable(message).split())}", file=sys.stderr)
+
+    done = []
+    for path, probabilities in _predictions(classifier, arguments.images, failed):
+        best = np.argsort(-probabilities, kind="stable")[: arguments.top_k]
+        classes = [(int(k), classifier.class_names[k], float(probabilities[k])) for k in best]
+        if arguments.json:
+            keys = ("class_id", "class_name", "probability")
+            done.append({"path": path, "predictions": [dict(zip(keys, c, strict=True)) for c in classes]})
+        else:
+            text = ", ".join(f"{name} {100 * p:.2f} %" for _, name, p in classes)
+            _say(f"{printable(path)}: {text}")
+    if arguments.json:
+        _say(json.dumps({"model": str(classifier.path), "images": done, "errors": errors}, indent=2))
+    return 1 if errors else 0
+
+
+def _predictions(
+    classifier: Classifier, sources: Sequence[str], failed: Callable[[str, str], None]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Paths of readable images with their probabilities; the others go to `failed`."""
+
+    def readable() -> Iterator[tuple[str, np.ndarray]]:
+        for path in _files(sources, failed):
+            try:
+                yield path, read_image(path, classifier.image_size)
+            except cli.UserError as error:
+                failed(path, str(error))
+
+    images = readable()
+    while chunk := list(itertools.islice(images, CHUNK)):
+        paths, pixels = zip(*chunk, strict=True)
+        yield from zip(paths, classifier.predict(np.stack(pixels)), strict=True)
+
+
+def _files(sources: Sequence[str], failed: Callable[[str, str], None]) -> Iterator[str]:
+    def unreadable(error: OSError) -> None:
+        failed(str(error.filename), f"folder {error.filename} could not be read: {error.strerror}")
+
+    for source in sources:
+        if not os.path.isdir(source):
+            yield source
+            continue
+        found = False
+        for folder, subfolders, names in os.walk(source, onerror=unreadable):
+            subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                    found = True
+                    yield os.path.join(folder, name)
+        if not found:
+            failed(source, f"folder {source} holds no image ({' '.join(sorted(SUFFIXES))})")
+
+
+def _say(text: Any) -> None:
+    # A terminal's encoding may lack letters of a file's or class's name.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

@@ -1,0 +1,268 @@
+"""`python -m keras_resnet.report experiments/ --output report/`: figure 6, tables and a page from run folders.
+
+Reads every run at or below the given folders, finished or not, and writes
+
+    figure6.png, figure6.svg    the paper's figure 6: plain and residual nets, error over iterations
+    results.md, results.json    test errors, mean +- sample std, beside He et al.'s and the reproduction's
+    index.html                  all of it on one self-contained page, with the best run's mistakes
+
+A row averages only over runs that differ in nothing but the seed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_resnet import cli, report_page, report_plots, report_runs, runs
+from keras_resnet.report_runs import FULL_STEPS, Row, Run
+
+NOTE = (
+    "Test error in percent; ± is the sample standard deviation over seeds, and only finished runs count. "
+    "A row averages over runs that differ in nothing but the seed. He et al.: arXiv:1512.03385, table 6; "
+    "PyTorch: the reproduction we are compared with, 5 runs. Both trained on CIFAR-10 for 64,000 "
+    "updates, so that other rows show a dash. Hours are of one run."
+)
+CURVES = (
+    "Thin dashed: training error (on augmented images, mean over the interval since the last "
+    "evaluation); bold: validation error. Several seeds: their mean, and a band from the lowest to the "
+    "highest. Vertical lines: the learning rate drops."
+)
+
+
+def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None = None) -> Path:
+    """Write the report and return the path of its page.
+
+    Args:
+        paths: folders in which run folders are looked for, however deep.
+        output: folder that is written to; files of an earlier report are replaced, each atomically.
+        data_dir: folder of tensorflow_datasets for the images; nothing is downloaded.
+
+    Raises:
+        UserError: if there are no runs, one cannot be read, matplotlib is missing or `output` cannot be
+            written to.
+    """
+    report_plots.require_matplotlib()
+    found = [report_runs.read(folder) for folder in report_runs.find(paths)]
+    rows, left_out = report_runs.group(found)
+    output = Path(output)
+    try:
+        runs.make_folder(output)
+    except cli.UserError:
+        raise cli.UserError(f"--output must be a folder that can be written to. Received: {output}") from None
+    summary = _summary(rows, left_out)
+    print(summary, flush=True)
+    best = report_runs.best(rows)
+    wrong = report_page.mistakes(best, data_dir)
+    if isinstance(wrong, str):
+        print(f"no wrongly classified images on the page: {wrong}")
+
+    def figure(heading: str, draw: Any, description: str, caption: str) -> tuple:
+        wide, narrow = (report_plots.picture(draw, rows, "svg", columns) for columns in (2, 1))
+        return heading, wide, narrow, description, caption
+
+    shown = report_plots.MAX_SECTIONS
+    hidden = list(report_runs.sections(rows))[shown:]
+    caption = CURVES + (f" Not drawn, for lack of room: {'; '.join(hidden)}." if hidden else "")
+    names, cells = table(rows)
+    html = report_page.page(
+        summary=summary,
+        figures=[
+            figure("Error over iterations (figure 6 of the paper)", report_plots.figure6,
+                   "Training and validation error over iterations; left plain, right residual nets",
+                   caption),
+            figure("Learning rate and throughput", report_plots.progress,
+                   "Learning rate and images per second over iterations",
+                   "As recorded at evaluations: a warm-up shorter than the first interval does not show."),
+        ],
+        tables=[
+            ("Test error", names, cells, NOTE),
+            ("How the rows were made", *origins(rows), ""),
+            ("Runs", *run_table(rows, left_out), ""),
+        ],
+        best=best,
+        wrong=wrong,
+    )  # fmt: skip
+    files = {
+        "figure6.png": report_plots.picture(report_plots.figure6, rows, "png"),
+        "figure6.svg": report_plots.picture(report_plots.figure6, rows, "svg"),
+        "results.md": markdown(rows, summary),
+        "results.json": json.dumps(as_json(rows, left_out, best), indent=2) + "\n",
+        "index.html": html,
+    }
+    for name, data in files.items():
+        runs.write_atomic(output / name, data)
+    return output / "index.html"
+
+
+def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Column names and cells of the main table."""
+    names = ["model", "shortcut", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "parameters",
+             "steps", "hours", "dataset", "precision", "recipe"]  # fmt: skip
+    cells = []
+    for row in rows:
+        key, references = row.key, row.references
+        steps = f"{key['steps']:,}" + ("" if key["steps"] == FULL_STEPS else " (scaled)")
+        cells.append([
+            row.name, _dash(key["shortcut"]), error_text(row), runs_text(row), _dash(references[0]),
+            _dash(references[1]), _number(row.mean("parameters"), ",.0f"), steps,
+            _number(_hours(row.mean("seconds")), ".2f"), key["dataset"], key["precision"],
+            row.recipe or "the paper's",
+        ])  # fmt: skip
+    return names, cells
+
+
+def error_text(row: Row) -> str:
+    """E.g. `"8.61 ± 0.17"`, `"8.61"` for one run, `"unfinished"` for none."""
+    mean, std = row.mean("test_error"), row.std
+    if mean is None:
+        return "unfinished"
+    return f"{mean:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+
+
+def runs_text(row: Row) -> str:
+    """How many runs count, and how far the others are: `"2; seed 3 unfinished at step 31,500"`."""
+    parts = [str(len(row.finished))] if row.finished else []
+    parts += [f"seed {run.config.seed} unfinished at step {run.step:,}" for run in row.unfinished]
+    return "; ".join(parts)
+
+
+def origins(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Column names and cells of the table of seeds, versions and commits."""
+    names = ["model", "steps", "dataset", "seeds", "versions", "commits", "devices"]
+    cells = [
+        [
+            row.name,
+            f"{row.key['steps']:,}",
+            row.key["dataset"],
+            ", ".join(str(run.config.seed) for run in row.runs),
+            ", ".join(f"{name} {' / '.join(values)}" for name, values in _versions(row).items()) or "–",
+            ", ".join(_unique(_short(run.commit) for run in row.runs)),
+            ", ".join(_unique(run.device for run in row.runs)),
+        ]
+        for row in rows
+    ]
+    return names, cells
+
+
+def run_table(rows: Sequence[Row], left_out: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
+    """Column names and cells of the table of single runs."""
+    names = ["run", "test error (%)", "validation error (%)", "hours", "images/s", "command"]
+    cells = []
+    for run in [*(run for row in rows for run in row.runs), *left_out]:
+        state = "" if run.results is not None else f"unfinished at step {run.step:,}"
+        if run in left_out:
+            state = "left out: same settings and seed as another run"
+        cells.append([
+            str(run.folder), state or _number(run.number("test_error"), ".2f"),
+            _number(run.number("val_error"), ".2f"), _number(_hours(run.number("seconds")), ".2f"),
+            _number(run.number("images_per_second"), ",.0f"), str(run.saved.get("command") or "–"),
+        ])  # fmt: skip
+    return names, cells
+
+
+def markdown(rows: Sequence[Row], summary: str) -> str:
+    """The text of results.md."""
+    parts = [f"# Results\n\n{_cell(summary)}\n"]
+    for heading, (names, cells) in (("", table(rows)), ("## How the rows were made\n\n", origins(rows))):
+        lines = [names, ["---"] * len(names), *cells]
+        parts.append(heading + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n")
+    parts.insert(2, NOTE + "\n")
+    return "\n".join(parts)
+
+
+def as_json(rows: Sequence[Row], left_out: Sequence[Run], best: Run | None) -> dict[str, Any]:
+    """The content of results.json: what the tables show, unrounded."""
+
+    def one(run: Run) -> dict[str, Any]:
+        numbers = ("test_error", "test_loss", "val_error", "train_error", "seconds", "images_per_second")
+        return {
+            "folder": str(run.folder), "seed": run.config.seed, "finished": run.results is not None,
+            "step": run.step, **{name: run.number(name) for name in numbers}, "commit": run.commit,
+            "device": run.device, "command": run.saved.get("command"),
+        }  # fmt: skip
+
+    return {
+        "note": NOTE,
+        "rows": [
+            {
+                **row.key, "recipe": row.recipe, "scaled_schedule": row.key["steps"] != FULL_STEPS,
+                "parameters": row.mean("parameters"), "runs": len(row.finished),
+                "unfinished": len(row.unfinished), "test_error_mean": row.mean("test_error"),
+                "test_error_std": row.std, "he_et_al": row.references[0],
+                "pytorch_reproduction": row.references[1], "hours": _hours(row.mean("seconds")),
+                "seeds": [run.config.seed for run in row.runs], "versions": _versions(row),
+                "commits": _unique(run.commit for run in row.runs),
+                "members": [one(run) for run in row.runs],
+            }
+            for row in rows
+        ],
+        "left_out": [one(run) for run in left_out],
+        "best_by_validation_error": str(best.folder) if best else None,
+    }  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write figure 6, the results table and a page from run folders."""
+    parser = cli.ArgumentParser(prog="python -m keras_resnet.report", description=main.__doc__)
+    parser.add_argument("paths", nargs="+", help="folders with runs, e.g. experiments/")
+    parser.add_argument("--output", default="report", help="folder to write to (default: %(default)s)")
+    parser.add_argument(
+        "--data-dir",
+        help="folder of tensorflow_datasets, for the wrongly classified images "
+        "(default: the run's, else $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
+    arguments = parser.parse_args(argv)
+    print(f"written: {build(arguments.paths, arguments.output, arguments.data_dir)}")
+    return 0
+
+
+def _summary(rows: Sequence[Row], left_out: Sequence[Run]) -> str:
+    finished = sum(len(row.finished) for row in rows)
+    unfinished = sum(len(row.unfinished) for row in rows)
+    text = f"{finished + unfinished} runs, {finished} finished, in {len(rows)} rows."
+    if left_out:
+        folders = ", ".join(str(run.folder) for run in left_out)
+        text += f" Left out, for they repeat the settings and the seed of another run: {folders}."
+    return text
+
+
+def _versions(row: Row) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for run in row.runs:
+        versions = run.saved.get("versions")
+        for name, version in (versions if isinstance(versions, dict) else {}).items():
+            found[name] = _unique([*found.get(name, []), str(version)])
+    return found
+
+
+def _unique(values: Any) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def _short(commit: str) -> str:
+    name, plus, changes = commit.partition("+")
+    return name[:10] + plus + changes
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _dash(text: str | None) -> str:
+    return text or "–"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

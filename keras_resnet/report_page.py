@@ -1,0 +1,203 @@
+"""The report's page: one HTML file that asks for nothing from outside, and the net's mistakes on it."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import os
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet import datasets
+from keras_resnet.cli import UserError
+from keras_resnet.report_runs import Run
+
+MAX_MISTAKES = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class Mistakes:
+    """Wrongly classified test images, the surest first: uint8 `(n, 32, 32, 3)` and a caption each."""
+
+    images: np.ndarray
+    captions: list[str]
+    count: int
+    total: int
+
+
+def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
+    """Classify the test images with the run's saved net and collect those it gets wrong.
+
+    Args:
+        run: the best run by validation error, or None.
+        data_dir: folder of tensorflow_datasets; default the run's own, `$TFDS_DATA_DIR` or
+            `~/tensorflow_datasets`, the first that is there. Nothing is downloaded.
+
+    Returns:
+        The mistakes, or the reason why there are none to show.
+    """
+    if run is None:
+        return "no finished run has a validation error to choose the best run by."
+    path, name = run.folder / "model.keras", run.config.dataset
+    if not path.is_file():
+        return f"the best run's net is not here: {path} does not exist."
+    folder = _data_folder(name, data_dir or run.config.data_dir)
+    if name != "synthetic" and not (folder / name).is_dir():
+        return f"{name} is not in {folder}: name the folder that holds it with --data-dir."
+    import keras
+
+    try:
+        net = keras.saving.load_model(path, compile=False)
+        data = datasets.load(name, str(folder))
+        if net.output_shape != (None, len(data.class_names)):
+            return f"{path} does not give {len(data.class_names)} class probabilities."
+        probabilities = net.predict(data.test_images, batch_size=500, verbose=0)
+    except UserError as error:
+        return f"{error}."
+    except Exception as error:  # Keras raises many kinds for a damaged file
+        reason = str(error).strip().splitlines() or [""]
+        return f"{path} could not be used ({type(error).__name__}: {reason[0][:200]})."
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != data.test_labels)
+    sure = probabilities[wrong, predicted[wrong]]
+    shown = wrong[np.argsort(-sure, kind="stable")[:MAX_MISTAKES]]
+    names = data.class_names
+    captions = [
+        f"{names[predicted[i]]} ({100 * probabilities[i].max():.0f} %), is {names[data.test_labels[i]]}"
+        for i in shown
+    ]
+    return Mistakes(data.test_images[shown], captions, len(wrong), len(data.test_labels))
+
+
+def page(
+    *,
+    summary: str,
+    figures: Sequence[tuple[str, bytes, bytes, str, str]],
+    tables: Sequence[tuple[str, Sequence[str], Sequence[Sequence[str]], str]],
+    best: Run | None,
+    wrong: Mistakes | str,
+) -> str:
+    """The page's HTML.
+
+    Args:
+        summary: a sentence for below the title.
+        figures: (heading, SVG for wide screens, SVG for narrow ones, description, caption).
+        tables: (heading, column names, rows, note).
+        best: the run whose mistakes are shown.
+        wrong: its mistakes, or why there are none.
+    """
+    first, *rest = [_figure(*figure) for figure in figures]
+    main, *details = [_table(*table) for table in tables]
+    body = "\n".join([first, main, *rest, _mistakes(best, wrong), *details])
+    return (
+        _HEAD + f"<h1>CIFAR ResNets: report</h1>\n<p>{escape(summary)}</p>\n{body}\n</main></body></html>\n"
+    )
+
+
+def _data_folder(name: str, given: str | None) -> Path:
+    candidates = [given, os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"]
+    folders = [Path(candidate).expanduser() for candidate in candidates if candidate]
+    return next((folder for folder in folders if (folder / name).is_dir()), folders[0])
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _figure(heading: str, wide: bytes, narrow: bytes, description: str, caption: str) -> str:
+    return (
+        f"<section><h2>{escape(heading)}</h2><figure><picture>"
+        f'<source media="(max-width: 700px)" srcset="{_uri(narrow, "svg+xml")}">'
+        f'<img alt="{escape(description)}" src="{_uri(wide, "svg+xml")}"></picture>'
+        f"<figcaption>{escape(caption)}</figcaption></figure></section>"
+    )
+
+
+def _table(heading: str, names: Sequence[str], rows: Sequence[Sequence[str]], note: str) -> str:
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    lines = "\n".join(
+        "<tr>"
+        + "".join(
+            f'<td data-label="{escape(name)}">{escape(cell)}</td>'
+            for name, cell in zip(names, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<section><h2>{escape(heading)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>\n{lines}\n</tbody></table></div><p>{escape(note)}</p></section>"
+    )
+
+
+def _mistakes(run: Run | None, wrong: Mistakes | str) -> str:
+    heading = "<section><h2>Wrongly classified test images</h2>"
+    chosen = ""
+    if run is not None:
+        chosen = (
+            f"Best run by validation error ({run.number('val_error'):.2f} %; the test set chooses nothing): "
+            f"{run.folder}. "
+        )
+    if isinstance(wrong, str):
+        return f"{heading}<p>{escape(chosen)}No images: {escape(wrong)}</p></section>"
+    text = (
+        f"{chosen}Its saved net gets {wrong.count:,} of {wrong.total:,} test images wrong "
+        f"({100 * wrong.count / wrong.total:.2f} %; results.json says {run.number('test_error'):.2f} %). "
+        f"Shown are the {len(wrong.captions)} mistakes it is surest of: what it says, what it is."
+        if run is not None
+        else ""
+    )
+    cells = "\n".join(
+        f'<figure><img alt="{escape(caption)}" src="{_uri(_png(image), "png")}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for image, caption in zip(wrong.images, wrong.captions, strict=True)
+    )
+    return f'{heading}<p>{escape(text)}</p><div class="grid">\n{cells}\n</div></section>'
+
+
+def _png(image: np.ndarray) -> bytes:
+    from matplotlib.image import imsave
+
+    data = io.BytesIO()
+    imsave(data, image, format="png", metadata={"Software": None})
+    return data.getvalue()
+
+
+# The policy makes sure that the page stays self-contained, whatever a run folder's texts hold.
+_HEAD = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light">
+<title>CIFAR ResNets: report</title>
+<style>
+body { margin: 0; background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 16px; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; margin: .3em 0; }
+h2 { font-size: 1.25rem; margin: 2em 0 .5em; }
+figure { margin: 0; }
+img { max-width: 100%; height: auto; }
+figcaption, section > p { color: #444; font-size: .9rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+th, td { padding: 5px 10px; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+th { border-bottom: 2px solid #888; }
+td { overflow-wrap: break-word; max-width: 24em; }
+.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 14px; }
+.grid img { width: 100%; display: block; }
+.grid figcaption { font-size: .78rem; line-height: 1.3; margin-top: 3px; }
+@media (max-width: 700px) {
+  thead { display: none; }
+  table, tbody, tr, td { display: block; max-width: none; }
+  tr { border-bottom: 2px solid #888; padding: 8px 0; }
+  td { border: 0; padding: 1px 0 1px 9.5em; position: relative; min-height: 1.5em; }
+  td::before { content: attr(data-label); position: absolute; left: 0; width: 9em; color: #555; }
+  td:first-child { font-weight: bold; }
+}
+</style></head><body><main>
+"""

@@ -1,0 +1,579 @@
+"""What happens in a run: build, compile, `fit`, evaluate, save; and how a run goes on after a stop.
+
+One `fit` is the whole run: an epoch means nothing here, all counts are updates. What must happen between
+updates (validation, metrics, checkpoints, signals) is done by one callback. Everything random is a
+function of (seed, step) or is in the checkpoint, so a run that was killed ends with the same bits as one
+that was not (CPU; a GPU's kernels may add in another order).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import resource
+import shlex
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+from tqdm import tqdm
+
+from keras_resnet import datasets, environment, runs
+from keras_resnet.cli import UserError
+from keras_resnet.config import TrainConfig
+from keras_resnet.layers import RandomPadCrop
+from keras_resnet.models import BUILDERS
+from keras_resnet.optimizers import SGD, learning_rate_schedule
+
+EVALUATION_BATCH = 500
+DIVERGED = 3  # exit code
+# Settings that may differ when a run is resumed: they do not change its numbers.
+PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "checkpoint_every", "precision")
+
+
+class Interrupted(Exception):
+    """SIGINT or SIGTERM came; the run is checkpointed at `step`."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(signum, step)
+        self.signum, self.step = signum, step
+
+
+class _Diverged(Exception):
+    """The loss became NaN or infinite at update `step`."""
+
+    def __init__(self, step: int):
+        super().__init__(step)
+        self.step = step
+
+
+# --- models and data -------------------------------------------------------------------------------
+
+
+def build_net(config: TrainConfig, data: datasets.Dataset, seed: int, dtype: str) -> keras.Model:
+    """The net of a run; see `keras_resnet.resnet`."""
+    options: dict[str, Any] = {"shortcut": config.shortcut} if config.model == "resnet" else {}
+    return BUILDERS[config.model](
+        config.depth,
+        num_classes=len(data.class_names),
+        mean=data.mean,
+        std=data.std,
+        seed=seed,
+        dtype=dtype,
+        **options,
+    )
+
+
+class _ResidentImages(keras.layers.Layer):
+    """Indices `(N,)` -> images `(N, H, W, C)` uint8, from a data set that lives on the device."""
+
+    def __init__(self, images: np.ndarray, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._images = tf.constant(images)
+
+    def call(self, indices: Any) -> Any:
+        return ops.take(self._images, indices, axis=0)
+
+
+def logits_of(net: keras.Model) -> keras.Model:
+    """The same net up to its logits: the loss is computed from these, which cannot saturate."""
+    return keras.Model(net.input, net.get_layer("head_dense").output)
+
+
+def training_model(
+    config: TrainConfig, data: datasets.Dataset, net: keras.Model, seed: int
+) -> keras.Model:
+    """indices -> images -> augmentation -> logits, compiled with the paper's recipe."""
+    crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+    model = keras.Sequential(
+        [
+            keras.Input((), dtype="int32", name="index"),
+            _ResidentImages(data.train_images, name="images"),
+            RandomPadCrop(4, fill=data.mean, flip=True, seed=crop_seed, dtype="float32"),
+            logits_of(net),
+        ]
+    )
+    schedule = learning_rate_schedule(config.learning_rate, config.steps, config.warmup)
+    optimizer: keras.optimizers.Optimizer = SGD(schedule, config.momentum, config.weight_decay)
+    if net.get_layer("stem_conv").compute_dtype == "float16":
+        # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
+        # counts as an update of the run, but does not advance `optimizer.iterations`.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    gpu = bool(tf.config.list_physical_devices("GPU"))
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        # XLA pays on a GPU (not measured here) and costs on a CPU.
+        jit_compile=gpu,
+        # Fewer returns to Python; on a CPU an update takes so long that it makes no difference.
+        steps_per_execution=_divisor(config) if gpu else 1,
+    )
+    return model
+
+
+def _divisor(config: TrainConfig) -> int:
+    """The most updates, at most 50, that divide every interval a run counts in."""
+    common = math.gcd(config.steps, config.eval_every, config.checkpoint_every)
+    return max(k for k in range(1, 51) if common % k == 0)
+
+
+def stream(
+    config: TrainConfig, labels: np.ndarray, train: np.ndarray, seed: int, start: int
+) -> tf.data.Dataset:
+    """Endless (index, label) batches, int32, from update `start` on; see `datasets.batch_indices`."""
+
+    def batches() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        step = start
+        while True:
+            index = train[datasets.batch_indices(seed, step, len(train), config.batch_size)]
+            yield index.astype(np.int32), labels[index]
+            step += 1
+
+    spec = tf.TensorSpec((config.batch_size,), tf.int32)
+    return tf.data.Dataset.from_generator(batches, output_signature=(spec, spec)).prefetch(8)
+
+
+def evaluate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Mean cross-entropy and error in percent of a model that returns logits `(N, classes)`."""
+    logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0).astype(np.float64)
+    top = logits.max(axis=1)
+    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+    loss = float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))
+    return loss, float(np.mean(logits.argmax(axis=1) != labels) * 100)
+
+
+# --- the run ---------------------------------------------------------------------------------------
+
+
+class _Signals:
+    """Remember SIGINT and SIGTERM instead of dying of them; a second one has its usual effect."""
+
+    def __enter__(self) -> _Signals:
+        self.received = 0
+        self._old = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.received = signum
+        self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)
+
+
+class _Run(keras.callbacks.Callback):
+    """Everything that happens between two updates."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        net: keras.Model,
+        validation: tuple[np.ndarray, np.ndarray],
+        signals: _Signals,
+    ):
+        super().__init__()
+        self.config, self.folder, self.net = config, folder, net
+        self.validation, self.signals = validation, signals
+        self.logits = logits_of(net)
+        self.step = 0
+        self.rows: list[dict[str, float | None]] = []
+        self.seconds = 0.0  # training alone, without validation and checkpoints, over all sessions
+        self.first_step_at: float | None = None
+        self.restored: dict[str, np.ndarray] | None = None
+        self.writer: tf.summary.SummaryWriter | None = None
+
+    # What a resume needs: every variable of the training, by name.
+    def variables(self) -> dict[str, keras.Variable]:
+        named: dict[str, keras.Variable] = {f"net/{v.path}": v for v in self.net.variables}
+        groups = {
+            "optimizer": self.model.optimizer.variables,
+            "metric": [v for m in self.model.metrics for v in m.variables],
+            "random": [v for layer in self.model.layers for v in _seed_states(layer)],
+        }
+        for group, variables in groups.items():
+            named |= {f"{group}/{i}": v for i, v in enumerate(variables)}
+        return named
+
+    def write_metrics(self) -> None:
+        runs.write_atomic(self.folder / "metrics.csv", runs.metrics_csv(self.rows))
+
+    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+        """Continue from a checkpoint once `fit` has built what is to be restored."""
+        self.restored = arrays
+        self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
+
+    def checkpoint(self) -> None:
+        arrays = {name: v.numpy() for name, v in self.variables().items()}
+        state = {"step": self.step, "rows": self.rows, "seconds": self.seconds}
+        runs.save_checkpoint(self.folder, self.step, arrays, state)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.writer = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
+        self.bar = tqdm(
+            total=self.config.steps,
+            initial=self.step,
+            unit="update",
+            disable=None,  # where stderr is no terminal, the line an evaluation is progress enough
+            dynamic_ncols=True,
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Here and not before: `fit` builds the optimizer's slots and resets the metrics before this.
+        if self.restored is not None:
+            variables = self.variables()
+            if variables.keys() != self.restored.keys():
+                different = sorted(variables.keys() ^ self.restored.keys())
+                raise UserError(
+                    f"the checkpoint in {self.folder} does not fit this version of the program "
+                    f"({len(different)} variables differ, e.g. {different[0]}); use --restart"
+                )
+            for name, variable in variables.items():
+                variable.assign(self.restored[name])
+            self.restored = None
+        self.interval_step, self.interval_seconds = self.step, 0.0
+        self.start_step = self.step
+        self.clock = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None
+        now = time.perf_counter()
+        self.step = self.start_step + batch + 1
+        if self.first_step_at is None:
+            # It paid for tracing and compiling: count from the second on.
+            self.first_step_at = time.time()
+            self.interval_step = self.step
+        else:
+            self.interval_seconds += now - self.clock
+            self.seconds += now - self.clock
+        self.clock = now
+        if not math.isfinite(logs["loss"]):
+            raise _Diverged(self.step)
+        self.show(logs)
+        # The order matters: what the checkpoint of this step holds is what follows the evaluation.
+        evaluated = self.step % self.config.eval_every == 0 or self.step == self.config.steps
+        if evaluated:
+            self.evaluate(logs)
+            self.model.reset_metrics()
+        interrupted = self.signals.received
+        if (
+            self.step % self.config.checkpoint_every == 0
+            or self.step == self.config.steps
+            or interrupted
+        ):
+            self.checkpoint()
+        if evaluated:
+            self.write_metrics()
+        if interrupted:
+            raise Interrupted(interrupted, self.step)
+        self.clock = time.perf_counter()
+
+    def evaluate(self, logs: dict[str, float]) -> None:
+        images, labels = self.validation
+        val_loss, val_error = evaluate(self.logits, images, labels) if len(labels) else (None, None)
+        updates = self.step - self.interval_step
+        rate = updates * self.config.batch_size / self.interval_seconds if updates else None
+        self.rows.append(
+            {
+                "step": self.step,
+                "learning_rate": _rounded(self.learning_rate(self.step - 1), 6),
+                "train_loss": _rounded(logs["loss"]),
+                "train_error": _rounded(100 - 100 * logs["accuracy"]),
+                "val_loss": _rounded(val_loss),
+                "val_error": _rounded(val_error),
+                "images_per_second": _rounded(rate, 5),
+            }
+        )
+        self.report(self.rows[-1])
+        self.interval_step, self.interval_seconds = self.step, 0.0
+
+    def learning_rate(self, iteration: int) -> float:
+        """Rate of the update that follows `iteration` updates."""
+        config = self.config
+        schedule = learning_rate_schedule(config.learning_rate, config.steps, config.warmup)
+        return float(schedule(iteration))
+
+    def rate(self) -> float:
+        """Images a second since the last evaluation."""
+        updates = self.step - self.interval_step
+        return updates * self.config.batch_size / max(self.interval_seconds, 1e-9)
+
+    def show(self, logs: dict[str, float]) -> None:
+        self.bar.update(self.step - self.bar.n)
+        done = self.step - self.start_step
+        if done % 10 == 0:
+            self.bar.set_postfix_str(
+                f"loss {logs['loss']:.3f}, error {100 - 100 * logs['accuracy']:.1f} %, "
+                f"{self.rate():.0f} images/s",
+                refresh=False,
+            )
+        if done == 20 and self.config.steps - self.step > 100:
+            seconds = (self.config.steps - self.step) * self.config.batch_size / self.rate()
+            self.say(
+                f"first 20 updates: {self.rate():.0f} images/s; the remaining "
+                f"{self.config.steps - self.step:,} updates will take about {duration(seconds)}"
+            )
+
+    def report(self, row: dict[str, float | None]) -> None:
+        validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
+        speed = "" if row["images_per_second"] is None else f", {row['images_per_second']:.0f} images/s"
+        self.say(
+            f"update {row['step']:,}/{self.config.steps:,}: loss {row['train_loss']:.4f}, "
+            f"error: training {row['train_error']:.2f} %{validation}, "
+            f"rate {row['learning_rate']:g}{speed}"
+        )
+        assert self.writer is not None
+        with self.writer.as_default(step=int(row["step"] or 0)):
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    tf.summary.scalar(name, value)
+        self.writer.flush()
+
+    def say(self, text: str) -> None:
+        self.bar.clear()
+        print(text, flush=True)
+        self.bar.refresh()
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.bar.close()
+            self.writer.close()
+
+
+def _seed_states(layer: keras.Layer) -> list[keras.Variable]:
+    return [v for v in layer.variables if v.path.endswith("seed_generator_state")]
+
+
+def _rounded(value: float | None, digits: int = 9) -> float | None:
+    # 9 digits tell every float32 from its neighbours; more would be noise in the file.
+    return None if value is None else float(f"{value:.{digits}g}")
+
+
+def duration(seconds: float) -> str:
+    """A duration in the words of a progress report, e.g. "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def train(config: TrainConfig, restart: bool = False, data: datasets.Dataset | None = None) -> Path:
+    """Train `config.runs` seeds one after the other; finished ones are not repeated.
+
+    Args:
+        config: the settings.
+        restart: move what is in the run folders aside and start over.
+        data: the data set, where it is loaded already.
+
+    Returns:
+        The experiment's folder, with a run folder a seed and summary.json.
+
+    Raises:
+        UserError: for everything the user can mend, and (exit code 3) for a loss that became NaN.
+        Interrupted: on SIGINT and SIGTERM, after a checkpoint.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            "training needs Keras's tensorflow backend. "
+            f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
+        )
+    experiment = Path(config.output_dir) / config.experiment
+    for seed in range(config.seed, config.seed + config.runs):
+        folder = experiment / f"seed-{seed}"
+        if restart and (old := runs.move_aside(folder)):
+            print(f"moved the run that was in {folder} to {old}")
+        runs.make_folder(folder)
+        with runs.lock(folder):
+            runs.remove_leftovers(folder)
+            precision, reason = _settle(config, folder, seed)
+            results = runs.read_json(folder / "results.json")
+            if results is not None:
+                print(
+                    f"{folder} is finished: test error {results['test_error']:.2f} % after "
+                    f"{results['steps']:,} updates (--restart would train it again)"
+                )
+                continue
+            data = data or datasets.load(config.dataset, config.data_dir)
+            _train_seed(config, data, seed, folder, precision, reason)
+        _summarize(experiment)
+        keras.backend.clear_session()
+    return experiment
+
+
+def _settle(config: TrainConfig, folder: Path, seed: int) -> tuple[str, str]:
+    """Precision of the run and the reason for it; refuses settings that differ from the folder's.
+
+    "auto" means the precision the run began with: a run that moves to another machine goes on as it was.
+    """
+    precision, reason = environment.precision(config.precision)
+    old = runs.read_json(folder / "config.json")
+    if old is None:
+        return precision, reason
+    new, differences = dataclasses.asdict(config), []
+    if config.precision == "auto":
+        precision, reason = old["precision"], "as this run began"
+    elif precision != old["precision"]:
+        differences.append(f"--precision {old['precision']} there, {precision} now")
+    for key, value in old["settings"].items():
+        if key not in PLACES and new.get(key) != value:
+            flag = key.replace("_", "-")
+            differences.append(f"--{flag} {value} there, {new.get(key)} now")
+    if differences:
+        raise UserError(
+            f"{folder} holds a run with other settings: {'; '.join(differences)}. Give the same "
+            "settings to resume it, another --name, or --restart to move it aside and start over"
+        )
+    if old["versions"] != environment.versions():
+        print(f"note: this run began with other versions ({old['versions']}): not exactly repeatable")
+    return precision, reason
+
+
+def _train_seed(
+    config: TrainConfig,
+    data: datasets.Dataset,
+    seed: int,
+    folder: Path,
+    precision: str,
+    reason: str,
+) -> None:
+    kind, device = environment.device()
+    train, validation = datasets.split(len(data.train_labels), config.val_size, seed)
+    if len(train) < config.batch_size:
+        raise UserError(
+            f"--batch-size must be at most the {len(train)} training images. "
+            f"Received: {config.batch_size}"
+        )
+    net = build_net(config, data, seed, precision)
+    model = training_model(config, data, net, seed)
+    parameters = int(sum(np.prod(v.shape) for v in net.trainable_variables))
+    print(f"{config.experiment}, seed {seed}: {parameters:,} parameters; run folder {folder}")
+    print(f"device: {kind} ({device}); precision: {precision} ({reason})", flush=True)
+    if not (folder / "config.json").exists():
+        runs.write_json(
+            folder / "config.json",
+            {
+                "settings": {**dataclasses.asdict(config), "seed": seed, "warmup_steps": config.warmup},
+                "precision": precision,
+                "class_names": data.class_names,
+                "versions": environment.versions(),
+                "git_commit": environment.git_commit(),
+                "device": {"kind": kind, "name": device},
+                "command": shlex.join(["python", *sys.argv]),
+            },
+        )
+    with _Signals() as signals:
+        run = _Run(
+            config,
+            folder,
+            net,
+            (data.train_images[validation], data.train_labels[validation]),
+            signals,
+        )
+        found, problems = runs.newest_checkpoint(folder)
+        for problem in problems:
+            print(f"warning: {problem}; going on from the one before it", file=sys.stderr)
+        if found is not None:
+            run.restore(*found)
+            print(f"resuming at update {run.step:,} of {config.steps:,}", flush=True)
+        run.write_metrics()  # rows that a killed process wrote after the checkpoint come again
+        try:
+            if run.step < config.steps:
+                batches = stream(config, data.train_labels, train, seed, run.step)
+                updates = config.steps - run.step
+                model.fit(
+                    batches, steps_per_epoch=updates, callbacks=[run], shuffle=False, verbose=0
+                )
+            else:
+                for name, variable in run.variables().items():
+                    if name.startswith("net/"):
+                        variable.assign(found[0][name])
+        except _Diverged as diverged:
+            raise UserError(
+                f"the loss became NaN or infinite at update {diverged.step}: training has diverged. "
+                "Try --restart with a smaller --learning-rate or with --warmup-steps",
+                exit_code=DIVERGED,
+            ) from None
+        finally:
+            run.close()
+        _finish(config, data, seed, folder, precision, run, parameters)
+        if signals.received:
+            raise Interrupted(signals.received, config.steps)
+
+
+def _finish(
+    config: TrainConfig,
+    data: datasets.Dataset,
+    seed: int,
+    folder: Path,
+    precision: str,
+    run: _Run,
+    parameters: int,
+) -> None:
+    """The test error, once; the float32 net; results.json last, because it says "finished"."""
+    net = build_net(config, data, seed, "float32")
+    net.set_weights(run.net.get_weights())
+    test_loss, test_error = evaluate(logits_of(net), data.test_images, data.test_labels)
+    with runs.atomic(folder / "model.keras") as temporary:
+        net.save(temporary)
+    last = run.rows[-1]
+    trained = config.steps * config.batch_size
+    runs.write_json(
+        folder / "results.json",
+        {
+            "test_error": round(test_error, 4),
+            "test_loss": test_loss,
+            "val_error": last["val_error"],
+            "train_error": last["train_error"],
+            "steps": config.steps,
+            "seconds": round(run.seconds, 1),
+            "images_per_second": round(trained / run.seconds, 1) if run.seconds else None,
+            "parameters": parameters,
+            "model": config.model,
+            "depth": config.depth,
+            "shortcut": config.shortcut if config.model == "resnet" else None,
+            "dataset": config.dataset,
+            "seed": seed,
+            "precision": precision,
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "versions": environment.versions(),
+            "git_commit": environment.git_commit(),
+        },
+    )
+    print(
+        f"test error {test_error:.2f} % after {config.steps:,} updates in "
+        f"{duration(run.seconds)}; saved {folder / 'model.keras'}",
+        flush=True,
+    )
+
+
+def _summarize(experiment: Path) -> None:
+    """Write and print mean and sample standard deviation over the finished seeds."""
+    finished = {}
+    for path in experiment.glob("seed-*/results.json"):
+        if path.parent.name.removeprefix("seed-").isdigit():
+            finished[int(path.parent.name.removeprefix("seed-"))] = runs.read_json(path)
+    errors = [finished[seed]["test_error"] for seed in sorted(finished)]
+    summary = {
+        "test_error_mean": round(statistics.mean(errors), 4),
+        "test_error_std": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,
+        "runs": len(errors),
+        "seeds": sorted(finished),
+        "test_errors": errors,
+    }
+    runs.write_json(experiment / "summary.json", summary)
+    if len(errors) > 1:
+        print(
+            f"test error {summary['test_error_mean']:.2f} +- {summary['test_error_std']:.2f} % "
+            f"(mean and sample std of {len(errors)} runs, seeds {summary['seeds']})"
+        )

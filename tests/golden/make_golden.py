@@ -1,0 +1,238 @@
+"""Makes the golden numbers that tests/test_golden.py and tests/test_convert.py compare with.
+
+    python tests/golden/make_golden.py        (4 seconds on one core)
+
+It needs PyTorch and safetensors (`pip install torch safetensors`); the tests that read the files do not
+need PyTorch. The files in the repository were made with torch 2.13.0+cpu, safetensors 0.8.0 and NumPy
+2.4.6 on Python 3.11, x86-64. Made again elsewhere, the numbers differ in the last float32 digits.
+
+Nothing here imports `keras_resnet`: the network is written from section 4.2 of the paper
+(arXiv:1512.03385), with `torch.nn`'s own layers and defaults, so that a mistake of ours is not made twice.
+
+sgd.npz                    20 updates of `torch.optim.SGD` from given gradients
+nets.npz                   weights, images, and what the nets make of them (see `make_nets`)
+resnet8_split.safetensors  a checkpoint as it is met in the wild, and
+resnet8_split.npz          images with the probabilities of that net
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+FOLDER = Path(__file__).parent
+# CIFAR-10's channel means and standard deviations, as PyTorch users write them.
+MEAN = (0.4914, 0.4822, 0.4465)
+STD = (0.2470, 0.2435, 0.2616)
+SAMPLE = 7  # every 7th weight after training is stored
+
+
+class Shortcut(nn.Module):
+    """Option A of section 3.3: every second pixel, zero channels at the end or on both sides."""
+
+    def __init__(self, filters: int, padding: str):
+        super().__init__()
+        quarter = filters // 4
+        self.pad = (quarter, quarter) if padding == "split" else (0, 2 * quarter)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, *self.pad))
+
+
+class Block(nn.Module):
+    def __init__(self, channels: int, filters: int, stride: int, shortcut: str, padding: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(filters)
+        self.residual = shortcut != "plain"
+        self.shortcut = nn.Sequential()
+        if stride > 1 and shortcut == "zeropad":
+            self.shortcut = Shortcut(filters, padding)
+        elif (stride > 1 and shortcut == "projection") or shortcut == "projection-all":
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels, filters, 1, stride, bias=False), nn.BatchNorm2d(filters)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return functional.relu(y + self.shortcut(x) if self.residual else y)
+
+
+class Net(nn.Module):
+    """The net of section 4.2; uint8 images [N, 32, 32, 3] in, logits out.
+
+    shortcut: "zeropad", "projection", "projection-all" or "plain".
+    """
+
+    def __init__(
+        self, depth: int, shortcut: str = "zeropad", padding: str = "end", num_classes: int = 10
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        channels = 16
+        for stage, filters in enumerate((16, 32, 64), start=1):
+            blocks = []
+            for index in range((depth - 2) // 6):
+                stride = 2 if stage > 1 and index == 0 else 1
+                blocks.append(Block(channels, filters, stride, shortcut, padding))
+                channels = filters
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(64, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        x = images.permute(0, 3, 1, 2).float() / 255
+        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        x = functional.relu(self.bn1(self.conv1((x - mean) / std)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
+def randomize(net: nn.Module, seed: int) -> nn.Module:
+    """Give every weight and statistic a random value, of a size at which activations stay near 1."""
+    random = torch.Generator().manual_seed(seed)
+    for key, value in net.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            value.fill_(1000)
+        elif value.ndim > 1:
+            value.normal_(0, (2 / value[0].numel()) ** 0.5, generator=random)
+        elif key.endswith("running_var"):
+            value.uniform_(0.5, 1.5, generator=random)
+        elif key.endswith("weight"):
+            value.uniform_(0.4, 1.2, generator=random)
+        else:
+            value.normal_(0, 0.2, generator=random)
+    return net
+
+
+def images(count: int, seed: int) -> torch.Tensor:
+    """Random patches of 8x8, so that images differ, and random pixels, so that one pixel off matters."""
+    random = torch.Generator().manual_seed(seed)
+    patches = torch.rand((count, 4, 4, 3), generator=random)
+    patches = patches.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    pixels = torch.rand((count, 32, 32, 3), generator=random)
+    return ((patches + pixels) * 128).to(torch.uint8)
+
+
+def make_sgd() -> dict[str, np.ndarray]:
+    """`<name>/initial`, `<name>/gradients` and `<name>/weights` (after each update) of three tensors."""
+    random = torch.Generator().manual_seed(1)
+    shapes = {"kernel": (3, 3, 4, 8), "gamma": (16,), "bias": (10,)}
+    weights = {k: nn.Parameter(torch.randn(s, generator=random)) for k, s in shapes.items()}
+    gradients = {k: torch.randn((20, *s), generator=random) / 10 for k, s in shapes.items()}
+    result = {f"{k}/initial": v.detach().clone() for k, v in weights.items()}
+    result |= {f"{k}/gradients": v for k, v in gradients.items()}
+    steps: dict[str, list[torch.Tensor]] = {k: [] for k in shapes}
+    optimizer = torch.optim.SGD(weights.values(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    for step in range(20):
+        for key, value in weights.items():
+            value.grad = gradients[key][step]
+        optimizer.step()
+        for key, value in weights.items():
+            steps[key].append(value.detach().clone())
+    result |= {f"{k}/weights": torch.stack(v) for k, v in steps.items()}
+    return {key: value.numpy() for key, value in result.items()}
+
+
+def make_nets() -> dict[str, np.ndarray]:
+    """What five nets make of the same images.
+
+    weights<depth>/<PyTorch's key>  float32, or int8 with a float32 weights<depth>/<key>/scale beside it
+        (weight = int8 * scale, in float32). The nets of 8 layers share theirs; shortcut.* is the
+        projection's.
+    images, mean, std               uint8 pixels; the constants in units of 0..1
+    <net>/logits                    eval mode
+    <net>/stage2_conv1              eval mode: output of the first stride-2 conv, 2 images, 4 channels
+    <net>/training_logits           training mode: statistics of the batch
+    <net>/running                   running mean and variance of all BNs after that one forward pass
+    labels, train/losses, train/*   two training steps of zeropad8 in float32, every 7th weight after
+    """
+    result: dict[str, np.ndarray] = {}
+    for depth, shortcut in ((8, "projection"), (20, "zeropad")):
+        net = randomize(Net(depth, shortcut), seed=depth)
+        for key, value in net.state_dict().items():
+            if value.ndim > 1:
+                scale = value.abs().max() / 127
+                small = (value / scale).round().to(torch.int8)
+                result[f"weights{depth}/{key}"] = small.numpy()
+                result[f"weights{depth}/{key}/scale"] = scale.numpy()
+                value.copy_(small * scale)
+            elif value.ndim:
+                result[f"weights{depth}/{key}"] = value.numpy().copy()
+        if depth == 8:
+            weights8 = {k: v.clone() for k, v in net.state_dict().items()}
+        else:
+            weights20 = net.state_dict()
+
+    def load(depth: int, *arguments: str) -> Net:
+        net = Net(depth, *arguments)
+        weights = weights8 if depth == 8 else weights20
+        net.load_state_dict({key: weights[key] for key in net.state_dict()})
+        return net
+
+    batch = images(6, seed=3)
+    result |= {"images": batch.numpy(), "mean": np.array(MEAN), "std": np.array(STD)}
+    for name, *arguments in (
+        ("zeropad8", 8, "zeropad"),
+        ("split8", 8, "zeropad", "split"),
+        ("projection8", 8, "projection"),
+        ("plain8", 8, "plain"),
+        ("zeropad20", 20, "zeropad"),
+    ):
+        net = load(*arguments).eval()
+        seen: list[torch.Tensor] = []
+        hook = net.layer2[0].conv1.register_forward_hook(lambda m, i, o, seen=seen: seen.append(o))
+        with torch.no_grad():
+            result[f"{name}/logits"] = net(batch).numpy()
+            hook.remove()
+            result[f"{name}/stage2_conv1"] = seen[0][:2, :4].permute(0, 2, 3, 1).numpy().copy()
+            result[f"{name}/training_logits"] = net.train()(batch).numpy()
+        running = [v.flatten() for k, v in net.state_dict().items() if "running" in k]
+        result[f"{name}/running"] = torch.cat(running).numpy()
+
+    net = load(8, "zeropad").train()
+    labels = torch.arange(6) * 3 % 10
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(net(batch), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    result |= {"labels": labels.numpy(), "train/losses": np.array(losses, np.float32)}
+    for key, value in net.state_dict().items():
+        if value.ndim:
+            result[f"train/{key}"] = value.detach().flatten()[::SAMPLE].numpy().copy()
+    return result
+
+
+def make_checkpoint() -> dict[str, np.ndarray]:
+    """Write a float16 safetensors file of a split-padded net under DataParallel, 5 classes."""
+    net = randomize(Net(8, "zeropad", "split", num_classes=5), seed=5).half().float().eval()
+    state = {f"module.{key}": value.clone() for key, value in net.state_dict().items()}
+    save_file(
+        {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
+        FOLDER / "resnet8_split.safetensors",
+    )
+    batch = images(4, seed=6)
+    with torch.no_grad():
+        probabilities = net(batch).softmax(1)
+    return {"images": batch.numpy(), "probabilities": probabilities.numpy()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    np.savez_compressed(FOLDER / "sgd.npz", **make_sgd())
+    np.savez_compressed(FOLDER / "nets.npz", **make_nets())
+    np.savez_compressed(FOLDER / "resnet8_split.npz", **make_checkpoint())
+    for file in sorted(FOLDER.glob("*.[ns]*")):
+        print(f"{file.stat().st_size:>9,} bytes  {file.name}")

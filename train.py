@@ -1,0 +1,47 @@
+"""Train a CIFAR network of He et al. 2015 with the paper's recipe.
+
+    python train.py --depth 56                         the paper's ResNet-56 on CIFAR-10
+    python train.py --dataset synthetic --steps 500    no data needed
+
+The same command again resumes an interrupted run, and does nothing for a finished one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes; errors still show
+
+from keras_resnet import cli  # noqa: E402
+from keras_resnet.config import TrainConfig  # noqa: E402
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = cli.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    cli.add_flags(parser, TrainConfig)
+    parser.add_argument(
+        "--restart", action="store_true", help="move an existing run aside and start over"
+    )
+    arguments = parser.parse_args(argv)
+    config = cli.settings_from(arguments, TrainConfig)
+    from keras_resnet import training  # after the flags are known to be good: it loads TensorFlow
+
+    try:
+        training.train(config, restart=arguments.restart)
+    except training.Interrupted as stop:
+        print(
+            f"stopped by signal {stop.signum} at update {stop.step:,}: checkpoint saved, "
+            "the same command resumes",
+            file=sys.stderr,
+        )
+        return 128 + stop.signum
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
