@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes; errors still show
 
-from keras_resnet import cli  # noqa: E402
-from keras_resnet.config import TrainConfig  # noqa: E402
+from keras_resnet import cli
+from keras_resnet.config import TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

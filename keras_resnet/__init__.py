@@ -1,15 +1,16 @@
 """The CIFAR networks of He et al. 2015 in Keras 3: build, train, export, use."""
 
+from keras_resnet._version import __version__
 from keras_resnet.layers import BatchNormalization, RandomPadCrop, ZeroPadShortcut
 from keras_resnet.models import plain, resnet
 from keras_resnet.optimizers import SGD, learning_rate_schedule
 
-__version__ = "0.1.0"
 __all__ = [
     "SGD",
     "BatchNormalization",
     "RandomPadCrop",
     "ZeroPadShortcut",
+    "__version__",
     "learning_rate_schedule",
     "plain",
     "resnet",

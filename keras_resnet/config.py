@@ -71,7 +71,9 @@ class TrainConfig:
             _reject("warmup_steps", f"0 or more and below half of steps={self.steps}", self.warmup)
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for --model plain, which has none", self.shortcut)
-        if self.name is not None and (not self.name or "/" in self.name or self.name in (".", "..")):
+        if self.name is not None and (
+            not self.name or "/" in self.name or self.name in (".", "..")
+        ):
             _reject("name", "a folder name without slashes", self.name)
 
     @property

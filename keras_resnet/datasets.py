@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,21 +69,22 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     if name == "synthetic":
         return synthetic()
     if name not in NORMALIZATION:
-        raise UserError(
-            f"--dataset must be one of {', '.join(NORMALIZATION)}. Received: {name!r}"
-        )
+        raise UserError(f"--dataset must be one of {', '.join(NORMALIZATION)}. Received: {name!r}")
     import tensorflow_datasets as tfds  # slow to import, and not needed for synthetic
 
-    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    folder = Path(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    ).expanduser()
     try:
         builder = tfds.builder(name, data_dir=str(folder))
-        if not builder.is_prepared():
+        if not builder.is_prepared() and _reachable(builder.info.homepage):
             print(f"{name} is not in {folder}: downloading it ...", flush=True)
             builder.download_and_prepare()
-        # One decoded batch a split; files in their order, so that the same files give the same arrays.
-        data = tfds.as_numpy(
-            builder.as_dataset(batch_size=-1, shuffle_files=False, as_supervised=True)
+        # Files in their order, so that the same files give the same arrays.
+        train, test = builder.as_dataset(
+            split=["train", "test"], shuffle_files=False, as_supervised=True
         )
+        (train_images, train_labels), (test_images, test_labels) = _arrays(train), _arrays(test)
     except Exception as error:  # tfds and its downloader raise many kinds
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
         raise UserError(
@@ -88,7 +92,6 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
             f"({type(error).__name__}: {reason}). Name the folder that holds {name}/ with --data-dir "
             "or TFDS_DATA_DIR, or use --dataset synthetic"
         ) from None
-    (train_images, train_labels), (test_images, test_labels) = data["train"], data["test"]
     return Dataset(
         name,
         tuple(builder.info.features["label"].names),
@@ -97,6 +100,24 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
         test_images,
         test_labels.astype(np.int32),
     )
+
+
+def _reachable(url: str) -> bool:
+    """Whether there is a network: one look, because tfds retries for minutes where there is none."""
+    try:
+        urllib.request.urlopen(url, timeout=10).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _arrays(examples: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of a `tf.data.Dataset` of examples."""
+    batches = list(examples.batch(1_000).as_numpy_iterator())
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +175,12 @@ def synthetic(sizes: tuple[int, int] | None = None, seed: int = 0) -> Dataset:
     train, test = sizes or SYNTHETIC_SIZES
     images, labels = _draw(train + test, seed)
     return Dataset(
-        "synthetic", SYNTHETIC_CLASSES, images[:train], labels[:train], images[train:], labels[train:]
+        "synthetic",
+        SYNTHETIC_CLASSES,
+        images[:train],
+        labels[:train],
+        images[train:],
+        labels[train:],
     )
 
 
@@ -192,7 +218,7 @@ def _draw_class(label: int, n: int, rng: np.random.Generator) -> np.ndarray:
     back = uniform(40, 215, 1, 1, 3)
     step = uniform(45, 110, 1, 1, 3) * np.where(rng.random((n, 1, 1, 3)) < 0.5, -1, 1)
     front = np.where((back + step > 235) | (back + step < 20), back - step, back + step)
-    shade = (x[..., None] * uniform(-1.5, 1.5, 1, 1, 1) + y[..., None] * uniform(-1.5, 1.5, 1, 1, 1))
+    shade = x[..., None] * uniform(-1.5, 1.5, 1, 1, 1) + y[..., None] * uniform(-1.5, 1.5, 1, 1, 1)
     noise = rng.integers(-32, 33, (n, 32, 32, 3), dtype=np.int8)
     image = np.where(mask, front.astype(np.float32), back) + shade + noise
     return np.clip(image, 0, 255).astype(np.uint8)

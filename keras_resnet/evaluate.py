@@ -1,6 +1,6 @@
 """Measure a trained net on a data set: error, loss, speed, errors by class, confusion matrix.
 
-    python -m keras_resnet.evaluate --model experiments/resnet20/seed-0 --plot confusion.png
+python -m keras_resnet.evaluate --model experiments/resnet20/seed-0 --plot confusion.png
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def evaluate(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> 
     """Run the net over images, uint8 `(N, height, width, 3)`, with labels, integer `(N,)`.
 
     Raises:
-        ValueError: if there is no image, labels and images do not pair up, or a label is out of range.
+        ValueError: if there is no image, they do not pair up, or a label is out of range.
     """
     classes = len(classifier.class_names)
     if not 0 < len(images) == len(labels) or labels.min() < 0 or labels.max() >= classes:
@@ -84,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_model_flag(parser)
-    parser.add_argument("--dataset", choices=DATASETS, default="cifar10", help="(default: %(default)s)")
+    parser.add_argument(
+        "--dataset", choices=DATASETS, default="cifar10", help="(default: %(default)s)"
+    )
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
@@ -93,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", choices=("test", "train"), default="test", help="(default: %(default)s)"
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw the confusion matrix: .png, .svg or .pdf")
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw the confusion matrix: .png, .svg or .pdf"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
     if arguments.plot:
@@ -163,18 +167,23 @@ def _table(result: Evaluation, names: Sequence[str]) -> str:
     confusion, width = result.confusion, max(map(len, [*names, "class"]))
     lines = [f"{'class':<{width}}  images  errors  error %  most often taken for"]
     others = confusion - np.diag(np.diag(confusion))
-    for name, row, wrong, error in zip(names, confusion, others, _class_errors(confusion), strict=True):
+    for name, row, wrong, error in zip(
+        names, confusion, others, _class_errors(confusion), strict=True
+    ):
         taken = f"{names[wrong.argmax()]} ({wrong.max():,})" if wrong.any() else "-"
         lines.append(f"{name:<{width}}  {row.sum():6,}  {wrong.sum():6,}  {error:7.2f}  {taken}")
     if len(names) <= _WIDE:
         cell = max(len(str(confusion.max())), 4)
-        lines += ["", "confusion matrix: a row a true class, a column a predicted one, in the same order"]
+        lines += [
+            "",
+            "confusion matrix: a row a true class, a column a predicted one, in the same order",
+        ]
         for name, row in zip(names, confusion, strict=True):
             lines.append(f"{name:<{width}}  " + " ".join(f"{count:{cell}}" for count in row))
     return "\n".join(lines)
 
 
-# --- plot ------------------------------------------------------------------------------------------
+# --- plot -----------------------------------------------------------------------------------------
 
 
 def _check_plot(path: Path) -> None:
@@ -184,15 +193,16 @@ def _check_plot(path: Path) -> None:
         raise cli.UserError(f"--plot must be in a folder that exists. Received: {path}")
     if importlib.util.find_spec("matplotlib") is None:
         raise cli.UserError(
-            "--plot needs matplotlib, which is not installed: pip install 'keras-resnet[report]'"
+            "--plot needs matplotlib (the extra 'report'), which is not installed: "
+            "pip install matplotlib"
         )
 
 
 def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> None:
     """Draw the confusion matrix to a .png, .svg or .pdf file.
 
-    One hue from light to dark, which any reader can order; the scale is the square root of the percent,
-    so that the few percent off the diagonal show. Up to 20 classes the images are written in the cells.
+    One hue from light to dark, which any reader can order; it goes with the square root of the
+    percent, so that the few percent off the diagonal show. Up to 20 classes the cells hold numbers.
 
     Raises:
         UserError: if the file cannot be written.

@@ -3,6 +3,8 @@
     classifier = Classifier.load("experiments/resnet20/seed-0/export/model.onnx")
     probabilities = classifier.predict(["cat.png", "dog.jpg"])      # float32 (2, 10)
     classifier.class_names[probabilities[0].argmax()]               # "cat"
+
+What is imported late is slow to import, and not needed for every format.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ import itertools
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -42,8 +44,7 @@ class Classifier:
     Attributes:
         path: what it was loaded from.
         format: `"keras"`, `"saved_model"` or `"onnx"`.
-        class_names: in the order of the probabilities; `class 0`, `class 1`, ... where the model comes
-            with none.
+        class_names: in the order of the probabilities; `class 0`, ... where the model has none.
         image_size: (height, width) that the net takes.
     """
 
@@ -57,47 +58,48 @@ class Classifier:
     def load(cls, path: str | os.PathLike[str]) -> Classifier:
         """Open a `.keras` file, a run folder, a SavedModel folder or an `.onnx` file.
 
-        The names of the classes are ONNX metadata (`names`), else what `labels.txt` or a run's
-        `config.json` beside the model says. A SavedModel is a TensorFlow program: open only those you
-        trust.
+        The names of the classes are ONNX metadata (`names`), else those of `labels.txt` or a run's
+        `config.json` beside the model. ONNX runs on the CPU. A SavedModel is a TensorFlow program:
+        open only those you trust.
 
         Raises:
-            UserError: if it is missing, damaged or not a net of this package; the message is one line.
+            UserError: if it is missing, damaged or not a net of this package.
         """
         path = Path(path)
         if (path / "saved_model.pb").is_file():
-            kind, names, (run, shape, classes) = "saved_model", None, _open_saved_model(path)
+            model = _open_saved_model(path)
         elif path.suffix == ".onnx" and path.is_file():
-            kind, (names, run, shape, classes) = "onnx", _open_onnx(path)
-        elif path.suffix == ".keras" or (path / "model.keras").is_file():
-            path = path / "model.keras" if path.is_dir() else path
-            kind, names, (run, shape, classes) = "keras", None, _open_keras(path)
-        elif path.exists():
-            raise UserError(f"the model must be {_EXPECTED}. Received: {path}")
+            model = _open_onnx(path)
+        elif path.is_dir() or (path.suffix == ".keras" and path.is_file()):
+            model = _open_keras(path)
         else:
-            raise UserError(f"there is no model at {path}: name {_EXPECTED}")
-        if len(shape) != 4 or shape[0] is not None or None in shape[1:] or shape[3] != 3 or not classes:
+            found = "which is another file" if path.exists() else "which does not exist"
+            raise UserError(f"the model must be {_EXPECTED}. Received: {path}, {found}")
+        batch, *size, channels = model.shape if len(model.shape) == 4 else (0, None, None)
+        classes = model.classes
+        if batch is not None or None in size or channels != 3 or not classes:
             raise UserError(
-                f"the model must take RGB images (N, height, width, 3) and return probabilities "
-                f"(N, classes). Received: {path} with input {shape} and {classes or 'unknown'} classes"
+                f"{path} must take RGB images (N, height, width, 3) and return probabilities "
+                f"(N, classes). Received: input {model.shape}, {classes or 'unknown'} classes"
             )
-        names = names or _names_beside(path, classes) or tuple(f"class {k}" for k in range(classes))
+        names = model.names or _names_beside(model.path, classes)
+        names = names or tuple(f"class {k}" for k in range(classes))
         if len(names) != classes:
             raise UserError(f"{path} has {classes} classes but metadata with {len(names)} names")
-        return cls(path, kind, names, (shape[1], shape[2]), run)
+        return cls(model.path, model.format, names, (size[0], size[1]), model.run)
 
     def predict(self, images: Any) -> np.ndarray:
         """Class probabilities, float32 `(N, classes)`, of N images.
 
         Args:
-            images: a uint8 array `(height, width, 3)` or `(N, height, width, 3)` of RGB pixels 0..255,
-                a file path, a PIL image, or a list (any iterable) of single ones of these. How files
-                and images of other sizes and modes are converted: `read_image`.
+            images: a uint8 array `(height, width, 3)` or `(N, height, width, 3)` of RGB pixels
+                0..255, a file path, a PIL image, or a list (any iterable) of single ones of these.
+                `read_image` says how files and images of other sizes and modes are converted.
 
-        `CHUNK` images at a time are decoded and run, so that an iterable of any length fits in memory.
+        `CHUNK` images at a time are decoded and run: an iterable of any length fits in memory.
 
         Raises:
-            ValueError: for an array of another shape or dtype, or a PIL image that cannot be converted.
+            ValueError: for an array of another shape or dtype, or an unfit PIL image.
             UserError: for a file that is missing or no readable image; the message names it.
         """
         results = [self._probabilities(chunk) for chunk in self._chunks(images)]
@@ -113,15 +115,13 @@ class Classifier:
         if isinstance(images, str | os.PathLike | PIL.Image.Image):
             images = [images]
         if hasattr(images, "__array__"):
-            array = np.asarray(images)
-            images = _checked(array[None] if array.ndim == 3 else array)
+            array = _checked(np.asarray(images), (3, 4))
+            images = array if array.ndim == 4 else array[None]
             if images.shape[1:3] == self.image_size:
                 for start in range(0, len(images), CHUNK):
                     yield np.ascontiguousarray(images[start : start + CHUNK])
                 return
-        if not isinstance(images, Iterable):
-            _checked(np.asarray(images))
-        iterator = iter(images)
+        iterator = iter(images if isinstance(images, Iterable) else [images])
         while part := [
             read_image(image, self.image_size) for image in itertools.islice(iterator, CHUNK)
         ]:
@@ -134,48 +134,50 @@ _EXPECTED = (
 )
 
 
-# --- images ----------------------------------------------------------------------------------------
+# --- images ---------------------------------------------------------------------------------------
 
 
 def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     """One image as the net takes it: uint8 RGB `(height, width, 3)`.
 
     Args:
-        image: a file path (PNG, JPEG, BMP, GIF, PPM, TIFF or WebP; of several frames the first), a PIL
-            image, or a uint8 array `(height, width, 3)`.
+        image: a file path (PNG, JPEG, BMP, GIF, PPM, TIFF or WebP; of several frames the first),
+            a PIL image, or a uint8 array `(height, width, 3)`.
         size: (height, width) to resize to. The whole image is used, its aspect ratio is not kept.
-            The filter is Pillow's bicubic: it widens with the factor, so that shrinking a photo does
-            not alias, and keeps edges sharper than bilinear (CIFAR's images enlarged 8x by bicubic
-            and shrunk again are off by 2.2 grey levels on average, shrunk by bilinear by 3.6).
+            The filter is Pillow's bicubic: it widens with the factor, so that shrinking a photo
+            does not alias, and keeps edges sharper than bilinear (CIFAR's images enlarged 8x and
+            shrunk again are off by 2.2 gray levels on average, shrunk by bilinear by 3.6).
 
-    Grey becomes three equal channels; 16-bit grey (and Pillow's mode "I") is scaled from 0..65535;
-    transparent parts are laid over white; palette, CMYK and 1-bit become RGB; EXIF rotation is applied;
-    color profiles are ignored. At most `MAX_PIXELS` pixels are read; the header says how many there are
-    before anything is decoded.
+    Gray becomes three equal channels; 16-bit gray (and Pillow's mode "I") is scaled from 0..65535;
+    transparent parts are laid over white; palette, CMYK and 1-bit become RGB; EXIF rotation is
+    applied; color profiles are ignored. An image of more than `MAX_PIXELS` pixels is refused by its
+    header, before it is decoded.
 
     Raises:
-        ValueError: for an array of another shape or dtype, or a PIL image of float pixels or too many.
-        UserError: for a file that is missing or no readable image; the message is one line naming it.
+        ValueError: for an array of another shape or dtype, or a PIL image that is too large or of
+            float pixels.
+        UserError: for a file that is missing or no readable image; the message names it.
     """
     if isinstance(image, str | os.PathLike):
         return _read_file(Path(image), size)
     if not isinstance(image, PIL.Image.Image):
-        array = _checked(np.asarray(image)[None])[0]
+        array = _checked(np.asarray(image), (3,))
         if array.shape[:2] == tuple(size):
             return array
         image = PIL.Image.fromarray(np.ascontiguousarray(array))
     return _convert(image, size)
 
 
-def _checked(images: np.ndarray) -> np.ndarray:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape[1:]:
-        hint = "; pixels 0..1: (255 * x).round().astype('uint8')" if images.dtype.kind == "f" else ""
+def _checked(array: np.ndarray, dimensions: tuple[int, ...]) -> np.ndarray:
+    shape, kind = array.shape, array.dtype
+    if kind != np.uint8 or len(shape) not in dimensions or shape[-1] != 3 or 0 in shape[-3:]:
+        many = " or (N, height, width, 3)" if 4 in dimensions else " in a list"
+        hint = "; 0..1 becomes 0..255 by (255 * x).round().astype('uint8')"
         raise ValueError(
-            "images must be uint8 arrays (height, width, 3) or (N, height, width, 3) of pixels 0..255, "
-            f"file paths or PIL images. Received: {images.dtype} array of shape {images.shape}"
-            f"{hint}"
+            f"images must be uint8 arrays (height, width, 3){many} of pixels 0..255, file paths or "
+            f"PIL images. Received: {kind} array of shape {shape}{hint if kind.kind == 'f' else ''}"
         )
-    return images
+    return array
 
 
 def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -186,7 +188,7 @@ def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
             raise ValueError("it is empty: 0 bytes")
         if length > MAX_IMAGE_BYTES:
             raise ValueError(f"it has {length:,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
-        # Pillow warns of large images, which we refuse, and of damaged metadata, which we do not use.
+        # Pillow warns of large images, which we refuse, and of metadata that we do not use.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
@@ -223,78 +225,78 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(image)
 
 
-# --- models ----------------------------------------------------------------------------------------
-# Each opener returns a function from uint8 (n, height, width, 3) to probabilities, the shape of the input
-# (None: any) and the number of classes.
+# --- models ---------------------------------------------------------------------------------------
 
 
-def _open_keras(path: Path) -> tuple[Run, tuple[int | None, ...], int | None]:
-    from keras_resnet.loading import load_keras
+class _Model(NamedTuple):
+    path: Path
+    format: str
+    run: Run  # from uint8 (n, height, width, 3) to probabilities (n, classes)
+    shape: tuple[int | None, ...]  # of the input; None for any
+    classes: int | None
+    names: tuple[str, ...] | None = None
 
+
+def _open_keras(path: Path) -> _Model:
+    from keras_resnet.loading import load_keras, model_file
+
+    path = model_file(path)  # of a run folder its model.keras
     net = load_keras(path)
-    return net.predict_on_batch, tuple(net.input_shape), net.output_shape[-1]
+    return _Model(path, "keras", net.predict_on_batch, net.input_shape, net.output_shape[-1])
 
 
-def _open_saved_model(path: Path) -> tuple[Run, tuple[int | None, ...], int | None]:
+def _open_saved_model(path: Path) -> _Model:
     import tensorflow as tf
 
     try:
-        signature = tf.saved_model.load(str(path)).signatures["serving_default"]
+        loaded = tf.saved_model.load(str(path))
+        signature = loaded.signatures["serving_default"]
     except Exception as error:  # TensorFlow raises many kinds on damaged files
         raise UserError(f"{path} could not be read as a SavedModel: {_reason(error)}") from None
     inputs, outputs = signature.structured_input_signature[1], signature.structured_outputs
-    if {k: v.dtype for k, v in inputs.items()} != {"image": tf.uint8} or "probabilities" not in outputs:
-        found = ", ".join(f"{name} {spec.dtype.name}" for name, spec in inputs.items())
-        raise UserError(_foreign(path, found, outputs))
-    shape = inputs["image"].shape
-    return (
-        lambda images: signature(image=tf.constant(images))["probabilities"].numpy(),
-        tuple(shape) if shape.rank else (),
-        outputs["probabilities"].shape[-1],
-    )
+    _check_ours(path, {name: spec.dtype.name for name, spec in inputs.items()}, outputs)
+
+    def run(images: np.ndarray, _keep: Any = loaded) -> np.ndarray:  # it owns the variables
+        return signature(image=tf.constant(images))["probabilities"].numpy()
+
+    shape, classes = inputs["image"].shape, outputs["probabilities"].shape[-1]
+    return _Model(path, "saved_model", run, tuple(shape) if shape.rank else (), classes)
 
 
-def _open_onnx(
-    path: Path,
-) -> tuple[tuple[str, ...] | None, Run, tuple[int | None, ...], int | None]:
+def _open_onnx(path: Path) -> _Model:
     import onnxruntime
 
     if path.stat().st_size > _MAX_ONNX_BYTES:
         raise UserError(f"{path} is larger than the {_MAX_ONNX_BYTES:,} bytes that are read")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong comes as an exception
-    providers = [
-        name
-        for name in ("CUDAExecutionProvider", "CPUExecutionProvider")
-        if name in onnxruntime.get_available_providers()
-    ]
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many kinds on damaged files
         raise UserError(f"{path} could not be read as an ONNX model: {_reason(error)}") from None
     inputs = {node.name: node for node in session.get_inputs()}
     outputs = {node.name: node for node in session.get_outputs()}
-    if {k: v.type for k, v in inputs.items()} != {"image": "tensor(uint8)"} or (
-        "probabilities" not in outputs
-    ):
-        found = ", ".join(f"{name} {node.type}" for name, node in inputs.items())
-        raise UserError(_foreign(path, found, outputs))
+    _check_ours(path, {name: node.type[7:-1] for name, node in inputs.items()}, outputs)
 
-    def sizes(dimensions: Sequence[int | str | None]) -> tuple[int | None, ...]:
-        return tuple(size if isinstance(size, int) else None for size in dimensions)
+    def run(images: np.ndarray) -> np.ndarray:
+        return session.run(["probabilities"], {"image": images})[0]
 
-    shape = sizes(inputs["image"].shape)
-    classes = (sizes(outputs["probabilities"].shape) or (None,))[-1]
+    def sizes(node: Any) -> list[int | None]:
+        return [size if isinstance(size, int) else None for size in node.shape]
+
     text = session.get_modelmeta().custom_metadata_map.get("names")
     names = None if text is None else _parse_names(text, path)
-    return names, lambda images: session.run(["probabilities"], {"image": images})[0], shape, classes
+    classes = (sizes(outputs["probabilities"]) or [None])[-1]
+    return _Model(path, "onnx", run, tuple(sizes(inputs["image"])), classes, names)
 
 
-def _foreign(path: Path, inputs: str, outputs: Iterable[str]) -> str:
-    return (
-        f"{path} is not a model of this package: it must take uint8 images as 'image' and return "
-        f"'probabilities'. Received: inputs {inputs}; outputs {', '.join(outputs)}"
-    )
+def _check_ours(path: Path, inputs: Mapping[str, str], outputs: Iterable[str]) -> None:
+    if inputs != {"image": "uint8"} or "probabilities" not in outputs:
+        found = ", ".join(f"{name} ({dtype})" for name, dtype in inputs.items())
+        raise UserError(
+            f"{path} is not a model of this package: it must take 'image' (uint8) and return "
+            f"'probabilities'. Received: inputs {found}; outputs {', '.join(outputs)}"
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -302,7 +304,7 @@ def _reason(error: Exception) -> str:
     return printable(lines[0])[:200] if lines else type(error).__name__
 
 
-# --- class names -----------------------------------------------------------------------------------
+# --- class names ----------------------------------------------------------------------------------
 
 
 def _parse_names(text: str, path: Path) -> tuple[str, ...]:
@@ -328,7 +330,9 @@ def _names_beside(path: Path, classes: int) -> tuple[str, ...] | None:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             continue  # no such file of ours
         if not isinstance(names, list) or len(names) != classes:
-            raise UserError(f"{file} must name the {classes} classes of {path.name}: mend or move it")
+            raise UserError(
+                f"{file} must name the {classes} classes of {path.name}: mend or move it"
+            )
         return tuple(map(printable, names))
     return None
 

@@ -126,7 +126,9 @@ class RandomPadCrop(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         if int(padding) != padding or padding < 0:
-            raise ValueError(f"padding must be an integer of 0 or more. Received: padding={padding}")
+            raise ValueError(
+                f"padding must be an integer of 0 or more. Received: padding={padding}"
+            )
         self.padding = int(padding)
         self.fill = tuple(float(value) for value in fill)
         self.flip = bool(flip)

@@ -1,7 +1,8 @@
 """Open a saved net of this package, and refuse everything else in one line.
 
-A `.keras` file may come from anywhere, so it is looked at before Keras sees it: sizes are bounded, and its
-config may only hold the layers that our nets are made of. Keras's safe mode stays on; nothing is unpickled.
+A `.keras` file may come from anywhere, so it is looked at before Keras sees it: sizes are bounded,
+and its config may only hold the layers that our nets are made of. Keras's safe mode stays on;
+nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import keras
 import numpy as np
 
 import keras_resnet.layers  # noqa: F401  (registers our layers with Keras)
+from keras_resnet import datasets
 from keras_resnet.cli import UserError
 
 # ResNet-1202, the largest net of the paper, has 78 MB of weights and 7 MB of config.
@@ -27,8 +29,8 @@ MAX_CONFIG_BYTES = 64 << 20
 MAX_SIDE = 1024  # pixels; also bounds the number of filters, units and classes
 CLASSES = frozenset(
     {
-        "Functional", "InputLayer", "Rescaling", "ZeroPadding2D", "Conv2D", "BatchNormalization", "ReLU",
-        "ZeroPadShortcut", "Add", "GlobalAveragePooling2D", "Dense", "Softmax",
+        "Functional", "InputLayer", "Rescaling", "ZeroPadding2D", "Conv2D", "BatchNormalization",
+        "ReLU", "ZeroPadShortcut", "Add", "GlobalAveragePooling2D", "Dense", "Softmax",
         "VarianceScaling", "Zeros", "Ones", "DTypePolicy", "__keras_tensor__",
     }
 )  # fmt: skip
@@ -41,12 +43,12 @@ def load_keras(path: Path | str) -> keras.Model:
         path: the file or the run folder.
 
     Returns:
-        The net: raw RGB pixels 0..255 `(N, H, W, C)` to probabilities `(N, classes)`, float32. It is not
-        compiled, and has the dtype policies it was saved with.
+        The net: raw RGB pixels 0..255 `(N, H, W, C)` to probabilities `(N, classes)`, float32. It
+        is not compiled, and has the dtype policies it was saved with.
 
     Raises:
-        UserError: in one line, for a path that is missing, cannot be read, is damaged, is too large, is no
-            Keras file, or holds a model that is not one of ours.
+        UserError: in one line, for a path that is missing, cannot be read, is damaged, is too
+            large, is no Keras file, or holds a model that is not one of ours.
     """
     file = model_file(path)
     _inspect(file)
@@ -67,7 +69,7 @@ def load_keras(path: Path | str) -> keras.Model:
 
 
 def model_file(path: Path | str) -> Path:
-    """The `.keras` file that is meant by a file or a run folder. Raises UserError where there is none."""
+    """The `.keras` file meant by a file or a run folder. Raises UserError where there is none."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -122,6 +124,18 @@ def describe(net: keras.Model) -> dict[str, Any]:
         "num_classes": net.output_shape[-1],
         "input_shape": tuple(net.input_shape[1:]),
     }
+
+
+def recognize_dataset(net: keras.Model) -> str | None:
+    """The data set whose normalization a net has; None if it is none of ours."""
+    layer = net.get_layer("normalization")
+    for name, (mean, std) in datasets.NORMALIZATION.items():
+        offset = [-m / s for m, s in zip(mean, std, strict=True)]
+        ours = np.array([[1 / s for s in std], offset])
+        theirs = np.broadcast_to(np.array([layer.scale, layer.offset]), (2, len(mean)))
+        if np.allclose(ours, theirs, rtol=1e-6):
+            return name
+    return None
 
 
 def as_float32(net: keras.Model) -> keras.Model:
@@ -217,5 +231,6 @@ def _damaged(file: Path, error: Exception) -> UserError:
         return error
     reason = (str(error).strip().splitlines() or [""])[0][:150]
     return UserError(
-        f"{file} is damaged or is no Keras file ({type(error).__name__}: {reason}); copy or save it again"
+        f"{file} is damaged or is no Keras file ({type(error).__name__}: {reason}); "
+        "copy or save it again"
     )

@@ -2,7 +2,7 @@
 
     python -m keras_resnet.predict --model experiments/resnet20/seed-0 cat.png photos/
 
-A line an image: the most probable classes. Folders are walked in sorted order, hidden files left out.
+A line an image: the most probable classes. Folders are walked, sorted, without hidden files.
 What cannot be read gets a line on stderr, the others are still done, and the exit code is 1.
 """
 
@@ -14,17 +14,16 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from keras_resnet import cli
 from keras_resnet.inference import CHUNK, Classifier, add_model_flag, printable, read_image
 
-SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .bmp .gif .pbm .pgm .ppm .pnm .tif .tiff .webp".split()
-)
+SUFFIXES = (
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,12 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         classes = [(int(k), classifier.class_names[k], float(probabilities[k])) for k in best]
         if arguments.json:
             keys = ("class_id", "class_name", "probability")
-            done.append({"path": path, "predictions": [dict(zip(keys, c, strict=True)) for c in classes]})
+            done.append(
+                {"path": path, "predictions": [dict(zip(keys, c, strict=True)) for c in classes]}
+            )
         else:
             text = ", ".join(f"{name} {100 * p:.2f} %" for _, name, p in classes)
             _say(f"{printable(path)}: {text}")
     if arguments.json:
-        _say(json.dumps({"model": str(classifier.path), "images": done, "errors": errors}, indent=2))
+        _say(
+            json.dumps({"model": str(classifier.path), "images": done, "errors": errors}, indent=2)
+        )
     return 1 if errors else 0
 
 
@@ -84,7 +87,11 @@ def _predictions(
 
 
 def _files(sources: Sequence[str], failed: Callable[[str, str], None]) -> Iterator[str]:
+    """The images that files and folders name; folders without one go to `failed`."""
+
     def unreadable(error: OSError) -> None:
+        nonlocal found
+        found = True  # said already
         failed(str(error.filename), f"folder {error.filename} could not be read: {error.strerror}")
 
     for source in sources:
@@ -95,14 +102,14 @@ def _files(sources: Sequence[str], failed: Callable[[str, str], None]) -> Iterat
         for folder, subfolders, names in os.walk(source, onerror=unreadable):
             subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
             for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                     found = True
                     yield os.path.join(folder, name)
         if not found:
-            failed(source, f"folder {source} holds no image ({' '.join(sorted(SUFFIXES))})")
+            failed(source, f"folder {source} holds no image ({' '.join(SUFFIXES)})")
 
 
-def _say(text: Any) -> None:
+def _say(text: str) -> None:
     # A terminal's encoding may lack letters of a file's or class's name.
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)

@@ -1,9 +1,9 @@
-"""`python -m keras_resnet.report experiments/ --output report/`: figure 6, tables and a page from run folders.
+"""`python -m keras_resnet.report experiments/ --output report/`: pictures and tables of runs.
 
 Reads every run at or below the given folders, finished or not, and writes
 
     figure6.png, figure6.svg    the paper's figure 6: plain and residual nets, error over iterations
-    results.md, results.json    test errors, mean +- sample std, beside He et al.'s and the reproduction's
+    results.md, results.json    test errors, mean +- sample std, beside the published ones
     index.html                  all of it on one self-contained page, with the best run's mistakes
 
 A row averages only over runs that differ in nothing but the seed.
@@ -21,15 +21,16 @@ from keras_resnet import cli, report_page, report_plots, report_runs, runs
 from keras_resnet.report_runs import FULL_STEPS, Row, Run
 
 NOTE = (
-    "Test error in percent; ± is the sample standard deviation over seeds, and only finished runs count. "
-    "A row averages over runs that differ in nothing but the seed. He et al.: arXiv:1512.03385, table 6; "
-    "PyTorch: the reproduction we are compared with, 5 runs. Both trained on CIFAR-10 for 64,000 "
-    "updates, so that other rows show a dash. Hours are of one run."
+    "Test error in percent; ± is the sample standard deviation over seeds, and only finished runs "
+    "count. A row averages over runs that differ in nothing but the seed. He et al.: "
+    "arXiv:1512.03385, table 6; PyTorch: the reproduction we are compared with, 5 runs. Both "
+    "trained on CIFAR-10 for 64,000 updates, so other rows show a dash. Hours are of one run. "
+    "Other settings: what differs from the paper's recipe."
 )
 CURVES = (
-    "Thin dashed: training error (on augmented images, mean over the interval since the last "
-    "evaluation); bold: validation error. Several seeds: their mean, and a band from the lowest to the "
-    "highest. Vertical lines: the learning rate drops."
+    "Thin dashed: training error (augmented images, mean over the updates since the last "
+    "evaluation); bold: validation error. Several seeds: their mean, and a band from the lowest to "
+    "the highest. Vertical lines: the learning rate drops."
 )
 
 
@@ -42,8 +43,8 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
         data_dir: folder of tensorflow_datasets for the images; nothing is downloaded.
 
     Raises:
-        UserError: if there are no runs, one cannot be read, matplotlib is missing or `output` cannot be
-            written to.
+        UserError: if there are no runs, one cannot be read, matplotlib is missing or `output`
+            cannot be written to.
     """
     report_plots.require_matplotlib()
     found = [report_runs.read(folder) for folder in report_runs.find(paths)]
@@ -52,7 +53,9 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
     try:
         runs.make_folder(output)
     except cli.UserError:
-        raise cli.UserError(f"--output must be a folder that can be written to. Received: {output}") from None
+        raise cli.UserError(
+            f"--output must be a folder that can be written to. Received: {output}"
+        ) from None
     summary = _summary(rows, left_out)
     print(summary, flush=True)
     best = report_runs.best(rows)
@@ -76,7 +79,7 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
                    caption),
             figure("Learning rate and throughput", report_plots.progress,
                    "Learning rate and images per second over iterations",
-                   "As recorded at evaluations: a warm-up shorter than the first interval does not show."),
+                   "As recorded at evaluations: a shorter warm-up does not show."),
         ],
         tables=[
             ("Test error", names, cells, NOTE),
@@ -100,8 +103,8 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
 
 def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     """Column names and cells of the main table."""
-    names = ["model", "shortcut", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "parameters",
-             "steps", "hours", "dataset", "precision", "recipe"]  # fmt: skip
+    names = ["model", "shortcut", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)",
+             "parameters", "steps", "hours", "dataset", "precision", "other settings"]  # fmt: skip
     cells = []
     for row in rows:
         key, references = row.key, row.references
@@ -110,7 +113,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             row.name, _dash(key["shortcut"]), error_text(row), runs_text(row), _dash(references[0]),
             _dash(references[1]), _number(row.mean("parameters"), ",.0f"), steps,
             _number(_hours(row.mean("seconds")), ".2f"), key["dataset"], key["precision"],
-            row.recipe or "the paper's",
+            _dash(row.recipe),
         ])  # fmt: skip
     return names, cells
 
@@ -139,7 +142,7 @@ def origins(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             f"{row.key['steps']:,}",
             row.key["dataset"],
             ", ".join(str(run.config.seed) for run in row.runs),
-            ", ".join(f"{name} {' / '.join(values)}" for name, values in _versions(row).items()) or "–",
+            _dash(", ".join(f"{name} {' / '.join(v)}" for name, v in _versions(row).items())),
             ", ".join(_unique(_short(run.commit) for run in row.runs)),
             ", ".join(_unique(run.device for run in row.runs)),
         ]
@@ -159,7 +162,7 @@ def run_table(rows: Sequence[Row], left_out: Sequence[Run]) -> tuple[list[str], 
         cells.append([
             str(run.folder), state or _number(run.number("test_error"), ".2f"),
             _number(run.number("val_error"), ".2f"), _number(_hours(run.number("seconds")), ".2f"),
-            _number(run.number("images_per_second"), ",.0f"), str(run.saved.get("command") or "–"),
+            _number(run.number("images_per_second"), ",.0f"), str(run.saved.get("command") or "-"),
         ])  # fmt: skip
     return names, cells
 
@@ -167,10 +170,10 @@ def run_table(rows: Sequence[Row], left_out: Sequence[Run]) -> tuple[list[str], 
 def markdown(rows: Sequence[Row], summary: str) -> str:
     """The text of results.md."""
     parts = [f"# Results\n\n{_cell(summary)}\n"]
-    for heading, (names, cells) in (("", table(rows)), ("## How the rows were made\n\n", origins(rows))):
+    for names, cells in (table(rows), origins(rows)):
         lines = [names, ["---"] * len(names), *cells]
-        parts.append(heading + "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines) + "\n")
-    parts.insert(2, NOTE + "\n")
+        parts.append("".join(f"| {' | '.join(map(_cell, line))} |\n" for line in lines))
+    parts.insert(2, f"{NOTE}\n\n## How the rows were made\n")
     return "\n".join(parts)
 
 
@@ -178,7 +181,7 @@ def as_json(rows: Sequence[Row], left_out: Sequence[Run], best: Run | None) -> d
     """The content of results.json: what the tables show, unrounded."""
 
     def one(run: Run) -> dict[str, Any]:
-        numbers = ("test_error", "test_loss", "val_error", "train_error", "seconds", "images_per_second")
+        numbers = ("test_error", "val_error", "train_error", "seconds", "images_per_second")
         return {
             "folder": str(run.folder), "seed": run.config.seed, "finished": run.results is not None,
             "step": run.step, **{name: run.number(name) for name in numbers}, "commit": run.commit,
@@ -209,7 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Write figure 6, the results table and a page from run folders."""
     parser = cli.ArgumentParser(prog="python -m keras_resnet.report", description=main.__doc__)
     parser.add_argument("paths", nargs="+", help="folders with runs, e.g. experiments/")
-    parser.add_argument("--output", default="report", help="folder to write to (default: %(default)s)")
+    parser.add_argument("--output", default="report", help="folder to write (default: %(default)s)")
     parser.add_argument(
         "--data-dir",
         help="folder of tensorflow_datasets, for the wrongly classified images "
@@ -253,11 +256,11 @@ def _hours(seconds: float | None) -> float | None:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    return "-" if value is None else format(value, form)
 
 
 def _dash(text: str | None) -> str:
-    return text or "–"
+    return text or "-"
 
 
 def _cell(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The report's page: one HTML file that asks for nothing from outside, and the net's mistakes on it."""
+"""The report's page: one HTML file that asks for nothing from outside, with the net's mistakes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from keras_resnet import datasets
 from keras_resnet.cli import UserError
 from keras_resnet.report_runs import Run
 
-MAX_MISTAKES = 48
+MAX_MISTAKES = 45
+SHORT = ' class="short"'  # a cell that is not wrapped
 
 
 @dataclasses.dataclass(frozen=True)
 class Mistakes:
-    """Wrongly classified test images, the surest first: uint8 `(n, 32, 32, 3)` and a caption each."""
+    """Wrongly classified test images, the surest first: uint8 `(n, 32, 32, 3)`, with captions."""
 
     images: np.ndarray
     captions: list[str]
@@ -65,10 +66,11 @@ def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
     wrong = np.flatnonzero(predicted != data.test_labels)
     sure = probabilities[wrong, predicted[wrong]]
     shown = wrong[np.argsort(-sure, kind="stable")[:MAX_MISTAKES]]
-    names = data.class_names
+    said = [data.class_names[label] for label in predicted[shown]]
+    true = [data.class_names[label] for label in data.test_labels[shown]]
     captions = [
-        f"{names[predicted[i]]} ({100 * probabilities[i].max():.0f} %), is {names[data.test_labels[i]]}"
-        for i in shown
+        f"says {s} ({100 * p:.0f} %)\nis {t}"
+        for s, p, t in zip(said, probabilities[shown].max(axis=1), true, strict=True)
     ]
     return Mistakes(data.test_images[shown], captions, len(wrong), len(data.test_labels))
 
@@ -93,9 +95,7 @@ def page(
     first, *rest = [_figure(*figure) for figure in figures]
     main, *details = [_table(*table) for table in tables]
     body = "\n".join([first, main, *rest, _mistakes(best, wrong), *details])
-    return (
-        _HEAD + f"<h1>CIFAR ResNets: report</h1>\n<p>{escape(summary)}</p>\n{body}\n</main></body></html>\n"
-    )
+    return f"{_HEAD}<p>{escape(summary)}</p>\n{body}\n</main></body></html>\n"
 
 
 def _data_folder(name: str, given: str | None) -> Path:
@@ -122,34 +122,34 @@ def _table(heading: str, names: Sequence[str], rows: Sequence[Sequence[str]], no
     lines = "\n".join(
         "<tr>"
         + "".join(
-            f'<td data-label="{escape(name)}">{escape(cell)}</td>'
+            f'<td{SHORT * (len(cell) <= 16)} data-label="{escape(name)}">'
+            f"{escape(cell).replace('/', '/<wbr>')}</td>"
             for name, cell in zip(names, row, strict=True)
         )
         + "</tr>"
         for row in rows
     )
     return (
-        f'<section><h2>{escape(heading)}</h2><div class="scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>\n{lines}\n</tbody></table></div><p>{escape(note)}</p></section>"
+        f'<section><h2>{escape(heading)}</h2><div class="scroll"><table><thead><tr>{head}</tr>'
+        f"</thead><tbody>\n{lines}\n</tbody></table></div><p>{escape(note)}</p></section>"
     )
 
 
 def _mistakes(run: Run | None, wrong: Mistakes | str) -> str:
     heading = "<section><h2>Wrongly classified test images</h2>"
-    chosen = ""
+    text = ""
     if run is not None:
-        chosen = (
-            f"Best run by validation error ({run.number('val_error'):.2f} %; the test set chooses nothing): "
-            f"{run.folder}. "
+        text = (
+            f"The best run by validation error ({run.number('val_error'):.2f} %; the test set "
+            f"chooses nothing) is {run.folder}. "
         )
-    if isinstance(wrong, str):
-        return f"{heading}<p>{escape(chosen)}No images: {escape(wrong)}</p></section>"
-    text = (
-        f"{chosen}Its saved net gets {wrong.count:,} of {wrong.total:,} test images wrong "
-        f"({100 * wrong.count / wrong.total:.2f} %; results.json says {run.number('test_error'):.2f} %). "
-        f"Shown are the {len(wrong.captions)} mistakes it is surest of: what it says, what it is."
-        if run is not None
-        else ""
+    if run is None or isinstance(wrong, str):
+        return f"{heading}<p>{escape(text)}No images: {escape(str(wrong))}</p></section>"
+    text += (
+        f"Its saved net gets {wrong.count:,} of {wrong.total:,} test images wrong "
+        f"({100 * wrong.count / wrong.total:.2f} %; its results.json says "
+        f"{run.number('test_error'):.2f} %). These are the {len(wrong.captions)} mistakes it is "
+        "surest of: what it says and how sure it is, and what the image is."
     )
     cells = "\n".join(
         f'<figure><img alt="{escape(caption)}" src="{_uri(_png(image), "png")}">'
@@ -177,27 +177,31 @@ _HEAD = """<!DOCTYPE html>
 <title>CIFAR ResNets: report</title>
 <style>
 body { margin: 0; background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 16px; overflow-wrap: anywhere; }
+main { max-width: 1080px; margin: 0 auto; padding: 16px; }
 h1 { font-size: 1.7rem; margin: .3em 0; }
 h2 { font-size: 1.25rem; margin: 2em 0 .5em; }
 figure { margin: 0; }
 img { max-width: 100%; height: auto; }
-figcaption, section > p { color: #444; font-size: .9rem; }
+figcaption, section > p { color: #444; font-size: .9rem; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: 5px 10px; border-bottom: 1px solid #ddd; text-align: left; vertical-align: top; }
+th, td { padding: 5px 9px 5px 0; border-bottom: 1px solid #ddd; }
+th, td { text-align: left; vertical-align: top; }
 th { border-bottom: 2px solid #888; }
-td { overflow-wrap: break-word; max-width: 24em; }
+td { overflow-wrap: break-word; min-width: 6.5em; }
+.short { white-space: nowrap; min-width: 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 14px; }
 .grid img { width: 100%; display: block; }
-.grid figcaption { font-size: .78rem; line-height: 1.3; margin-top: 3px; }
+.grid figcaption { white-space: pre-line; font-size: .78rem; line-height: 1.3; margin-top: 3px; }
 @media (max-width: 700px) {
   thead { display: none; }
-  table, tbody, tr, td { display: block; max-width: none; }
+  table, tbody, tr, td { display: block; min-width: 0; white-space: normal; }
+  td { overflow-wrap: anywhere; }
   tr { border-bottom: 2px solid #888; padding: 8px 0; }
   td { border: 0; padding: 1px 0 1px 9.5em; position: relative; min-height: 1.5em; }
   td::before { content: attr(data-label); position: absolute; left: 0; width: 9em; color: #555; }
   td:first-child { font-weight: bold; }
 }
 </style></head><body><main>
+<h1>CIFAR ResNets: report</h1>
 """

@@ -1,4 +1,4 @@
-"""The report's pictures: the paper's figure 6, learning rate and throughput. matplotlib is optional."""
+"""The report's pictures: the paper's figure 6, learning rate, throughput. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MAX_ERROR = 25.0
 MAX_SECTIONS = 8
 
-# Okabe and Ito's palette, made for colour-blind readers, without its yellow (too pale on white); the
-# paper's depths always have the same colour, others take what is free.
+# Okabe and Ito's palette, made for colour-blind readers, without its yellow (too pale on white).
+# The paper's depths always have the same colour, others take what is free.
 COLORS = {
     20: "#E69F00", 32: "#56B4E9", 44: "#009E73", 56: "#D55E00", 110: "#000000", 1202: "#CC79A7",
 }  # fmt: skip
@@ -60,11 +60,11 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
 
     figure, pairs = _panels(rows, columns, height=3.6)
     colors = depth_colors(rows)
-    keys = {depth: Line2D([], [], color=color, lw=2.4, label=f"{depth} layers")
+    keys = {depth: Line2D([], [], color=color, lw=2.0, label=f"{depth} layers")
             for depth, color in colors.items()}  # fmt: skip
     keys |= {
         "train": Line2D([], [], color="#555555", lw=0.9, ls=(0, (3, 1.5)), label="training error"),
-        "val": Line2D([], [], color="#555555", lw=2.4, label="validation error"),
+        "val": Line2D([], [], color="#555555", lw=2.0, label="validation error"),
     }
     for (title, members), pair in zip(sections(rows).items(), pairs, strict=False):
         for model, axes in zip(("plain", "resnet"), pair, strict=True):
@@ -81,15 +81,16 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
                 keys |= {marker: line for marker, line in markers.items() if marker not in keys}
                 above += [row.name] if MAX_ERROR < lowest < float("inf") else []
             if above:
-                text = f"above {MAX_ERROR:.0f} %: {', '.join(above)}"
-                axes.text(0.99, 0.98, textwrap.fill(text, 36), transform=axes.transAxes, ha="right",
-                          va="top", size=9, bbox={"fc": "white", "ec": "none", "alpha": 0.8})  # fmt: skip
+                text = textwrap.fill(f"above {MAX_ERROR:.0f} %: {', '.join(above)}", 36)
+                box = {"fc": "white", "ec": "none", "alpha": 0.8}
+                axes.text(0.99, 0.98, text, transform=axes.transAxes, ha="right", va="top",
+                          size=9, bbox=box)  # fmt: skip
     _legend(figure, list(keys.values()), columns)
     return figure
 
 
 def progress(rows: Sequence[Row], columns: int) -> Figure:
-    """Learning rate and images/s over the updates, a pair of panels for each schedule and recipe."""
+    """Learning rate and images/s over the updates, a pair of panels for each recipe."""
     from matplotlib.lines import Line2D
 
     figure, pairs = _panels(rows, columns, height=2.8)
@@ -99,18 +100,25 @@ def progress(rows: Sequence[Row], columns: int) -> Figure:
         _title(speed, "Throughput", title, columns)
         rate.set(yscale="log", ylabel="learning rate")
         speed.set(ylabel="images/s")
-        for index, row in enumerate(members):
-            style = {"color": colors[row.config.depth], "ls": "-" if row.config.model == "resnet" else "--"}
-            # Schedules coincide: wide lines below narrow ones stay visible.
-            width = max(1.2, 1.2 + 1.6 * (len(members) - 1 - index))
-            rate.plot(*_curve([max(row.runs, key=lambda run: run.step)], "learning_rate")[:2],
-                      drawstyle="steps-pre", lw=width, solid_capstyle="butt", **style)  # fmt: skip
+        schedules: list[dict[float, float]] = []
+        for row in sorted(members, key=lambda row: -max(run.step for run in row.runs)):
+            line = "-" if row.config.model == "resnet" else "--"
+            style = {"color": colors[row.config.depth], "ls": line}
+            steps, rates, _, _ = _curve([max(row.runs, key=lambda run: run.step)], "learning_rate")
+            schedule = dict(zip(steps, rates, strict=True))
+            if not any(schedule.items() <= other.items() for other in schedules):
+                schedules.append(schedule)
+                rate.plot(steps, rates, drawstyle="steps-pre", lw=1.8, **style)
             for run in row.runs:
                 speed.plot(*_curve([run], "images_per_second")[:2], lw=1.2, **style)
+        if len(schedules) == 1 < len(members):
+            place = {"transform": rate.transAxes, "ha": "right", "va": "top"}
+            rate.text(0.99, 0.98, "the same for all", **place)
+            rate.lines[0].set(color="#333333", ls="-")
         for axes in (rate, speed):
             _iterations(axes, members[0].config.steps)
         speed.set_ylim(bottom=0)
-    keys = [Line2D([], [], color=color, lw=2, label=f"{depth} layers") for depth, color in colors.items()]
+    keys = [Line2D([], [], color=c, lw=2, label=f"{depth} layers") for depth, c in colors.items()]
     keys += [Line2D([], [], color="#555555", lw=1.6, label="residual"),
              Line2D([], [], color="#555555", lw=1.6, ls="--", label="plain")]  # fmt: skip
     _legend(figure, keys, columns)
@@ -120,7 +128,7 @@ def progress(rows: Sequence[Row], columns: int) -> Figure:
 def picture(
     draw: Callable[[Sequence[Row], int], Figure], rows: Sequence[Row], kind: str, columns: int = 2
 ) -> bytes:
-    """A figure as a file: `draw` is `figure6` or `progress`, `kind` `"png"` (150 dots an inch) or `"svg"`."""
+    """Draw (`figure6` or `progress`) to a file: `kind` is `"png"` (150 dots an inch) or `"svg"`."""
     import matplotlib
 
     data = io.BytesIO()
@@ -155,10 +163,10 @@ def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any
         steps, train, _, _ = _curve(runs, "train_error")
         axes.plot(steps, train, color=color, lw=0.9, ls=(0, (3, 1.5)))
         steps, val, low, high = _curve(runs, "val_error")
-        axes.plot(steps, val, color=color, lw=2.4, solid_capstyle="round")
+        axes.plot(steps, val, color=color, lw=2.0, solid_capstyle="round")
         if len(runs) > 1:
             axes.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
-            keys["spread"] = Patch(color="#555555", alpha=0.25, lw=0, label="lowest to highest seed")
+            keys["spread"] = Patch(color="#555555", alpha=0.25, lw=0, label="range of seeds")
         lowest += train + val
         if runs[0].results is None and (val or train):
             end = {"color": "#555555", "marker": "o", "mfc": "white", "mew": 1.6, "ls": "none"}
@@ -176,7 +184,7 @@ def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any
 def _curve(
     runs: Sequence[Run], column: str
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Steps in 1e4 that all the runs have, and the mean, lowest and highest value of a column there."""
+    """Steps in 1e4 that all the runs have, and a column's mean, lowest and highest value there."""
     points = [
         {row["step"]: row[column] for row in run.metrics
          if row.get("step") is not None and row.get(column) is not None}
@@ -192,7 +200,9 @@ def _curve(
     )
 
 
-def _panels(rows: Sequence[Row], columns: int, height: float) -> tuple[Figure, list[Sequence[Axes]]]:
+def _panels(
+    rows: Sequence[Row], columns: int, height: float
+) -> tuple[Figure, list[Sequence[Axes]]]:
     from matplotlib.figure import Figure
 
     count = min(len(sections(rows)), MAX_SECTIONS)
@@ -203,7 +213,8 @@ def _panels(rows: Sequence[Row], columns: int, height: float) -> tuple[Figure, l
 
 
 def _title(axes: Axes, title: str, section: str, columns: int) -> None:
-    axes.set_title(f"{title}\n" + textwrap.fill(section, 62 if columns == 2 else 48), loc="left", linespacing=1.3)
+    text = textwrap.fill(section, 62 if columns == 2 else 48)
+    axes.set_title(f"{title}\n{text}", loc="left", linespacing=1.3)
 
 
 def _iterations(axes: Axes, steps: int) -> None:

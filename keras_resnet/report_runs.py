@@ -1,4 +1,4 @@
-"""What the report is made of: run folders read from disk, and the rows of runs that may be averaged."""
+"""What the report is made of: run folders, and the rows of runs that may be averaged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from keras_resnet.config import DATASETS, TrainConfig
 FULL_STEPS = 64_000
 MOVED_ASIDE = re.compile(r"\.old-\d+$")
 
-# Settings that do not change what is trained. All others, those of later versions too, keep rows apart.
+# Settings that do not change what is trained. All others, also those of later versions, keep rows
+# apart.
 _IRRELEVANT = {
     "seed", "runs", "data_dir", "output_dir", "name", "eval_every", "checkpoint_every",
     "warmup_steps",  # its resolved value counts
@@ -27,8 +28,11 @@ _IRRELEVANT = {
 # What stands in a column or a label of its own; the rest is told as "recipe".
 _SHOWN = {"model", "depth", "shortcut", "dataset", "steps", "precision"}
 
-# Test errors in percent. He et al. 2015 (arXiv:1512.03385), table 6; 110 layers: best, and mean +- std of 5.
-PAPER = {20: "8.75", 32: "7.51", 44: "7.17", 56: "6.97", 110: "6.43 best, 6.61 ± 0.16", 1202: "7.93"}
+# Test errors in percent: He et al. 2015 (arXiv:1512.03385), table 6; for 110 layers best of 5 and
+# mean +- std.
+PAPER = {
+    20: "8.75", 32: "7.51", 44: "7.17", 56: "6.97", 110: "6.43 best, 6.61 ± 0.16", 1202: "7.93",
+}  # fmt: skip
 # The PyTorch reproduction we are compared with, mean +- std of 5 runs.
 PYTORCH = {
     ("resnet", 20): "8.51 ± 0.22",
@@ -126,7 +130,7 @@ class Row:
 
     @property
     def references(self) -> tuple[str | None, str | None]:
-        """He et al.'s and the PyTorch reproduction's test error, where this row may stand beside them."""
+        """He et al.'s and the PyTorch reproduction's test error, where the row is comparable."""
         key = self.key
         comparable = key["dataset"] == "cifar10" and key["steps"] == FULL_STEPS
         if not comparable or key["shortcut"] not in ("zeropad", None):
@@ -136,7 +140,7 @@ class Row:
 
     @property
     def recipe(self) -> str:
-        """What differs from the paper's recipe and is shown nowhere else; empty where nothing does."""
+        """What differs from the paper's recipe and has no column of its own; may be empty."""
         default = dataclasses.asdict(TrainConfig())
         default["warmup"] = dataclasses.replace(self.config, warmup_steps=None).warmup
         return ", ".join(
@@ -147,7 +151,7 @@ class Row:
 
     @property
     def section(self) -> str:
-        """What rows of one panel of the figure have in common: schedule, data, precision, recipe."""
+        """What the rows of one panel of the figure have in common: schedule, data, recipe."""
         key = self.key
         parts = [f"{key['steps']:,} updates", key["dataset"], key["precision"]]
         if key["shortcut"] not in ("zeropad", None):
@@ -181,7 +185,7 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def read(folder: Path) -> Run:
-    """Read a run folder. Raises UserError, naming the file, for one that cannot be made sense of."""
+    """Read a run folder. Raises UserError, naming the file, where one makes no sense."""
     saved = _read_object(folder / "config.json")
     settings = saved.get("settings")
     if not isinstance(settings, dict):
@@ -209,8 +213,8 @@ def read(folder: Path) -> Run:
 def group(found: Sequence[Run]) -> tuple[list[Row], list[Run]]:
     """Put runs that differ in the seed alone in one row.
 
-    The same settings and the same seed twice are one measurement: the finished one (else the one that
-    got further, else the first) is kept, without a look at its errors.
+    The same settings and the same seed twice are one measurement: the finished one (else the one
+    that got further, else the first) is kept, without a look at its errors.
 
     Returns:
         Rows, full schedules first, and the runs that were left out.

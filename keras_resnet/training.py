@@ -327,7 +327,9 @@ class _Run(keras.callbacks.Callback):
 
     def report(self, row: dict[str, float | None]) -> None:
         validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
-        speed = "" if row["images_per_second"] is None else f", {row['images_per_second']:.0f} images/s"
+        speed = (
+            "" if row["images_per_second"] is None else f", {row['images_per_second']:.0f} images/s"
+        )
         self.say(
             f"update {row['step']:,}/{self.config.steps:,}: loss {row['train_loss']:.4f}, "
             f"error: training {row['train_error']:.2f} %{validation}, "
@@ -420,7 +422,8 @@ def _settle(config: TrainConfig, folder: Path, seed: int) -> tuple[str, str]:
     old = runs.read_json(folder / "config.json")
     if old is None:
         return precision, reason
-    new, differences = dataclasses.asdict(config), []
+    new = {**dataclasses.asdict(config), "warmup_steps": config.warmup}
+    differences = []
     if config.precision == "auto":
         precision, reason = old["precision"], "as this run began"
     elif precision != old["precision"]:
@@ -435,7 +438,9 @@ def _settle(config: TrainConfig, folder: Path, seed: int) -> tuple[str, str]:
             "settings to resume it, another --name, or --restart to move it aside and start over"
         )
     if old["versions"] != environment.versions():
-        print(f"note: this run began with other versions ({old['versions']}): not exactly repeatable")
+        print(
+            f"note: this run began with other versions ({old['versions']}): not exactly repeatable"
+        )
     return precision, reason
 
 
@@ -463,7 +468,11 @@ def _train_seed(
         runs.write_json(
             folder / "config.json",
             {
-                "settings": {**dataclasses.asdict(config), "seed": seed, "warmup_steps": config.warmup},
+                "settings": {
+                    **dataclasses.asdict(config),
+                    "seed": seed,
+                    "warmup_steps": config.warmup,
+                },
                 "precision": precision,
                 "class_names": data.class_names,
                 "versions": environment.versions(),

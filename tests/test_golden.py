@@ -1,4 +1,4 @@
-"""Our optimizer and nets against numbers from PyTorch (made by golden/make_golden.py; no torch here)."""
+"""Our optimizer and nets against PyTorch's numbers, which golden/make_golden.py made."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def torch_weights(golden: dict[str, np.ndarray], depth: int) -> dict[str, np.nda
 
 
 def build(golden: dict[str, np.ndarray], name: str) -> keras.Model:
-    """Our net of that name with PyTorch's weights and constants; every weight must find its place."""
+    """Our net of that name with PyTorch's weights and constants; every weight finds its place."""
     kind, depth = re.fullmatch(r"([a-z]+)(\d+)", name).groups()
     constants = {key: [float(v) * 255 for v in golden[key]] for key in ("mean", "std")}
     if kind == "plain":
@@ -158,7 +158,7 @@ def test_training_mode_uses_and_keeps_the_statistics_that_torch_does(golden, nam
     expected, found = golden_running(golden, name, net), running(net)
     assert expected.keys() == found.keys()
     for layer, values in found.items():
-        # A biased variance would be 0.07 % (of the tenth that is new) off in the smallest maps.
+        # In the smallest maps a biased variance would be 0.26 % (of the tenth that is new) off.
         np.testing.assert_allclose(values, expected[layer], rtol=1e-5, atol=1e-5, err_msg=layer)
         assert np.abs(values - before[layer]).max() > 0.01
 

@@ -2,12 +2,13 @@
 
     python tests/golden/make_golden.py        (4 seconds on one core)
 
-It needs PyTorch and safetensors (`pip install torch safetensors`); the tests that read the files do not
-need PyTorch. The files in the repository were made with torch 2.13.0+cpu, safetensors 0.8.0 and NumPy
-2.4.6 on Python 3.11, x86-64. Made again elsewhere, the numbers differ in the last float32 digits.
+It needs PyTorch and safetensors (`pip install torch safetensors`); the tests that read the files do
+not need PyTorch. The files in the repository were made with torch 2.13.0+cpu, safetensors 0.8.0 and
+NumPy 2.4.6 on Python 3.11, x86-64. Made again elsewhere, the last float32 digits differ.
 
 Nothing here imports `keras_resnet`: the network is written from section 4.2 of the paper
-(arXiv:1512.03385), with `torch.nn`'s own layers and defaults, so that a mistake of ours is not made twice.
+(arXiv:1512.03385), with `torch.nn`'s own layers and defaults, so that a mistake of ours is not made
+twice.
 
 sgd.npz                    20 updates of `torch.optim.SGD` from given gradients
 nets.npz                   weights, images, and what the nets make of them (see `make_nets`)
@@ -97,7 +98,7 @@ class Net(nn.Module):
 
 
 def randomize(net: nn.Module, seed: int) -> nn.Module:
-    """Give every weight and statistic a random value, of a size at which activations stay near 1."""
+    """Give every weight and statistic a random value, such that activations stay near 1."""
     random = torch.Generator().manual_seed(seed)
     for key, value in net.state_dict().items():
         if key.endswith("num_batches_tracked"):
@@ -114,7 +115,7 @@ def randomize(net: nn.Module, seed: int) -> nn.Module:
 
 
 def images(count: int, seed: int) -> torch.Tensor:
-    """Random patches of 8x8, so that images differ, and random pixels, so that one pixel off matters."""
+    """Random patches of 8x8, so that images differ, and pixels, so that one pixel off matters."""
     random = torch.Generator().manual_seed(seed)
     patches = torch.rand((count, 4, 4, 3), generator=random)
     patches = patches.repeat_interleave(8, 1).repeat_interleave(8, 2)
@@ -123,7 +124,7 @@ def images(count: int, seed: int) -> torch.Tensor:
 
 
 def make_sgd() -> dict[str, np.ndarray]:
-    """`<name>/initial`, `<name>/gradients` and `<name>/weights` (after each update) of three tensors."""
+    """`<name>/initial`, `<name>/gradients`, `<name>/weights` (after each update), three tensors."""
     random = torch.Generator().manual_seed(1)
     shapes = {"kernel": (3, 3, 4, 8), "gamma": (16,), "bias": (10,)}
     weights = {k: nn.Parameter(torch.randn(s, generator=random)) for k, s in shapes.items()}
@@ -145,15 +146,15 @@ def make_sgd() -> dict[str, np.ndarray]:
 def make_nets() -> dict[str, np.ndarray]:
     """What five nets make of the same images.
 
-    weights<depth>/<PyTorch's key>  float32, or int8 with a float32 weights<depth>/<key>/scale beside it
+    weights<depth>/<PyTorch's key>  float32; or int8, with a float32 <the same>/scale beside it
         (weight = int8 * scale, in float32). The nets of 8 layers share theirs; shortcut.* is the
         projection's.
     images, mean, std               uint8 pixels; the constants in units of 0..1
     <net>/logits                    eval mode
-    <net>/stage2_conv1              eval mode: output of the first stride-2 conv, 2 images, 4 channels
+    <net>/stage2_conv1              eval mode: first stride-2 conv's output, 2 images, 4 channels
     <net>/training_logits           training mode: statistics of the batch
-    <net>/running                   running mean and variance of all BNs after that one forward pass
-    labels, train/losses, train/*   two training steps of zeropad8 in float32, every 7th weight after
+    <net>/running                   running mean and variance of all BNs after that one pass
+    labels, train/losses, train/*   two training steps of zeropad8, every 7th weight afterwards
     """
     result: dict[str, np.ndarray] = {}
     for depth, shortcut in ((8, "projection"), (20, "zeropad")):

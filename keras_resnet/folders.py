@@ -1,0 +1,104 @@
+"""A folder that is written as one: built beside its place, then moved there in one step."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from keras_resnet.cli import UserError
+
+
+@contextlib.contextmanager
+def staged(final: Path, written: frozenset[str], marker: str) -> Iterator[Path]:
+    """Give a new folder beside `final`; when the block ends well, it becomes `final` in one step.
+
+    Args:
+        final: the folder to make or to replace. A symbolic link to a folder stays one.
+        written: all names that may be in it. A folder with others is not replaced.
+        marker: the name that shows that a folder is ours to replace.
+
+    Raises:
+        UserError: where the folder cannot be written, or may not be replaced. Nothing is left
+            behind.
+        Whatever the block raises, after the new folder was deleted.
+    """
+    staging = final.with_name(f".tmp-{os.getpid()}-{final.name}")
+    try:
+        final = final.resolve()
+        staging = final.with_name(f".tmp-{os.getpid()}-{final.name}")
+        _check_replaceable(final, written, marker)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(final)
+        staging.mkdir()
+        yield staging
+        for item in staging.rglob("*"):
+            descriptor = os.open(item, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        _move(staging, final)
+    except OSError as error:
+        raise UserError(
+            f"the output folder must be writable. Received: {final} ({error.strerror or error}); "
+            "what was there is unharmed: make room, or name another with --output"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_replaceable(final: Path, written: frozenset[str], marker: str) -> None:
+    """Refuse to replace anything that is not an export and nothing but an export."""
+    if not final.is_dir():
+        if final.exists():
+            raise UserError(f"the output must be a folder. Received: {final}, which is a file")
+        return
+    names = {item.name for item in final.iterdir()}
+    foreign = sorted(names - written)
+    if foreign or (names and marker not in names):
+        raise UserError(
+            f"{final} would be replaced, but holds what this command did not write "
+            f"({', '.join((foreign or sorted(names))[:3])}); name another folder with --output"
+        )
+
+
+def _remove_leftovers(final: Path) -> None:
+    """Delete the staging folders of exports that were killed."""
+    for folder in final.parent.glob(f".tmp-*-{final.name}"):
+        pid = folder.name.removeprefix(".tmp-").split("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(staging: Path, final: Path) -> None:
+    """Put `staging` in the place of `final` in one step; what was there is then in `staging`.
+
+    Linux exchanges two folders as one operation. Where the file system cannot, the old folder is
+    renamed to `<name>.old` first, and is there if the process dies before the second rename.
+    """
+    if final.is_dir() and any(final.iterdir()):
+        if not _exchange(staging, final):
+            old = final.with_name(f"{final.name}.old")
+            shutil.rmtree(old, ignore_errors=True)
+            final.rename(old)
+            staging.rename(final)
+            shutil.rmtree(old, ignore_errors=True)
+    else:
+        staging.rename(final)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths atomically. False where the system has no such call."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL):
+        return False
+    raise OSError(code, os.strerror(code))

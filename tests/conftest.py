@@ -1,0 +1,35 @@
+"""Shared fixtures: where the real data lies, and a synthetic data set small enough for tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+from keras_resnet import datasets
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> str:
+    """The TFDS folder that holds the real CIFAR-10, or a skip that says where it was looked for."""
+    places = [os.environ.get("TFDS_DATA_DIR"), REPOSITORY.parent / "shared/tensorflow_datasets"]
+    for place in places:
+        if place and (Path(place) / "cifar10").is_dir():
+            return str(place)
+    pytest.skip(f"the real CIFAR-10 is in none of {[str(p) for p in places if p]}")
+
+
+@pytest.fixture(scope="session")
+def cifar10(data_dir: str) -> datasets.Dataset:
+    return datasets.load("cifar10", data_dir)
+
+
+@pytest.fixture
+def small_synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--dataset synthetic` with 2,500 images instead of 60,000."""
+    monkeypatch.setattr(datasets, "SYNTHETIC_SIZES", (2_000, 500))
