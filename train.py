@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes; errors still show
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up notes about missing GPUs
 
 from keras_resnet import cli
 from keras_resnet.config import TrainConfig

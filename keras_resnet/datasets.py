@@ -7,6 +7,7 @@ without data. Split and stream are pure functions of integers, so any step can b
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -72,24 +73,26 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
         raise UserError(f"--dataset must be one of {', '.join(NORMALIZATION)}. Received: {name!r}")
     import tensorflow_datasets as tfds  # slow to import, and not needed for synthetic
 
+    logging.getLogger("absl").setLevel(logging.ERROR)  # tfds warns of every folder it looks into
+    network = True
     folder = Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
     try:
         builder = tfds.builder(name, data_dir=str(folder))
-        if not builder.is_prepared() and _reachable(builder.info.homepage):
-            print(f"{name} is not in {folder}: downloading it ...", flush=True)
-            builder.download_and_prepare()
+        if not builder.is_prepared():
+            if network := _reachable(builder.info.homepage):
+                print(f"{name} is not in {folder}: downloading it ...", flush=True)
+                builder.download_and_prepare()
         # Files in their order, so that the same files give the same arrays.
         train, test = builder.as_dataset(
             split=["train", "test"], shuffle_files=False, as_supervised=True
         )
         (train_images, train_labels), (test_images, test_labels) = _arrays(train), _arrays(test)
     except Exception as error:  # tfds and its downloader raise many kinds
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else ""
+        reason = f"{type(error).__name__}: {error}"[:200] if network else "no network"
         raise UserError(
-            f"{name} was not found in {folder} and could not be downloaded or read "
-            f"({type(error).__name__}: {reason}). Name the folder that holds {name}/ with --data-dir "
+            f"{name} was not found in {folder} and could not be downloaded or read ({reason}). Name the folder that holds {name}/ with --data-dir "
             "or TFDS_DATA_DIR, or use --dataset synthetic"
         ) from None
     return Dataset(

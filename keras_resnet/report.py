@@ -226,7 +226,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _summary(rows: Sequence[Row], left_out: Sequence[Run]) -> str:
     finished = sum(len(row.finished) for row in rows)
     unfinished = sum(len(row.unfinished) for row in rows)
-    text = f"{finished + unfinished} runs, {finished} finished, in {len(rows)} rows."
+    total = finished + unfinished
+    text = f"{total} run{'s' * (total > 1)} ({finished} finished) of {len(rows)} kind"
+    text += f"{'s' * (len(rows) > 1)}."
     if left_out:
         folders = ", ".join(str(run.folder) for run in left_out)
         text += f" Left out, for they repeat the settings and the seed of another run: {folders}."

@@ -69,7 +69,7 @@ def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
     said = [data.class_names[label] for label in predicted[shown]]
     true = [data.class_names[label] for label in data.test_labels[shown]]
     captions = [
-        f"says {s} ({100 * p:.0f} %)\nis {t}"
+        f"{s} {100 * p:.0f}\u00a0%\nis {t}"
         for s, p, t in zip(said, probabilities[shown].max(axis=1), true, strict=True)
     ]
     return Mistakes(data.test_images[shown], captions, len(wrong), len(data.test_labels))

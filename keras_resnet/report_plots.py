@@ -45,7 +45,7 @@ def require_matplotlib() -> None:
     except ImportError:
         raise UserError(
             "the report draws with matplotlib, which is not installed: "
-            "pip install 'keras-resnet[report]' (or pip install matplotlib)"
+            "pip install 'keras-resnet-cifar[report]' (or pip install matplotlib)"
         ) from None
 
 
@@ -72,9 +72,10 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
             axes.set(ylim=(0, MAX_ERROR), ylabel="error (%)")
             _iterations(axes, members[0].config.steps)
             drawn = [row for row in members if row.config.model == model]
+            box = {"fc": "white", "ec": "none", "alpha": 0.8}
             if not drawn:
                 axes.text(0.5, 0.5, "no runs yet", transform=axes.transAxes, ha="center",
-                          color="#555555", size=12)  # fmt: skip
+                          color="#555555", size=12, bbox=box)  # fmt: skip
             above = []
             for row in drawn:
                 lowest, markers = _draw_errors(axes, row, colors[row.config.depth])
@@ -82,7 +83,6 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
                 above += [row.name] if MAX_ERROR < lowest < float("inf") else []
             if above:
                 text = textwrap.fill(f"above {MAX_ERROR:.0f} %: {', '.join(above)}", 36)
-                box = {"fc": "white", "ec": "none", "alpha": 0.8}
                 axes.text(0.99, 0.98, text, transform=axes.transAxes, ha="right", va="top",
                           size=9, bbox=box)  # fmt: skip
     _legend(figure, list(keys.values()), columns)

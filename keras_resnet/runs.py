@@ -87,7 +87,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where there is no file. Raises UserError where it is not JSON."""
     try:
         return json.loads(path.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise UserError(

@@ -112,12 +112,16 @@ def training_model(
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         # XLA pays on a GPU (not measured here) and costs on a CPU.
         jit_compile=gpu,
         # Fewer returns to Python; on a CPU an update takes so long that it makes no difference.
         steps_per_execution=_divisor(config) if gpu else 1,
     )
+    # Keras would build slots and metrics at the first update; a resume fills them before it.
+    optimizer.build(model.trainable_variables)
+    model.compute_metrics(None, ops.zeros((1,)), ops.zeros((1, len(data.class_names))))
+    model.reset_metrics()
     return model
 
 
@@ -395,25 +399,29 @@ def train(config: TrainConfig, restart: bool = False, data: datasets.Dataset | N
         folder = experiment / f"seed-{seed}"
         if restart and (old := runs.move_aside(folder)):
             print(f"moved the run that was in {folder} to {old}")
+        precision, reason = _settle(config, folder)
+        if (folder / "results.json").exists():
+            _say_finished(folder)
+            continue
+        data = data or datasets.load(config.dataset, config.data_dir)
         runs.make_folder(folder)
         with runs.lock(folder):
             runs.remove_leftovers(folder)
-            precision, reason = _settle(config, folder, seed)
-            results = runs.read_json(folder / "results.json")
-            if results is not None:
-                print(
-                    f"{folder} is finished: test error {results['test_error']:.2f} % after "
-                    f"{results['steps']:,} updates (--restart would train it again)"
-                )
-                continue
-            data = data or datasets.load(config.dataset, config.data_dir)
             _train_seed(config, data, seed, folder, precision, reason)
         _summarize(experiment)
         keras.backend.clear_session()
     return experiment
 
 
-def _settle(config: TrainConfig, folder: Path, seed: int) -> tuple[str, str]:
+def _say_finished(folder: Path) -> None:
+    results = runs.read_json(folder / "results.json") or {}
+    print(
+        f"{folder} is finished: test error {results['test_error']:.2f} % after "
+        f"{results['steps']:,} updates (--restart would train it again)"
+    )
+
+
+def _settle(config: TrainConfig, folder: Path) -> tuple[str, str]:
     """Precision of the run and the reason for it; refuses settings that differ from the folder's.
 
     "auto" means the precision the run began with: a run that moves to another machine goes on as it was.
@@ -495,6 +503,9 @@ def _train_seed(
         if found is not None:
             run.restore(*found)
             print(f"resuming at update {run.step:,} of {config.steps:,}", flush=True)
+            if run.step == config.steps:  # all that is missing is the end
+                for variable in net.variables:
+                    variable.assign(found[0][f"net/{variable.path}"])
         run.write_metrics()  # rows that a killed process wrote after the checkpoint come again
         try:
             if run.step < config.steps:
@@ -503,10 +514,6 @@ def _train_seed(
                 model.fit(
                     batches, steps_per_epoch=updates, callbacks=[run], shuffle=False, verbose=0
                 )
-            else:
-                for name, variable in run.variables().items():
-                    if name.startswith("net/"):
-                        variable.assign(found[0][name])
         except _Diverged as diverged:
             raise UserError(
                 f"the loss became NaN or infinite at update {diverged.step}: training has diverged. "

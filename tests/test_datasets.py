@@ -73,9 +73,8 @@ def test_synthetic_is_too_hard_for_a_linear_classifier() -> None:
     x, x_test = (i.reshape(len(i), -1).astype("float32") / 127.5 - 1
                  for i in (data.train_images, data.test_images))  # fmt: skip
     model = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(10)])
-    model.compile(
-        "adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"]
-    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])
     model.fit(x, data.train_labels, batch_size=256, epochs=6, verbose=0)
     assert model.evaluate(x_test, data.test_labels, verbose=0)[1] < 0.5
 

@@ -422,3 +422,13 @@ def test_saved_nets_of_every_kind_open_again(tmp_path: Path) -> None:
         assert told["shortcut"] == expected
         policies = {layer.compute_dtype for layer in loading.as_float32(again).layers}
         assert policies == {"float32"}
+
+
+def test_only_our_layers_are_opened(tmp_path: Path) -> None:
+    """All our names and one layer of another kind: refused before Keras builds it."""
+    net = keras_resnet.resnet(8)
+    x = keras.layers.Dropout(0.5, name="extra")(net.get_layer("head_dense").output)
+    x = keras.layers.Softmax(name="probabilities")(x)
+    keras.Model(net.input, x).save(tmp_path / "net.keras")
+    with pytest.raises(cli.UserError, match="not one of ours .it holds a Dropout"):
+        loading.load_keras(tmp_path / "net.keras")

@@ -1,4 +1,4 @@
-"""Whatever happens to a run, the same command again gives the bits of the run that nothing happened to."""
+"""Whatever happens to a run, the same command again gives the bits of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def faults(seed: int, count: int) -> list[str]:
     return random_updates
 
 
-# Twenty random updates; each kind of place inside a checkpoint's, a metrics file's and the final write.
+# Twenty random updates, and places inside the writing of checkpoints and metrics.
 KILLS = {
     "float32": [*faults(0, 10), "write:1", "rename:3", "renamed:2", "write:2"],
     "mixed_bfloat16": [*faults(1, 10), "rename:2", "renamed:4", "write:1"],
@@ -231,7 +231,7 @@ def test_a_full_disk_ends_in_one_line(reference: dict[str, Path], tmp_path: Path
 
 @pytest.mark.slow
 def test_a_folder_that_vanishes_in_mid_run(tmp_path: Path) -> None:
-    """What root meets in place of a read-only folder: the checkpoint's folder cannot be written to."""
+    """In place of a read-only folder, which does not stop root: a file where the folder was."""
     process = start(tmp_path, "wait:10", "float32")
     assert process.stdout is not None
     while process.stdout.readline() != "waiting\n":

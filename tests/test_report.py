@@ -347,10 +347,13 @@ def test_the_images_are_those_the_net_gets_wrong(tmp_path: Path, small_synthetic
     said = probabilities.argmax(axis=1)
     assert wrong.total == 500 and abs(wrong.count - np.sum(said != data.test_labels)) <= 1
     assert len(wrong.captions) == len(wrong.images) == report.report_page.MAX_MISTAKES
+    sure = [int(caption.split()[1]) for caption in wrong.captions]
+    surest = probabilities.max(axis=1)[said != data.test_labels].max()
+    assert sure == sorted(sure, reverse=True) and abs(sure[0] - 100 * surest) <= 1
     for image, caption in zip(wrong.images, wrong.captions, strict=True):
         (index,) = np.flatnonzero((data.test_images == image).all(axis=(1, 2, 3)))
         assert caption.endswith(f"\nis {data.class_names[data.test_labels[index]]}")
-        assert f"says {data.class_names[data.test_labels[index]]} " not in caption
+        assert not caption.startswith(data.class_names[data.test_labels[index]])
 
 
 def test_a_real_run_from_training_to_the_page(tmp_path: Path, small_synthetic: None) -> None:
