@@ -9,11 +9,8 @@ Exit code 4: a file did not compute what Keras computes; nothing was left under 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up notes; errors still show
 
 from keras_resnet import cli
 

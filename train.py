@@ -9,14 +9,12 @@ The same command again resumes an interrupted run, and does nothing for a finish
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # start-up notes about missing GPUs
-
-from keras_resnet import cli
+from keras_resnet import cli, training
 from keras_resnet.config import TrainConfig
+from keras_resnet.loop import Interrupted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,11 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = cli.settings_from(arguments, TrainConfig)
-    from keras_resnet import training  # after the flags are known to be good: it loads TensorFlow
-
     try:
         training.train(config, restart=arguments.restart)
-    except training.Interrupted as stop:
+    except Interrupted as stop:
         print(
             f"stopped by signal {stop.signum} at update {stop.step:,}: checkpoint saved, "
             "the same command resumes",

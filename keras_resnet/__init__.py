@@ -1,5 +1,8 @@
 """The CIFAR networks of He et al. 2015 in Keras 3: build, train, export, use."""
 
+import warnings
+
+import keras_resnet._startup  # noqa: F401  first: it imports TensorFlow quietly
 from keras_resnet._version import __version__
 from keras_resnet.layers import BatchNormalization, RandomPadCrop, ZeroPadShortcut
 from keras_resnet.models import plain, resnet
@@ -15,3 +18,6 @@ __all__ = [
     "plain",
     "resnet",
 ]
+
+# `python -m keras_resnet.models` is meant: that this package has imported the module is no mistake.
+warnings.filterwarnings("ignore", "'keras_resnet.models' found in sys.modules", RuntimeWarning)

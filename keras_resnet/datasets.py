@@ -80,10 +80,9 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     ).expanduser()
     try:
         builder = tfds.builder(name, data_dir=str(folder))
-        if not builder.is_prepared():
-            if network := _reachable(builder.info.homepage):
-                print(f"{name} is not in {folder}: downloading it ...", flush=True)
-                builder.download_and_prepare()
+        if not builder.is_prepared() and (network := _reachable(builder.info.homepage)):
+            print(f"{name} is not in {folder}: downloading it ...", flush=True)
+            builder.download_and_prepare()
         # Files in their order, so that the same files give the same arrays.
         train, test = builder.as_dataset(
             split=["train", "test"], shuffle_files=False, as_supervised=True
@@ -92,8 +91,9 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     except Exception as error:  # tfds and its downloader raise many kinds
         reason = f"{type(error).__name__}: {error}"[:200] if network else "no network"
         raise UserError(
-            f"{name} was not found in {folder} and could not be downloaded or read ({reason}). Name the folder that holds {name}/ with --data-dir "
-            "or TFDS_DATA_DIR, or use --dataset synthetic"
+            f"{name} was not found in {folder} and could not be downloaded or read ({reason}). "
+            f"Name the folder that holds {name}/ with --data-dir or TFDS_DATA_DIR, "
+            "or use --dataset synthetic"
         ) from None
     return Dataset(
         name,

@@ -7,10 +7,8 @@ nothing is unpickled.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 import keras_resnet.layers  # noqa: F401  (registers our layers with Keras)
 from keras_resnet import datasets
 from keras_resnet.cli import UserError
+from keras_resnet.models import allow_deep_graphs
 
 # ResNet-1202, the largest net of the paper, has 78 MB of weights and 7 MB of config.
 MAX_ARCHIVE_BYTES = 1 << 30
@@ -53,8 +52,8 @@ def load_keras(path: Path | str) -> keras.Model:
     file = model_file(path)
     _inspect(file)
     try:
-        with _deep_recursion():
-            net = keras.models.load_model(file, compile=False, safe_mode=True)
+        allow_deep_graphs()
+        net = keras.models.load_model(file, compile=False, safe_mode=True)
     except MemoryError:
         raise UserError(f"{file} does not fit into memory") from None
     except Exception as error:  # Keras, h5py and zlib raise many kinds
@@ -146,8 +145,7 @@ def as_float32(net: keras.Model) -> keras.Model:
     for part in _parts(config):
         if part["class_name"] == "DTypePolicy":
             part["config"] = {"name": "float32"}
-    with _deep_recursion():
-        copy = keras.Model.from_config(config)
+    copy = keras.Model.from_config(config)
     copy.set_weights(net.get_weights())
     return copy
 
@@ -213,17 +211,6 @@ def _parts(config: Any) -> Iterator[dict[str, Any]]:
             pending += part.values()
         elif isinstance(part, list | tuple):
             pending += part
-
-
-@contextlib.contextmanager
-def _deep_recursion() -> Iterator[None]:
-    # Keras walks the graph by recursion, several frames a layer; ResNet-1202 has 4,200 layers.
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, 40_000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 def _damaged(file: Path, error: Exception) -> UserError:

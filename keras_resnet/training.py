@@ -12,51 +12,36 @@ import dataclasses
 import math
 import resource
 import shlex
-import signal
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
-from tqdm import tqdm
 
 from keras_resnet import datasets, environment, runs
 from keras_resnet.cli import UserError
 from keras_resnet.config import TrainConfig
 from keras_resnet.layers import RandomPadCrop
+from keras_resnet.loop import (
+    Diverged,
+    Interrupted,
+    RunCallback,
+    Signals,
+    duration,
+    evaluate,
+    logits_of,
+)
 from keras_resnet.models import BUILDERS
 from keras_resnet.optimizers import SGD, learning_rate_schedule
 
-EVALUATION_BATCH = 500
 DIVERGED = 3  # exit code
 # Settings that may differ when a run is resumed: they do not change its numbers.
 PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "checkpoint_every", "precision")
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM came; the run is checkpointed at `step`."""
-
-    def __init__(self, signum: int, step: int):
-        super().__init__(signum, step)
-        self.signum, self.step = signum, step
-
-
-class _Diverged(Exception):
-    """The loss became NaN or infinite at update `step`."""
-
-    def __init__(self, step: int):
-        super().__init__(step)
-        self.step = step
-
-
-# --- models and data -------------------------------------------------------------------------------
 
 
 def build_net(config: TrainConfig, data: datasets.Dataset, seed: int, dtype: str) -> keras.Model:
@@ -82,11 +67,6 @@ class _ResidentImages(keras.layers.Layer):
 
     def call(self, indices: Any) -> Any:
         return ops.take(self._images, indices, axis=0)
-
-
-def logits_of(net: keras.Model) -> keras.Model:
-    """The same net up to its logits: the loss is computed from these, which cannot saturate."""
-    return keras.Model(net.input, net.get_layer("head_dense").output)
 
 
 def training_model(
@@ -145,233 +125,6 @@ def stream(
 
     spec = tf.TensorSpec((config.batch_size,), tf.int32)
     return tf.data.Dataset.from_generator(batches, output_signature=(spec, spec)).prefetch(8)
-
-
-def evaluate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Mean cross-entropy and error in percent of a model that returns logits `(N, classes)`."""
-    logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0).astype(np.float64)
-    top = logits.max(axis=1)
-    log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
-    loss = float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))
-    return loss, float(np.mean(logits.argmax(axis=1) != labels) * 100)
-
-
-# --- the run ---------------------------------------------------------------------------------------
-
-
-class _Signals:
-    """Remember SIGINT and SIGTERM instead of dying of them; a second one has its usual effect."""
-
-    def __enter__(self) -> _Signals:
-        self.received = 0
-        self._old = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.received = signum
-        self.__exit__()
-
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._old.items():
-            signal.signal(signum, handler)
-
-
-class _Run(keras.callbacks.Callback):
-    """Everything that happens between two updates."""
-
-    def __init__(
-        self,
-        config: TrainConfig,
-        folder: Path,
-        net: keras.Model,
-        validation: tuple[np.ndarray, np.ndarray],
-        signals: _Signals,
-    ):
-        super().__init__()
-        self.config, self.folder, self.net = config, folder, net
-        self.validation, self.signals = validation, signals
-        self.logits = logits_of(net)
-        self.step = 0
-        self.rows: list[dict[str, float | None]] = []
-        self.seconds = 0.0  # training alone, without validation and checkpoints, over all sessions
-        self.first_step_at: float | None = None
-        self.restored: dict[str, np.ndarray] | None = None
-        self.writer: tf.summary.SummaryWriter | None = None
-
-    # What a resume needs: every variable of the training, by name.
-    def variables(self) -> dict[str, keras.Variable]:
-        named: dict[str, keras.Variable] = {f"net/{v.path}": v for v in self.net.variables}
-        groups = {
-            "optimizer": self.model.optimizer.variables,
-            "metric": [v for m in self.model.metrics for v in m.variables],
-            "random": [v for layer in self.model.layers for v in _seed_states(layer)],
-        }
-        for group, variables in groups.items():
-            named |= {f"{group}/{i}": v for i, v in enumerate(variables)}
-        return named
-
-    def write_metrics(self) -> None:
-        runs.write_atomic(self.folder / "metrics.csv", runs.metrics_csv(self.rows))
-
-    def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        """Continue from a checkpoint once `fit` has built what is to be restored."""
-        self.restored = arrays
-        self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
-
-    def checkpoint(self) -> None:
-        arrays = {name: v.numpy() for name, v in self.variables().items()}
-        state = {"step": self.step, "rows": self.rows, "seconds": self.seconds}
-        runs.save_checkpoint(self.folder, self.step, arrays, state)
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.writer = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
-        self.bar = tqdm(
-            total=self.config.steps,
-            initial=self.step,
-            unit="update",
-            disable=None,  # where stderr is no terminal, the line an evaluation is progress enough
-            dynamic_ncols=True,
-        )
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        # Here and not before: `fit` builds the optimizer's slots and resets the metrics before this.
-        if self.restored is not None:
-            variables = self.variables()
-            if variables.keys() != self.restored.keys():
-                different = sorted(variables.keys() ^ self.restored.keys())
-                raise UserError(
-                    f"the checkpoint in {self.folder} does not fit this version of the program "
-                    f"({len(different)} variables differ, e.g. {different[0]}); use --restart"
-                )
-            for name, variable in variables.items():
-                variable.assign(self.restored[name])
-            self.restored = None
-        self.interval_step, self.interval_seconds = self.step, 0.0
-        self.start_step = self.step
-        self.clock = time.perf_counter()
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        assert logs is not None
-        now = time.perf_counter()
-        self.step = self.start_step + batch + 1
-        if self.first_step_at is None:
-            # It paid for tracing and compiling: count from the second on.
-            self.first_step_at = time.time()
-            self.interval_step = self.step
-        else:
-            self.interval_seconds += now - self.clock
-            self.seconds += now - self.clock
-        self.clock = now
-        if not math.isfinite(logs["loss"]):
-            raise _Diverged(self.step)
-        self.show(logs)
-        # The order matters: what the checkpoint of this step holds is what follows the evaluation.
-        evaluated = self.step % self.config.eval_every == 0 or self.step == self.config.steps
-        if evaluated:
-            self.evaluate(logs)
-            self.model.reset_metrics()
-        interrupted = self.signals.received
-        if (
-            self.step % self.config.checkpoint_every == 0
-            or self.step == self.config.steps
-            or interrupted
-        ):
-            self.checkpoint()
-        if evaluated:
-            self.write_metrics()
-        if interrupted:
-            raise Interrupted(interrupted, self.step)
-        self.clock = time.perf_counter()
-
-    def evaluate(self, logs: dict[str, float]) -> None:
-        images, labels = self.validation
-        val_loss, val_error = evaluate(self.logits, images, labels) if len(labels) else (None, None)
-        updates = self.step - self.interval_step
-        rate = updates * self.config.batch_size / self.interval_seconds if updates else None
-        self.rows.append(
-            {
-                "step": self.step,
-                "learning_rate": _rounded(self.learning_rate(self.step - 1), 6),
-                "train_loss": _rounded(logs["loss"]),
-                "train_error": _rounded(100 - 100 * logs["accuracy"]),
-                "val_loss": _rounded(val_loss),
-                "val_error": _rounded(val_error),
-                "images_per_second": _rounded(rate, 5),
-            }
-        )
-        self.report(self.rows[-1])
-        self.interval_step, self.interval_seconds = self.step, 0.0
-
-    def learning_rate(self, iteration: int) -> float:
-        """Rate of the update that follows `iteration` updates."""
-        config = self.config
-        schedule = learning_rate_schedule(config.learning_rate, config.steps, config.warmup)
-        return float(schedule(iteration))
-
-    def rate(self) -> float:
-        """Images a second since the last evaluation."""
-        updates = self.step - self.interval_step
-        return updates * self.config.batch_size / max(self.interval_seconds, 1e-9)
-
-    def show(self, logs: dict[str, float]) -> None:
-        self.bar.update(self.step - self.bar.n)
-        done = self.step - self.start_step
-        if done % 10 == 0:
-            self.bar.set_postfix_str(
-                f"loss {logs['loss']:.3f}, error {100 - 100 * logs['accuracy']:.1f} %, "
-                f"{self.rate():.0f} images/s",
-                refresh=False,
-            )
-        if done == 20 and self.config.steps - self.step > 100:
-            seconds = (self.config.steps - self.step) * self.config.batch_size / self.rate()
-            self.say(
-                f"first 20 updates: {self.rate():.0f} images/s; the remaining "
-                f"{self.config.steps - self.step:,} updates will take about {duration(seconds)}"
-            )
-
-    def report(self, row: dict[str, float | None]) -> None:
-        validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
-        speed = (
-            "" if row["images_per_second"] is None else f", {row['images_per_second']:.0f} images/s"
-        )
-        self.say(
-            f"update {row['step']:,}/{self.config.steps:,}: loss {row['train_loss']:.4f}, "
-            f"error: training {row['train_error']:.2f} %{validation}, "
-            f"rate {row['learning_rate']:g}{speed}"
-        )
-        assert self.writer is not None
-        with self.writer.as_default(step=int(row["step"] or 0)):
-            for name, value in row.items():
-                if name != "step" and value is not None:
-                    tf.summary.scalar(name, value)
-        self.writer.flush()
-
-    def say(self, text: str) -> None:
-        self.bar.clear()
-        print(text, flush=True)
-        self.bar.refresh()
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.bar.close()
-            self.writer.close()
-
-
-def _seed_states(layer: keras.Layer) -> list[keras.Variable]:
-    return [v for v in layer.variables if v.path.endswith("seed_generator_state")]
-
-
-def _rounded(value: float | None, digits: int = 9) -> float | None:
-    # 9 digits tell every float32 from its neighbours; more would be noise in the file.
-    return None if value is None else float(f"{value:.{digits}g}")
-
-
-def duration(seconds: float) -> str:
-    """A duration in the words of a progress report, e.g. "2 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def train(config: TrainConfig, restart: bool = False, data: datasets.Dataset | None = None) -> Path:
@@ -489,8 +242,8 @@ def _train_seed(
                 "command": shlex.join(["python", *sys.argv]),
             },
         )
-    with _Signals() as signals:
-        run = _Run(
+    with Signals() as signals:
+        run = RunCallback(
             config,
             folder,
             net,
@@ -514,7 +267,7 @@ def _train_seed(
                 model.fit(
                     batches, steps_per_epoch=updates, callbacks=[run], shuffle=False, verbose=0
                 )
-        except _Diverged as diverged:
+        except Diverged as diverged:
             raise UserError(
                 f"the loss became NaN or infinite at update {diverged.step}: training has diverged. "
                 "Try --restart with a smaller --learning-rate or with --warmup-steps",
@@ -533,7 +286,7 @@ def _finish(
     seed: int,
     folder: Path,
     precision: str,
-    run: _Run,
+    run: RunCallback,
     parameters: int,
 ) -> None:
     """The test error, once; the float32 net; results.json last, because it says "finished"."""

@@ -24,7 +24,7 @@ import keras
 import numpy as np
 
 import train
-from keras_resnet import cli, datasets, runs, training
+from keras_resnet import cli, datasets, loop, runs
 
 datasets.SYNTHETIC_SIZES = (1_000, 200)
 
@@ -76,14 +76,14 @@ def install(fault: str) -> None:
         case "none":
             pass
         case "update":
-            wrap(training._Run, "on_train_batch_end", event)
+            wrap(loop.RunCallback, "on_train_batch_end", event)
         case "wait":
 
             def wait() -> None:
                 print("waiting", flush=True)
                 signal.pause()
 
-            wrap(training._Run, "on_train_batch_end", at(int(count), wait))
+            wrap(loop.RunCallback, "on_train_batch_end", at(int(count), wait))
         case "write":
             half(np, "savez", event)
         case "save":
