@@ -236,12 +236,19 @@ class RunCallback(keras.callbacks.Callback):
             f"error: training {row['train_error']:.2f} %{validation}, "
             f"rate {row['learning_rate']:g}{speed}"
         )
+        self.log(row)
+
+    def log(self, row: dict[str, float | None]) -> None:
+        """Write a row for TensorBoard. metrics.csv has the same, so a full disk is no reason to stop here."""
         assert self.writer is not None
-        with self.writer.as_default(step=int(row["step"] or 0)):
-            for name, value in row.items():
-                if name != "step" and value is not None:
-                    tf.summary.scalar(name, value)
-        self.writer.flush()
+        try:
+            with self.writer.as_default(step=int(row["step"] or 0)):
+                for name, value in row.items():
+                    if name != "step" and value is not None:
+                        tf.summary.scalar(name, value)
+            self.writer.flush()
+        except (tf.errors.OpError, OSError) as error:
+            self.say(f"warning: the TensorBoard log could not be written ({error})")
 
     def say(self, text: str) -> None:
         self.bar.clear()

@@ -137,10 +137,8 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def move_aside(folder: Path) -> Path | None:
-    """Rename a run folder to the first free `<folder>.old-<k>` and return it; None if there is none."""
-    if not folder.exists():
-        return None
+def move_aside(folder: Path) -> Path:
+    """Rename a run folder to the first free `<folder>.old-<k>`; returns that (call it with the lock held)."""
     k = 1
     while (target := folder.with_name(f"{folder.name}.old-{k}")).exists():
         k += 1

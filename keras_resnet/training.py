@@ -88,7 +88,7 @@ def training_model(
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    gpu = bool(tf.config.list_physical_devices("GPU"))
+    gpu = environment.device()[0] == "GPU"
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -150,13 +150,16 @@ def train(config: TrainConfig, restart: bool = False, data: datasets.Dataset | N
     experiment = Path(config.output_dir) / config.experiment
     for seed in range(config.seed, config.seed + config.runs):
         folder = experiment / f"seed-{seed}"
-        if restart and (old := runs.move_aside(folder)):
-            print(f"moved the run that was in {folder} to {old}")
-        precision, reason = _settle(config, folder)
-        if (folder / "results.json").exists():
-            _say_finished(folder)
-            continue
+        precision, reason = environment.precision(config.precision)
+        if not restart:
+            precision, reason = _settle(config, folder, precision, reason)
+            if (folder / "results.json").exists():
+                _say_finished(folder)
+                continue
         data = data or datasets.load(config.dataset, config.data_dir)
+        if restart and folder.exists():
+            with runs.lock(folder):
+                print(f"moved the run that was in {folder} to {runs.move_aside(folder)}")
         runs.make_folder(folder)
         with runs.lock(folder):
             runs.remove_leftovers(folder)
@@ -174,12 +177,11 @@ def _say_finished(folder: Path) -> None:
     )
 
 
-def _settle(config: TrainConfig, folder: Path) -> tuple[str, str]:
+def _settle(config: TrainConfig, folder: Path, precision: str, reason: str) -> tuple[str, str]:
     """Precision of the run and the reason for it; refuses settings that differ from the folder's.
 
     "auto" means the precision the run began with: a run that moves to another machine goes on as it was.
     """
-    precision, reason = environment.precision(config.precision)
     old = runs.read_json(folder / "config.json")
     if old is None:
         return precision, reason

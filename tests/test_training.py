@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import train as command
-from keras_resnet import cli, datasets, training
+from keras_resnet import cli, datasets, environment, training
 from keras_resnet.config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
@@ -106,6 +106,20 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     flags = ["--steps", 8, "--precision", "mixed_float16", "--output-dir", tmp_path]
     assert run(*flags, "--name", "half") == 0
+
+
+def test_the_code_for_gpus_runs_and_learns_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLA and several updates an execution, on the CPU that is here."""
+    flags = ["--steps", 40, "--eval-every", 20, "--checkpoint-every", 20, "--precision", "float32"]
+    assert run(*flags, "--output-dir", tmp_path, "--name", "cpu") == 0
+    monkeypatch.setattr(environment, "device", lambda: ("GPU", "a CPU that plays one"))
+    assert run(*flags, "--output-dir", tmp_path, "--name", "gpu") == 0
+    cpu, gpu = (rows(tmp_path / name / "seed-0") for name in ("cpu", "gpu"))
+    assert [row["step"] for row in gpu] == ["20", "40"]
+    # The same batches, crops and flips; sums in another order.
+    assert float(gpu[0]["train_loss"]) == pytest.approx(float(cpu[0]["train_loss"]), rel=0.02)
 
 
 def test_several_runs_are_summarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
