@@ -35,8 +35,8 @@ def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
 
     Args:
         run: the best run by validation error, or None.
-        data_dir: folder of tensorflow_datasets; default the run's own, `$TFDS_DATA_DIR` or
-            `~/tensorflow_datasets`, the first that is there. Nothing is downloaded.
+        data_dir: folder of tensorflow_datasets; default the first that has the data set, of the
+            run's own, `$TFDS_DATA_DIR` and `~/tensorflow_datasets`. Nothing is downloaded.
 
     Returns:
         The mistakes, or the reason why there are none to show.
@@ -46,7 +46,7 @@ def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
     path, name = run.folder / "model.keras", run.config.dataset
     if not path.is_file():
         return f"the best run's net is not here: {path} does not exist."
-    folder = _data_folder(name, data_dir or run.config.data_dir)
+    folder = Path(data_dir).expanduser() if data_dir else _data_folder(name, run.config.data_dir)
     if name != "synthetic" and not (folder / name).is_dir():
         return f"{name} is not in {folder}: name the folder that holds it with --data-dir."
     import keras

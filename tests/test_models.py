@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -132,7 +133,13 @@ def test_a_new_process_loads_a_saved_net(tmp_path: Path) -> None:
         "net = keras.models.load_model('model.keras');"
         "np.save('out.npy', net.predict(np.load('images.npy'), verbose=0))"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        check=True,
+        capture_output=True,
+    )
     np.testing.assert_allclose(
         np.load(tmp_path / "out.npy"), net.predict(images, verbose=0), atol=1e-6
     )
