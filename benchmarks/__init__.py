@@ -1,0 +1,1 @@
+"""Speed against PyTorch and stock Keras: `run.py`; against depth and batch size: `growth.py`."""
