@@ -174,7 +174,6 @@ def table(result: dict[str, Any]) -> str:
         spread = f"{rate['median']:.0f} ({rate['min']:.0f}..{rate['max']:.0f})"
         lines.append(
             f"{row['depth']:5}  {row['batch']:5}  {spread:>18}"
-            f"{row['depth']:5}  {row['batch']:5}  {spread:>18}"
             f"  {row['milliseconds_per_image']:8.3g}  {row['build_seconds']:7.1f}"
             f"  {row['first_updates_seconds'][0]:14.1f}"
             f"  {row['peak_memory_mib']:8,}"

@@ -109,6 +109,8 @@ def interleave(
 ) -> tuple[dict[str, list[float]], float]:
     """Let all workers take turns; every second round runs in reverse order, so that drift cancels.
 
+    A turn lasts `seconds` at least, times `share` where the worker's spec has one.
+
     Returns:
         For each worker the updates a second of each round; and the percentage of the machine's CPU
         time that went to other processes meanwhile: above a few percent, measure again.
@@ -118,7 +120,8 @@ def interleave(
     for k in range(rounds):
         names = list(workers)[:: -1 if k % 2 else 1]
         for name in names:
-            rates[name].append(workers[name].rate(seconds))
+            share = workers[name].spec.get("share", 1.0)
+            rates[name].append(workers[name].rate(share * seconds))
     available = (time.perf_counter() - start) * (os.cpu_count() or 1)
     taken = _cpu_of_others(workers) - others
     return rates, round(max(0.0, 100 * taken / available), 1)

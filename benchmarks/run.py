@@ -1,7 +1,7 @@
 """Measure training and inference against PyTorch and stock Keras on this machine's CPU.
 
     pip install -r requirements-torch.txt -r requirements-report.txt
-    python benchmarks/run.py              about 7 minutes on 2 cores
+    python benchmarks/run.py              about 8 minutes on 2 cores
     python benchmarks/run.py --quick      about 2 minutes: does it work? Its numbers mean little
 
 Every contender is a process of its own; all take short turns, interleaved and repeated, with the
@@ -150,7 +150,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "training": {},
             "inference": {},
         }
-        peaks = start(stack, PEAKS, {})
+        peaks = start(stack, PEAKS, {"share": 1 / 3})
         for depth in arguments.depths:
             _say(f"training at depth {depth}")
             result["training"][str(depth)] = _training(depth, folder, peaks, arguments, result)
@@ -260,7 +260,7 @@ def _inference(depth: int, folder: str, arguments: argparse.Namespace) -> dict[s
     spec = {"depth": depth, "batch": INFERENCE_BATCH, "folder": folder}
     with ExitStack() as stack:
         workers = start(stack, INFERENCE, spec)
-        rates, others = measure.interleave(workers, arguments.rounds, arguments.seconds / 2)
+        rates, others = measure.interleave(workers, arguments.rounds, arguments.seconds / 3)
         images = {n: [INFERENCE_BATCH * rate for rate in rates[n]] for n in INFERENCE}
         return {
             "contenders": {
