@@ -30,9 +30,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         training.train(config, restart=arguments.restart)
     except Interrupted as stop:
+        again = "the same command without --restart" if arguments.restart else "the same command"
         print(
             f"stopped by signal {stop.signum} at update {stop.step:,}: checkpoint saved, "
-            "the same command resumes",
+            f"{again} resumes",
             file=sys.stderr,
         )
         return 128 + stop.signum

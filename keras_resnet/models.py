@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,6 +17,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_resnet import cli
 from keras_resnet.layers import BatchNormalization, ZeroPadShortcut
 
 SHORTCUTS = ("zeropad", "projection", "projection-all", "zeropad-maxpool")
@@ -200,20 +201,22 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {"resnet": resnet, "plain": pl
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`python -m keras_resnet.models`: print the summary of a net."""
-    parser = argparse.ArgumentParser(prog="python -m keras_resnet.models", description=main.__doc__)
+    parser = cli.ArgumentParser(prog="python -m keras_resnet.models", description=main.__doc__)
     parser.add_argument("--model", choices=sorted(BUILDERS), default="resnet")
     parser.add_argument("--depth", type=int, default=20, help="6n+2 (default: %(default)s)")
     parser.add_argument("--shortcut", choices=SHORTCUTS, default="zeropad")
     arguments = parser.parse_args(argv)
+    if arguments.model == "plain" and arguments.shortcut != "zeropad":
+        raise cli.UserError("--shortcut must be left out for --model plain, which has none")
     options = {"shortcut": arguments.shortcut} if arguments.model == "resnet" else {}
     try:
         net = BUILDERS[arguments.model](arguments.depth, **options)
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        raise cli.UserError(str(error)) from None
+    os.environ.setdefault("COLUMNS", "100")  # else a pipe cuts the table at 80
     net.summary(line_length=100)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(cli.run(main))

@@ -108,9 +108,10 @@ def progress(rows: Sequence[Row], columns: int) -> Figure:
             schedule = dict(zip(steps, rates, strict=True))
             if not any(schedule.items() <= other.items() for other in schedules):
                 schedules.append(schedule)
-                rate.plot(steps, rates, drawstyle="steps-pre", lw=1.8, **style)
+                rate.plot(steps, rates, drawstyle="steps-pre", lw=1.8, marker=_dot(steps), **style)
             for run in row.runs:
-                speed.plot(*_curve([run], "images_per_second")[:2], lw=1.2, **style)
+                steps, values, _, _ = _curve([run], "images_per_second")
+                speed.plot(steps, values, lw=1.2, marker=_dot(steps), **style)
         if len(schedules) == 1 < len(members):
             place = {"transform": rate.transAxes, "ha": "right", "va": "top"}
             rate.text(0.99, 0.98, "the same for all", **place)
@@ -161,9 +162,9 @@ def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any
         if not runs:
             continue
         steps, train, _, _ = _curve(runs, "train_error")
-        axes.plot(steps, train, color=color, lw=0.9, ls=(0, (3, 1.5)))
+        axes.plot(steps, train, color=color, lw=0.9, ls=(0, (3, 1.5)), marker=_dot(steps))
         steps, val, low, high = _curve(runs, "val_error")
-        axes.plot(steps, val, color=color, lw=2.0, solid_capstyle="round")
+        axes.plot(steps, val, color=color, lw=2.0, solid_capstyle="round", marker=_dot(steps))
         if len(runs) > 1:
             axes.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
             keys["spread"] = Patch(color="#555555", alpha=0.25, lw=0, label="range of seeds")
@@ -179,6 +180,11 @@ def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any
             keys["test"] = Line2D([], [], **end, label="test error (no validation)")
             lowest.append(error)
     return min(value for value in lowest if value == value), keys
+
+
+def _dot(steps: Sequence[float]) -> str | None:
+    """Marker of a curve: a line of one point would draw nothing."""
+    return "." if len(steps) == 1 else None
 
 
 def _curve(
@@ -219,6 +225,8 @@ def _title(axes: Axes, title: str, section: str, columns: int) -> None:
 
 def _iterations(axes: Axes, steps: int) -> None:
     axes.set(xlim=(0, steps / 1e4), xlabel="iterations (1e4)")
+    if steps < 5_000:  # long numbers: fewer of them
+        axes.locator_params(axis="x", nbins=4)
     for share in (0.5, 0.75):  # where the rate drops
         axes.axvline(steps * share / 1e4, color="#BBBBBB", lw=0.8, zorder=0)
 

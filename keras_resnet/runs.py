@@ -30,7 +30,6 @@ import json
 import os
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,12 +118,23 @@ def make_folder(folder: Path) -> None:
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Hold the run folder for this process. The kernel lets go of it when the process dies."""
-    with open(folder / "lock", "a") as file:
+    try:
+        file = open(folder / "lock", "a")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise UserError(
+            f"{folder} must be a folder that can be written to ({error.strerror}); name another with "
+            "--output-dir or --name"
+        ) from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise UserError(
                 f"another process is training in {folder}: wait for it, stop it, or choose another --name"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"{folder} could not be locked ({error.strerror}); use a file system with locks"
             ) from None
         yield
 
@@ -142,7 +152,13 @@ def move_aside(folder: Path) -> Path:
     k = 1
     while (target := folder.with_name(f"{folder.name}.old-{k}")).exists():
         k += 1
-    folder.rename(target)
+    try:
+        folder.rename(target)
+    except OSError as error:
+        raise UserError(
+            f"{folder} could not be moved to {target} ({error.strerror}); make its parent writable, or "
+            "choose another --name"
+        ) from None
     return target
 
 
@@ -204,16 +220,11 @@ def checkpoints(folder: Path) -> list[Path]:
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read (arrays, state). Raises ValueError where the file is torn or its checksum is not right."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            members = {name: file[name] for name in file.files}
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        ValueError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            members = {name: archive[name] for name in archive.files}
+    except MemoryError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise many kinds on damaged bytes
         raise ValueError(f"unreadable: {error}") from None
     digest = members.pop(_DIGEST, None)
     if digest is None or not np.array_equal(digest, _digest(members)):

@@ -14,7 +14,7 @@ import resource
 import shlex
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,26 +155,56 @@ def train(config: TrainConfig, restart: bool = False, data: datasets.Dataset | N
             precision, reason = _settle(config, folder, precision, reason)
             if (folder / "results.json").exists():
                 _say_finished(folder)
+                _summarize(experiment, folder)
                 continue
         data = data or datasets.load(config.dataset, config.data_dir)
+        _check_sizes(config, data)
         if restart and folder.exists():
             with runs.lock(folder):
                 print(f"moved the run that was in {folder} to {runs.move_aside(folder)}")
         runs.make_folder(folder)
         with runs.lock(folder):
             runs.remove_leftovers(folder)
-            _train_seed(config, data, seed, folder, precision, reason)
-        _summarize(experiment)
+            received = _train_seed(config, data, seed, folder, precision, reason)
+        _summarize(experiment, folder)
+        if received:
+            raise Interrupted(received, config.steps)
         keras.backend.clear_session()
     return experiment
 
 
+def _check_sizes(config: TrainConfig, data: datasets.Dataset) -> None:
+    train, _ = datasets.split(len(data.train_labels), config.val_size, config.seed)
+    if len(train) < config.batch_size:
+        raise UserError(
+            f"--batch-size must be at most the {len(train)} training images. "
+            f"Received: {config.batch_size}"
+        )
+
+
 def _say_finished(folder: Path) -> None:
-    results = runs.read_json(folder / "results.json") or {}
+    results = _read(folder / "results.json", ("test_error", "steps"))
     print(
         f"{folder} is finished: test error {results['test_error']:.2f} % after "
         f"{results['steps']:,} updates (--restart would train it again)"
     )
+
+
+def _read(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    """A JSON file of a run folder that must have these keys."""
+    value = runs.read_json(path)
+    if not isinstance(value, dict) or not value.keys() >= set(keys):
+        raise UserError(
+            f"{path} must be a file of this program, with {', '.join(keys)}; use another --name, or "
+            "--restart to move the run aside and start over"
+        )
+    return value
+
+
+def _recipe(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides a run's numbers, but for its seed; from the content of config.json."""
+    settings = {k: v for k, v in config["settings"].items() if k not in PLACES}
+    return {**settings, "precision": config["precision"]}
 
 
 def _settle(config: TrainConfig, folder: Path, precision: str, reason: str) -> tuple[str, str]:
@@ -182,9 +212,9 @@ def _settle(config: TrainConfig, folder: Path, precision: str, reason: str) -> t
 
     "auto" means the precision the run began with: a run that moves to another machine goes on as it was.
     """
-    old = runs.read_json(folder / "config.json")
-    if old is None:
+    if not (folder / "config.json").exists():
         return precision, reason
+    old = _read(folder / "config.json", ("settings", "precision", "versions"))
     new = {**dataclasses.asdict(config), "warmup_steps": config.warmup}
     differences = []
     if config.precision == "auto":
@@ -214,14 +244,10 @@ def _train_seed(
     folder: Path,
     precision: str,
     reason: str,
-) -> None:
+) -> int:
+    """Train one seed to its end; returns a signal that came too late to interrupt it, or 0."""
     kind, device = environment.device()
     train, validation = datasets.split(len(data.train_labels), config.val_size, seed)
-    if len(train) < config.batch_size:
-        raise UserError(
-            f"--batch-size must be at most the {len(train)} training images. "
-            f"Received: {config.batch_size}"
-        )
     net = build_net(config, data, seed, precision)
     model = training_model(config, data, net, seed)
     parameters = int(sum(np.prod(v.shape) for v in net.trainable_variables))
@@ -253,6 +279,7 @@ def _train_seed(
             signals,
         )
         found, problems = runs.newest_checkpoint(folder)
+        problems += _missing(folder, found)
         for problem in problems:
             print(f"warning: {problem}; going on from the one before it", file=sys.stderr)
         if found is not None:
@@ -278,8 +305,22 @@ def _train_seed(
         finally:
             run.close()
         _finish(config, data, seed, folder, precision, run, parameters)
-        if signals.received:
-            raise Interrupted(signals.received, config.steps)
+        return signals.received
+
+
+def _missing(folder: Path, found: tuple[Any, dict[str, Any]] | None) -> list[str]:
+    """What metrics.csv says of checkpoints that must have been there and are not."""
+    rows = runs.read_metrics(folder)
+    every = _read(folder / "config.json", ("settings",))["settings"]["checkpoint_every"]
+    written = int(rows[-1]["step"] or 0) // every * every if rows else 0
+    if found is None and written:
+        raise UserError(
+            f"{folder} has metrics up to update {rows[-1]['step']:.0f}, but its checkpoints are gone. "
+            "Nothing was deleted; --restart moves this run aside and starts over"
+        )
+    if found is not None and found[1]["step"] < written and len(runs.checkpoints(folder)) == 1:
+        return [f"the checkpoint of update {written} is missing"]
+    return []
 
 
 def _finish(
@@ -328,12 +369,15 @@ def _finish(
     )
 
 
-def _summarize(experiment: Path) -> None:
-    """Write and print mean and sample standard deviation over the finished seeds."""
+def _summarize(experiment: Path, folder: Path) -> None:
+    """Write and print mean and sample standard deviation over the finished seeds of `folder`'s recipe."""
+    recipe = _recipe(_read(folder / "config.json", ("settings", "precision")))
     finished = {}
     for path in experiment.glob("seed-*/results.json"):
-        if path.parent.name.removeprefix("seed-").isdigit():
-            finished[int(path.parent.name.removeprefix("seed-"))] = runs.read_json(path)
+        config = runs.read_json(path.parent / "config.json") or {}
+        seed = path.parent.name.removeprefix("seed-")
+        if seed.isdigit() and "settings" in config and _recipe(config) == recipe:
+            finished[int(seed)] = _read(path, ("test_error",))
     errors = [finished[seed]["test_error"] for seed in sorted(finished)]
     summary = {
         "test_error_mean": round(statistics.mean(errors), 4),

@@ -181,6 +181,16 @@ def test_no_good_checkpoint_is_an_error_and_deletes_nothing(half_done: Path) -> 
 
 
 @pytest.mark.slow
+def test_checkpoints_that_are_gone_are_an_error(half_done: Path) -> None:
+    folder = half_done / "run/seed-0"
+    shutil.rmtree(folder / "checkpoints")
+    before = (folder / "metrics.csv").read_bytes()
+    code, out, err = run(half_done)
+    assert code == 2 and "its checkpoints are gone" in err and err.count("\n") == 1, err
+    assert (folder / "metrics.csv").read_bytes() == before
+
+
+@pytest.mark.slow
 def test_restart_moves_the_old_run_aside(half_done: Path, reference: dict[str, Path]) -> None:
     code, out, err = run(half_done, "none", "float32", "--restart")
     assert code == 0 and "seed-0.old-1" in out

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet import models
+from keras_resnet import cli, models
 
 ZEROPAD = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
 PROJECTION = {20: 272_474, 32: 466_906, 44: 661_338, 56: 855_770, 110: 1_730_714}
@@ -148,6 +148,6 @@ def test_a_new_process_loads_a_saved_net(tmp_path: Path) -> None:
 def test_command_prints_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
     assert models.main(["--depth", "20"]) == 0
     assert "269,722" in capsys.readouterr().out
-    assert models.main(["--depth", "21"]) == 2
+    assert cli.run(lambda: models.main(["--depth", "21"])) == 2
     error = capsys.readouterr().err
     assert "nearest: 20, 26" in error and error.count("\n") == 1

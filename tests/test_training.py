@@ -207,3 +207,44 @@ def test_resnet20_learns_the_real_cifar10(tmp_path: Path, data_dir: str) -> None
     assert cli.run(lambda: command.main(list(map(str, flags)))) == 0
     results = json.loads((tmp_path / "resnet20/seed-0/results.json").read_text())
     assert results["test_error"] < 60  # chance: 90
+
+
+def test_a_missing_summary_comes_again_and_recipes_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--output-dir", tmp_path, "--name", "x", "--val-size", 0]
+    assert run(*flags, "--steps", 8) == 0
+    summary = tmp_path / "x" / "summary.json"
+    before = summary.read_text()
+    summary.unlink()
+    assert run(*flags, "--steps", 8) == 0
+    assert summary.read_text() == before
+    assert run(*flags, "--steps", 12, "--seed", 1) == 0
+    assert json.loads(summary.read_text())["seeds"] == [1]
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_foreign_json_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "x" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("{}")
+    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 2
+    error = capsys.readouterr().err
+    assert "must be a file of this program" in error and error.count("\n") == 1
+
+
+def test_restart_where_a_file_is_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "seed-0").touch()
+    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x", "--restart") == 2
+    error = capsys.readouterr().err
+    assert "must be a folder that can be written to" in error and error.count("\n") == 1
+
+
+def test_sizes_that_do_not_fit_leave_no_folder(tmp_path: Path) -> None:
+    assert run("--batch-size", 5000, "--output-dir", tmp_path) == 2
+    assert not list(tmp_path.iterdir())
