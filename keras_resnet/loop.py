@@ -91,7 +91,7 @@ class RunCallback(keras.callbacks.Callback):
         self.step = 0
         self.rows: list[dict[str, float | None]] = []
         self.seconds = 0.0  # training alone, without validation and checkpoints, over all sessions
-        self.first_step_at: float | None = None
+        self.traced = False
         self.restored: dict[str, np.ndarray] | None = None
         self.writer: tf.summary.SummaryWriter | None = None
 
@@ -111,7 +111,7 @@ class RunCallback(keras.callbacks.Callback):
         runs.write_atomic(self.folder / "metrics.csv", runs.metrics_csv(self.rows))
 
     def restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
-        """Continue from a checkpoint once `fit` has built what is to be restored."""
+        """Continue from a checkpoint: its variables are assigned when `fit` begins."""
         self.restored = arrays
         self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
 
@@ -131,7 +131,7 @@ class RunCallback(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        # Here and not before: `fit` builds the optimizer's slots and resets the metrics before this.
+        # Here and not before: `fit` resets the metrics just before this.
         if self.restored is not None:
             variables = self.variables()
             if variables.keys() != self.restored.keys():
@@ -151,9 +151,9 @@ class RunCallback(keras.callbacks.Callback):
         assert logs is not None
         now = time.perf_counter()
         self.step = self.start_step + batch + 1
-        if self.first_step_at is None:
-            # It paid for tracing and compiling: count from the second on.
-            self.first_step_at = time.time()
+        if not self.traced:
+            # The first update paid for tracing and compiling: count from the second on.
+            self.traced = True
             self.interval_step = self.step
         else:
             self.interval_seconds += now - self.clock
