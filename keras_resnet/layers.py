@@ -218,15 +218,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf  # only where it is the backend
 
+        # Given the running statistics, the kernel updates them too: 8 small operations fewer a layer.
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=tf.convert_to_tensor(self.gamma),
             offset=tf.convert_to_tensor(self.beta),
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
+            mean=tf.convert_to_tensor(self.moving_mean),
+            variance=tf.convert_to_tensor(self.moving_variance),
             epsilon=self.epsilon,
+            exponential_avg_factor=1.0 - self.momentum,
             is_training=True,
         )
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        self.moving_mean.assign(mean)
+        self.moving_variance.assign(variance)
         return outputs
