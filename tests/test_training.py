@@ -42,6 +42,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output / "small" / "seed-0"
 
 
+@pytest.mark.parametrize("start", [0, 7, training.CHUNK, 100])
+def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
+    config = TrainConfig(batch_size=30, seed=3)
+    train = np.arange(
+        0, 2_000, 2
+    )  # of 1,000 images: a permutation ends inside a chunk, and a batch
+    labels = np.random.default_rng(0).integers(0, 10, 2_000).astype(np.int32)
+    batches = training.stream(config, labels, train, 3, start).take(2 * training.CHUNK + 5)
+    for step, (index, label) in enumerate(batches, start):
+        expected = train[datasets.batch_indices(3, step, len(train), 30)]
+        np.testing.assert_array_equal(index, expected)
+        np.testing.assert_array_equal(label, labels[expected])
+        assert index.dtype == label.dtype == "int32"
+    assert step == start + 2 * training.CHUNK + 4
+
+
 def test_a_small_net_learns(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["test_error"] < 45  # chance: 90
