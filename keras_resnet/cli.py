@@ -32,6 +32,11 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
     raise _Terminated
 
 
+def printable(value: object) -> str:
+    """Text that is safe to print: what comes from files may hold control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
 def run(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; user errors and interrupts end in one line, no traceback.
 

@@ -1,6 +1,7 @@
 """Measure a trained net on a data set: error, loss, speed, errors by class, confusion matrix.
 
-python -m keras_resnet.evaluate --model experiments/resnet20/seed-0 --plot confusion.png
+python -m keras_resnet.evaluate
+python -m keras_resnet.evaluate --model experiments/resnet56/seed-0 --plot confusion.png
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_model_flag(parser)
     parser.add_argument(
-        "--dataset", choices=DATASETS, default="cifar10", help="(default: %(default)s)"
+        "--dataset",
+        choices=DATASETS,
+        help="(default: what the files beside the model say, else cifar10)",
     )
     parser.add_argument(
         "--data-dir",
@@ -103,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plot:
         _check_plot(Path(arguments.plot))  # before the work, not after it
     classifier = Classifier.load(arguments.model)
-    data = datasets.load(arguments.dataset, arguments.data_dir)
+    data = datasets.load(arguments.dataset or _dataset_of(classifier), arguments.data_dir)
     _check_classes(classifier, data)
     if arguments.split == "test":
         images, labels = data.test_images, data.test_labels
@@ -125,6 +128,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.plot:
             print(f"\nconfusion matrix: {arguments.plot}")
     return 0
+
+
+def _dataset_of(classifier: Classifier) -> str:
+    """The data set that config.json of a run or export.json beside the model names, else cifar10."""
+    for file, keys in (("config.json", ("settings", "dataset")), ("export.json", ("dataset",))):
+        try:
+            found: object = runs.read_json(classifier.path.parent / file)
+        except (cli.UserError, RecursionError):
+            continue  # no file of ours
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if found in DATASETS:
+            return str(found)
+    return "cifar10"
 
 
 def _check_classes(classifier: Classifier, data: datasets.Dataset) -> None:

@@ -161,7 +161,9 @@ def _open(
             run[part] = content if isinstance(content, dict) else {}
     settings = run.get("config", {}).get("settings") or {}
     name = dataset or settings.get("dataset") or loading.recognize_dataset(net)
-    data_dir = data_dir or settings.get("data_dir")
+    recorded = settings.get("data_dir")  # of the machine that trained it
+    if not data_dir and recorded and os.path.isdir(os.path.expanduser(recorded)):
+        data_dir = recorded
     data = None
     if name and (dataset or needs_data or _is_here(name, data_dir)):
         data = datasets.load(name, data_dir)

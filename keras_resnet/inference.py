@@ -16,21 +16,18 @@ import dataclasses
 import itertools
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 
-from keras_resnet.cli import UserError
+from keras_resnet import pretrained
+from keras_resnet.cli import UserError, printable
+from keras_resnet.images import checked, read_image
 
 CHUNK = 256  # images decoded and run at a time: bounds the memory, fast on CPU and GPU
-IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs another program
-MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
-MAX_IMAGE_BYTES = 512 * 2**20
 _MAX_ONNX_BYTES = 2**30
 _MAX_TEXT_BYTES = 2**20  # of class names
 
@@ -55,8 +52,10 @@ class Classifier:
     _run: Run = dataclasses.field(repr=False)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Classifier:
+    def load(cls, path: str | os.PathLike[str] = pretrained.FOLDER) -> Classifier:
         """Open a `.keras` file, a run folder, a SavedModel folder or an `.onnx` file.
+
+        Without a path: the trained ResNet-20 that comes with the package.
 
         The names of the classes are ONNX metadata (`names`), else those of `labels.txt` or a run's
         `config.json` beside the model. ONNX runs on the CPU. A SavedModel is a TensorFlow program:
@@ -115,7 +114,7 @@ class Classifier:
         if isinstance(images, str | os.PathLike | PIL.Image.Image):
             images = [images]
         if hasattr(images, "__array__"):
-            array = _checked(np.asarray(images), (3, 4))
+            array = checked(np.asarray(images), (3, 4))
             images = array if array.ndim == 4 else array[None]
             if images.shape[1:3] == self.image_size:
                 for start in range(0, len(images), CHUNK):
@@ -132,97 +131,6 @@ _EXPECTED = (
     "a .keras file, a run folder (with model.keras), a SavedModel folder (with saved_model.pb) "
     "or an .onnx file"
 )
-
-
-# --- images ---------------------------------------------------------------------------------------
-
-
-def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
-    """One image as the net takes it: uint8 RGB `(height, width, 3)`.
-
-    Args:
-        image: a file path (PNG, JPEG, BMP, GIF, PPM, TIFF or WebP; of several frames the first),
-            a PIL image, or a uint8 array `(height, width, 3)`.
-        size: (height, width) to resize to. The whole image is used, its aspect ratio is not kept.
-            The filter is Pillow's bicubic: it widens with the factor, so that shrinking a photo
-            does not alias, and keeps edges sharper than bilinear (CIFAR's images enlarged 8x and
-            shrunk again are off by 2.2 gray levels on average, shrunk by bilinear by 3.6).
-
-    Gray becomes three equal channels; 16-bit gray (and Pillow's mode "I") is scaled from 0..65535;
-    transparent parts are laid over white; palette, CMYK and 1-bit become RGB; EXIF rotation is
-    applied; color profiles are ignored. An image of more than `MAX_PIXELS` pixels is refused by its
-    header, before it is decoded.
-
-    Raises:
-        ValueError: for an array of another shape or dtype, or a PIL image that is too large or of
-            float pixels.
-        UserError: for a file that is missing or no readable image; the message names it.
-    """
-    if isinstance(image, str | os.PathLike):
-        return _read_file(Path(image), size)
-    if not isinstance(image, PIL.Image.Image):
-        array = _checked(np.asarray(image), (3,))
-        if array.shape[:2] == tuple(size):
-            return array
-        image = PIL.Image.fromarray(np.ascontiguousarray(array))
-    return _convert(image, size)
-
-
-def _checked(array: np.ndarray, dimensions: tuple[int, ...]) -> np.ndarray:
-    shape, kind = array.shape, array.dtype
-    if kind != np.uint8 or len(shape) not in dimensions or shape[-1] != 3 or 0 in shape[-3:]:
-        many = " or (N, height, width, 3)" if 4 in dimensions else " in a list"
-        hint = "; 0..1 becomes 0..255 by (255 * x).round().astype('uint8')"
-        raise ValueError(
-            f"images must be uint8 arrays (height, width, 3){many} of pixels 0..255, file paths or "
-            f"PIL images. Received: {kind} array of shape {shape}{hint if kind.kind == 'f' else ''}"
-        )
-    return array
-
-
-def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
-    try:
-        if not path.is_file():
-            raise ValueError("it is not a file" if path.exists() else "there is no such file")
-        if not (length := path.stat().st_size):
-            raise ValueError("it is empty: 0 bytes")
-        if length > MAX_IMAGE_BYTES:
-            raise ValueError(f"it has {length:,} bytes; at most {MAX_IMAGE_BYTES:,} are read")
-        # Pillow warns of large images, which we refuse, and of metadata that we do not use.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with PIL.Image.open(path, formats=IMAGE_FORMATS) as image:
-                return _convert(image, size)
-    except PIL.UnidentifiedImageError:
-        reason = f"it is none of {', '.join(IMAGE_FORMATS)}"
-    except PIL.Image.DecompressionBombError:
-        reason = _TOO_LARGE
-    except OSError as error:
-        reason = error.strerror or str(error)
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        reason = str(error) or type(error).__name__
-    raise UserError(f"{printable(path)} could not be read as an image: {reason}")
-
-
-_TOO_LARGE = f"it has more pixels than the {MAX_PIXELS:,} that are read"
-
-
-def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(_TOO_LARGE)
-    if not image.width * image.height:
-        raise ValueError("it has no pixels")
-    if image.mode == "F":
-        raise ValueError("its pixels are floats, of which the range is not known")
-    image = PIL.ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # Pillow's own conversion clips to 0..255
-        values = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
-        image = PIL.Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB").resize(size[::-1], PIL.Image.Resampling.BICUBIC)
-    return np.asarray(image)
 
 
 # --- models ---------------------------------------------------------------------------------------
@@ -337,11 +245,11 @@ def _names_beside(path: Path, classes: int) -> tuple[str, ...] | None:
     return None
 
 
-def printable(value: object) -> str:
-    """Text that is safe to print: what comes from files may hold control characters."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-
-
 def add_model_flag(parser: argparse.ArgumentParser) -> None:
     """The `--model` of the commands."""
-    parser.add_argument("--model", required=True, metavar="PATH", help=_EXPECTED)
+    parser.add_argument(
+        "--model",
+        default=pretrained.FOLDER,
+        metavar="PATH",
+        help=f"{_EXPECTED} (default: the trained ResNet-20 that comes with the package)",
+    )

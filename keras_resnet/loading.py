@@ -129,6 +129,8 @@ def recognize_dataset(net: keras.Model) -> str | None:
     """The data set whose normalization a net has; None if it is none of ours."""
     layer = net.get_layer("normalization")
     for name, (mean, std) in datasets.NORMALIZATION.items():
+        if np.size(layer.scale) not in (1, len(mean)):
+            continue
         offset = [-m / s for m, s in zip(mean, std, strict=True)]
         ours = np.array([[1 / s for s in std], offset])
         theirs = np.broadcast_to(np.array([layer.scale, layer.offset]), (2, len(mean)))

@@ -65,9 +65,9 @@ def text(facts: Mapping[str, Any]) -> str:
         facts: the content of export.json.
     """
     sections = [
-        _front_matter(facts),
+        front_matter(facts),
         _introduction(facts),
-        _training(facts),
+        training(facts),
         _errors(facts),
         _usage(facts),
     ]
@@ -83,7 +83,8 @@ def snippets(card: str) -> dict[str, str]:
     return found
 
 
-def _front_matter(facts: Mapping[str, Any]) -> str:
+def front_matter(facts: Mapping[str, Any]) -> str:
+    """What the Hugging Face hub reads: data set, tags, metrics."""
     # JSON is YAML: quoting and lists need no YAML library.
     name, identifier = _DATASETS.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
     card: dict[str, Any] = {
@@ -134,13 +135,14 @@ It knows {classes} kinds of small images and gives each image one of them, whate
 """
 
 
-def _training(facts: Mapping[str, Any]) -> str:
-    training = facts["training"]
-    if not training:
+def training(facts: Mapping[str, Any]) -> str:
+    """The section on how the net was trained: command, settings, time, versions."""
+    run = facts["training"]
+    if not run:
         return (
             "## Training\n\nNot known: the net was exported from a file without its run folder.\n"
         )
-    config, results = training["config"], training["results"]
+    config, results = run["config"], run["results"]
     settings = config.get("settings") or {}
     precision = config.get("precision", "?")
     lines = [f"    {config.get('command', 'python train.py')}", ""]
@@ -150,7 +152,7 @@ def _training(facts: Mapping[str, Any]) -> str:
     ):  # fmt: skip
         if key in settings:
             lines.append(f"- {key}: {settings[key]}")
-    lines.append(f"- precision: {precision} (exported as float32)")
+    lines.append(f"- precision: {precision} (saved as float32)")
     lines += [f"- device: {config['device'].get('name')}"] if config.get("device") else []
     if results.get("seconds"):
         lines.append(f"- time: {results['seconds'] / 3600:.2f} hours")

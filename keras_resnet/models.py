@@ -59,6 +59,7 @@ def resnet(
     seed: int = 0,
     dtype: str | None = None,
     name: str | None = None,
+    weights: str | None = None,
 ) -> keras.Model:
     """Residual network of section 4.2: 3x3 conv, 3 stages of n blocks with 16/32/64 filters, dense.
 
@@ -75,6 +76,8 @@ def resnet(
         dtype: Keras dtype policy of the layers, e.g. `"mixed_bfloat16"`; default Keras's own.
             Normalisation, the dense layer and the softmax stay float32.
         name: of the model; default `"resnet<depth>"`.
+        weights: `"cifar10"` gives the trained weights that come with the package (depth 20, zeropad,
+            CIFAR-10's classes, mean and std); default random ones.
 
     Returns:
         `keras.Model` from raw RGB pixels 0..255 `(N, height, width, channels)`, uint8 or float32, to
@@ -82,15 +85,21 @@ def resnet(
 
     Raises:
         ValueError: for a depth that is not 6n + 2 (the nearest two are named), an unknown shortcut,
-            or constants that do not fit the channels.
+            constants that do not fit the channels, or weights that there are not for this net.
+        UserError: if the file of the weights is missing or damaged.
     """
     if shortcut not in SHORTCUTS:
         raise ValueError(
             f"shortcut must be one of {', '.join(SHORTCUTS)}. Received: shortcut={shortcut!r}"
         )
-    return _network(
+    net = _network(
         depth, shortcut, num_classes, input_shape, mean, std, seed, dtype, name or f"resnet{depth}"
     )
+    if weights is not None:
+        from keras_resnet import pretrained  # it knows files; this module does not
+
+        pretrained.assign(net, weights)
+    return net
 
 
 def plain(

@@ -1,6 +1,7 @@
 """Classify images with a trained net.
 
-    python -m keras_resnet.predict --model experiments/resnet20/seed-0 cat.png photos/
+    python -m keras_resnet.predict cat.png photos/
+    python -m keras_resnet.predict --model experiments/resnet56/seed-0 cat.png
 
 A line an image: the most probable classes. Folders are walked, sorted, without hidden files.
 What cannot be read gets a line on stderr, the others are still done, and the exit code is 1.
@@ -18,7 +19,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from keras_resnet import cli
-from keras_resnet.inference import CHUNK, Classifier, add_model_flag, printable, read_image
+from keras_resnet.cli import printable
+from keras_resnet.images import read_image
+from keras_resnet.inference import CHUNK, Classifier, add_model_flag
 
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",

@@ -107,6 +107,29 @@ def test_the_table(capsys, files, data):
     assert max(map(len, out.splitlines())) < 100
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("config.json", {"settings": {"dataset": "synthetic"}, "class_names": list(NAMES)}),
+        ("export.json", {"dataset": "synthetic"}),
+    ],
+)
+def test_the_data_set_is_that_of_the_run(capsys, files, data, tmp_path, file, content):
+    (tmp_path / "model.keras").write_bytes(files["keras"].read_bytes())
+    (tmp_path / file).write_text(json.dumps(content))
+    code, out, err = run(capsys, "--model", tmp_path / "model.keras", "--json")
+    assert (code, err) == (0, [])
+    assert json.loads(out)["dataset"] == "synthetic"
+
+
+@pytest.mark.parametrize("content", ["no JSON", "[" * 100_000, "[]", '{"settings": 1}'])
+def test_foreign_files_beside_the_model_do_not_matter(files, tmp_path, content):
+    (tmp_path / "model.keras").write_bytes(files["keras"].read_bytes())
+    (tmp_path / "config.json").write_text(content)
+    classifier = Classifier.load(tmp_path / "model.keras")
+    assert evaluate._dataset_of(classifier) == "cifar10"
+
+
 def test_a_hundred_classes_are_not_printed_as_a_matrix():
     result = evaluate.Evaluation(np.eye(100, dtype=np.int64), 0.0, 1.0)
     assert len(evaluate._table(result, [f"c{k}" for k in range(100)]).splitlines()) == 101

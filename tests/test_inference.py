@@ -17,7 +17,8 @@ from PIL import Image
 import keras_resnet
 from keras_resnet import exporting, inference
 from keras_resnet.cli import UserError
-from keras_resnet.inference import Classifier, read_image
+from keras_resnet.images import read_image
+from keras_resnet.inference import Classifier
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FORMATS = ("keras", "saved_model", "onnx")

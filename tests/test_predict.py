@@ -120,7 +120,6 @@ def test_bad_models_end_in_one_line(capsys, files, photos, tmp_path):
     ("arguments", "message"),
     [
         (["--model", "m.onnx"], "IMAGE"),
-        (["a.png"], "--model"),
         (["--model", "m.onnx", "a.png", "--top-k", "0"], "--top-k must be 1 or more"),
         (["--model", "m.onnx", "a.png", "--top-k", "x"], "--top-k"),
     ],
