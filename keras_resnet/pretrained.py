@@ -36,6 +36,14 @@ _SHIPPED = {"model": "resnet", "depth": 20, "shortcut": "zeropad", "num_classes"
 _FILES = frozenset({"model.keras", "config.json", "results.json", "MODEL_CARD.md"})
 
 
+def _kind(net: keras.Model) -> dict[str, Any]:
+    """What a net is, in the terms of `_SHIPPED`."""
+    from keras_resnet import loading
+
+    described = loading.describe(net)
+    return {key: described[key] for key in _SHIPPED}
+
+
 def assign(net: keras.Model, weights: str) -> None:
     """Give a net of `resnet()` the shipped weights.
 
@@ -51,7 +59,7 @@ def assign(net: keras.Model, weights: str) -> None:
 
     if weights not in NAMES:
         raise ValueError(f"weights must be None or {NAMES[0]!r}. Received: weights={weights!r}")
-    is_net = {key: loading.describe(net)[key] for key in _SHIPPED}
+    is_net = _kind(net)
     if is_net != _SHIPPED or loading.recognize_dataset(net) != "cifar10":
         shortcut = f", shortcut={is_net['shortcut']!r}" if is_net["shortcut"] else ""
         raise ValueError(
@@ -80,7 +88,7 @@ def pack(run: Path, folder: Path = FOLDER) -> None:
     config, results = (runs.read_json(run / f"{name}.json") for name in ("config", "results"))
     if not isinstance(config, dict) or not isinstance(results, dict):
         raise UserError(f"{run} must hold config.json and results.json: name a finished run")
-    described = {key: loading.describe(net)[key] for key in _SHIPPED}
+    described = _kind(net)
     free = {*training.PLACES, "steps", "eval_every", "warmup_steps"}
     expected = {
         key: value for key, value in dataclasses.asdict(TrainConfig()).items() if key not in free
@@ -118,7 +126,8 @@ def card(config: dict[str, Any], results: dict[str, Any]) -> str:
     from keras_resnet import model_card
 
     steps = results["steps"]
-    command = "python train.py --depth 20" + (f" --steps {steps}" if steps != 64_000 else "")
+    full = steps == TrainConfig.steps
+    command = "python train.py --depth 20" + ("" if full else f" --steps {steps}")
     facts = {
         "name": FOLDER.name,
         "dataset": "cifar10",
@@ -127,7 +136,6 @@ def card(config: dict[str, Any], results: dict[str, Any]) -> str:
         # Without the folders of the machine that made it.
         "training": {"config": {**config, "command": command}, "results": results},
     }
-    full = steps == 64_000
     recipe = "the paper's whole recipe" if full else f"its schedule cut to {steps:,} updates"
     return f"""{model_card.front_matter(facts)}
 # {FOLDER.name}

@@ -45,9 +45,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("start", [0, 7, training.CHUNK, 100])
 def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
     config = TrainConfig(batch_size=30, seed=3)
-    train = np.arange(
-        0, 2_000, 2
-    )  # of 1,000 images: a permutation ends inside a chunk, and a batch
+    # 1,000 images: a permutation ends inside a chunk, and inside a batch.
+    train = np.arange(0, 2_000, 2)
     labels = np.random.default_rng(0).integers(0, 10, 2_000).astype(np.int32)
     batches = training.stream(config, labels, train, 3, start).take(2 * training.CHUNK + 5)
     for step, (index, label) in enumerate(batches, start):
