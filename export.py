@@ -39,7 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--opset", type=int, default=18, help="of ONNX, 13 to 18 (default: %(default)s)"
     )
     parser.add_argument("--dataset", help="the net's data set (default: as it was trained)")
-    parser.add_argument("--data-dir", metavar="DIR", help="folder of tensorflow_datasets")
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder of tensorflow_datasets (default: the run's where it is here, else "
+        "$TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
     arguments = parser.parse_args(argv)
     from keras_resnet import exporting  # after the flags are known to be good: it loads TensorFlow
 

@@ -56,6 +56,22 @@ class Dataset:
         return NORMALIZATION[self.name][1]
 
 
+def folder_of(name: str, data_dir: str | None = None, recorded: str | None = None) -> Path:
+    """The folder of tensorflow_datasets in which a data set is looked for.
+
+    Args:
+        name: the data set.
+        data_dir: the folder the user names; it is taken.
+        recorded: the folder that a run names: of the machine that trained it, so it counts only where
+            it holds the data set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+    """
+    if data_dir:
+        return Path(data_dir).expanduser()
+    if recorded and (Path(recorded).expanduser() / name).is_dir():
+        return Path(recorded).expanduser()
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
 def load(name: str, data_dir: str | None = None) -> Dataset:
     """Read a data set into memory.
 
@@ -75,9 +91,7 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # tfds warns of every folder it looks into
     network = True
-    folder = Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+    folder = folder_of(name, data_dir)
     try:
         builder = tfds.builder(name, data_dir=str(folder))
         if not builder.is_prepared() and (network := _reachable(builder.info.homepage)):

@@ -93,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
-        help="folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+        help="folder of tensorflow_datasets (default: the run's where it is here, else "
+        "$TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
     parser.add_argument(
         "--split", choices=("test", "train"), default="test", help="(default: %(default)s)"
@@ -106,7 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plot:
         _check_plot(Path(arguments.plot))  # before the work, not after it
     classifier = Classifier.load(arguments.model)
-    data = datasets.load(arguments.dataset or _dataset_of(classifier), arguments.data_dir)
+    recorded, folder = _recorded(classifier)
+    name = arguments.dataset or recorded
+    data = datasets.load(name, str(datasets.folder_of(name, arguments.data_dir, recorded=folder)))
     _check_classes(classifier, data)
     if arguments.split == "test":
         images, labels = data.test_images, data.test_labels
@@ -130,18 +133,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dataset_of(classifier: Classifier) -> str:
-    """The data set that config.json of a run or export.json beside the model names, else cifar10."""
-    for file, keys in (("config.json", ("settings", "dataset")), ("export.json", ("dataset",))):
+def _recorded(classifier: Classifier) -> tuple[str, str | None]:
+    """The data set, and its folder, that config.json of a run or export.json beside the model names.
+
+    Else cifar10.
+    """
+    for file in ("config.json", "export.json"):
         try:
             found: object = runs.read_json(classifier.path.parent / file)
         except (cli.UserError, RecursionError):
             continue  # no file of ours
-        for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        if found in DATASETS:
-            return str(found)
-    return "cifar10"
+        if file == "config.json" and isinstance(found, dict):
+            found = found.get("settings")
+        if isinstance(found, dict) and found.get("dataset") in DATASETS:
+            folder = found.get("data_dir")
+            return found["dataset"], folder if isinstance(folder, str) else None
+    return "cifar10", None
 
 
 def _check_classes(classifier: Classifier, data: datasets.Dataset) -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -161,12 +160,11 @@ def _open(
             run[part] = content if isinstance(content, dict) else {}
     settings = run.get("config", {}).get("settings") or {}
     name = dataset or settings.get("dataset") or loading.recognize_dataset(net)
-    recorded = settings.get("data_dir")  # of the machine that trained it
-    if not data_dir and recorded and os.path.isdir(os.path.expanduser(recorded)):
-        data_dir = recorded
     data = None
-    if name and (dataset or needs_data or _is_here(name, data_dir)):
-        data = datasets.load(name, data_dir)
+    if name:
+        folder = datasets.folder_of(name, data_dir, recorded=settings.get("data_dir"))
+        if dataset or needs_data or (folder / name).is_dir():
+            data = datasets.load(name, str(folder))
     elif needs_data:
         raise UserError(
             "--quantize needs training images, and nothing says which data set this net was "
@@ -179,12 +177,6 @@ def _open(
         raise UserError(f"the net has {classes} classes, but {len(names)} names: {name or file}")
     # A name is a line of labels.txt.
     return _Source(net, run, name, data, tuple(" ".join(str(n).split()) for n in names))
-
-
-def _is_here(name: str, data_dir: str | None) -> bool:
-    """Whether a data set can be loaded without a download."""
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return (Path(folder).expanduser() / name).is_dir()
 
 
 def _facts(source: _Source, file: Path, opset: int) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import os
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 
 import numpy as np
 
@@ -35,8 +33,8 @@ def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
 
     Args:
         run: the best run by validation error, or None.
-        data_dir: folder of tensorflow_datasets; default the first that has the data set, of the
-            run's own, `$TFDS_DATA_DIR` and `~/tensorflow_datasets`. Nothing is downloaded.
+        data_dir: folder of tensorflow_datasets; default the run's own where it is here, else
+            `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Nothing is downloaded.
 
     Returns:
         The mistakes, or the reason why there are none to show.
@@ -46,7 +44,7 @@ def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
     path, name = run.folder / "model.keras", run.config.dataset
     if not path.is_file():
         return f"the best run's net is not here: {path} does not exist."
-    folder = Path(data_dir).expanduser() if data_dir else _data_folder(name, run.config.data_dir)
+    folder = datasets.folder_of(name, data_dir, recorded=run.config.data_dir)
     if name != "synthetic" and not (folder / name).is_dir():
         return f"{name} is not in {folder}: name the folder that holds it with --data-dir."
     import keras
@@ -96,12 +94,6 @@ def page(
     main, *details = [_table(*table) for table in tables]
     body = "\n".join([first, main, *rest, _mistakes(best, wrong), *details])
     return f"{_HEAD}<p>{escape(summary)}</p>\n{body}\n</main></body></html>\n"
-
-
-def _data_folder(name: str, given: str | None) -> Path:
-    candidates = [given, os.environ.get("TFDS_DATA_DIR"), "~/tensorflow_datasets"]
-    folders = [Path(candidate).expanduser() for candidate in candidates if candidate]
-    return next((folder for folder in folders if (folder / name).is_dir()), folders[0])
 
 
 def _uri(data: bytes, kind: str) -> str:

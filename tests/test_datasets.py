@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from keras_resnet import datasets
 from keras_resnet.cli import UserError
+
+
+def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch) -> None:
+    """The user's word first; then the folder of the machine that trained, which may not be here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    home = tmp_path / "tensorflow_datasets"
+    assert datasets.folder_of("cifar10") == home
+    assert datasets.folder_of("cifar10", recorded="/nowhere") == home
+    (tmp_path / "tfds/cifar10").mkdir(parents=True)
+    assert datasets.folder_of("cifar10", recorded="~/tfds") == tmp_path / "tfds"
+    assert datasets.folder_of("cifar100", recorded="~/tfds") == home
+    assert datasets.folder_of("cifar10", "~/mine", recorded="~/tfds") == tmp_path / "mine"
+    monkeypatch.setenv("TFDS_DATA_DIR", "/data")
+    assert datasets.folder_of("cifar10", recorded="~/tfds") == tmp_path / "tfds"
+    assert datasets.folder_of("cifar100", recorded="~/tfds") == Path("/data")
 
 
 @pytest.mark.parametrize("seed", [0, 1])

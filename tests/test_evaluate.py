@@ -122,12 +122,24 @@ def test_the_data_set_is_that_of_the_run(capsys, files, data, tmp_path, file, co
     assert json.loads(out)["dataset"] == "synthetic"
 
 
+def test_the_data_folder_is_that_of_the_run(capsys, files, tmp_path, data_dir, monkeypatch):
+    """A run trained with --data-dir is evaluated without it; the real CIFAR-10, all 10,000 images."""
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "model.keras").write_bytes(files["keras"].read_bytes())
+    settings = {"dataset": "cifar10", "data_dir": data_dir}
+    (tmp_path / "config.json").write_text(json.dumps({"settings": settings}))
+    code, out, err = run(capsys, "--model", tmp_path / "model.keras", "--json")
+    assert (code, err) == (0, [])
+    assert json.loads(out)["images"] == 10_000
+
+
 @pytest.mark.parametrize("content", ["no JSON", "[" * 100_000, "[]", '{"settings": 1}'])
 def test_foreign_files_beside_the_model_do_not_matter(files, tmp_path, content):
     (tmp_path / "model.keras").write_bytes(files["keras"].read_bytes())
     (tmp_path / "config.json").write_text(content)
     classifier = Classifier.load(tmp_path / "model.keras")
-    assert evaluate._dataset_of(classifier) == "cifar10"
+    assert evaluate._recorded(classifier) == ("cifar10", None)
 
 
 def test_a_hundred_classes_are_not_printed_as_a_matrix():

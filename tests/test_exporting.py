@@ -97,21 +97,6 @@ def python(
     )
 
 
-def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch) -> None:
-    """The folder of the machine that trained; "~" is this machine's home."""
-    run = make_run(tmp_path / "run", make_net())
-    config = json.loads((run / "config.json").read_text())
-    asked: list[str | None] = []
-    monkeypatch.setattr(exporting, "_is_here", lambda name, folder: asked.append(folder))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "tfds").mkdir()
-    for recorded in ("/nowhere", "~/tfds"):
-        config["settings"]["data_dir"] = recorded
-        (run / "config.json").write_text(json.dumps(config))
-        exporting.export(run, tmp_path / "out", kinds=("saved_model",))
-    assert asked == [None, "~/tfds"]
-
-
 # --- what is in the folder ---------------------------------------------
 
 
