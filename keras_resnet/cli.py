@@ -37,6 +37,19 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
+def tell(text: str) -> None:
+    """Print a line of progress. Where its reader has gone (`| head`), work goes on without one."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _silence()
+
+
+def _silence() -> None:
+    """Let stdout go nowhere: Python would else flush it once more at exit and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def run(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; user errors and interrupts end in one line, no traceback.
 
@@ -55,8 +68,7 @@ def run(command: Callable[[], int | None]) -> int:
         print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Python would try to flush stdout once more at exit and complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return 0
 
 

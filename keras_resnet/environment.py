@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")
+GIT_SECONDS = 10.0  # a folder on a slow network disk is no reason to wait longer
 
 
 def versions() -> dict[str, str]:
@@ -26,15 +27,22 @@ def git_commit() -> str | None:
     """Commit of the checkout this code runs from, with "+changes" if it differs; None outside one."""
     here = Path(__file__).resolve().parent
     try:
+        # A copy that pip installed may lie inside a checkout, of another project even.
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
         commit = _git(here, "rev-parse", "HEAD")
         return commit + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
+    except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(
-        ["git", *arguments], cwd=folder, check=True, capture_output=True, text=True, timeout=10
+        ["git", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=GIT_SECONDS,
     ).stdout.strip()
 
 

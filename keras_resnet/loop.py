@@ -6,9 +6,11 @@ state after that step's evaluation.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from keras_resnet import runs
+from keras_resnet import cli, runs
 from keras_resnet.cli import UserError
 from keras_resnet.config import TrainConfig
 from keras_resnet.optimizers import learning_rate_schedule
@@ -90,9 +92,12 @@ class RunCallback(keras.callbacks.Callback):
         self.logits = logits_of(net)
         self.step = 0
         self.rows: list[dict[str, float | None]] = []
-        self.seconds = 0.0  # training alone, without validation and checkpoints, over all sessions
-        self.traced = False
+        # Training alone, without validation and checkpoints, over all sessions; and how many updates
+        # that time is of: the first one of a session is not counted.
+        self.seconds, self.timed = 0.0, 0
+        self.traced = self.estimated = False
         self.restored: dict[str, np.ndarray] | None = None
+        self.bar: tqdm | None = None
         self.writer: tf.summary.SummaryWriter | None = None
 
     # What a resume needs: every variable of the training, by name.
@@ -114,14 +119,30 @@ class RunCallback(keras.callbacks.Callback):
         """Continue from a checkpoint: its variables are assigned when `fit` begins."""
         self.restored = arrays
         self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
+        self.timed = state.get("timed", self.step)  # checkpoints of version 0.1.0 do not say it
+
+    def assign(self) -> None:
+        """Give the variables the checkpoint's values."""
+        assert self.restored is not None
+        variables = self.variables()
+        if variables.keys() != self.restored.keys():
+            different = sorted(variables.keys() ^ self.restored.keys())
+            raise UserError(
+                f"the checkpoint in {self.folder} does not fit this version of the program "
+                f"({len(different)} variables differ, e.g. {different[0]}); use --restart"
+            )
+        for name, variable in variables.items():
+            variable.assign(self.restored[name])
+        self.restored = None
 
     def checkpoint(self) -> None:
         arrays = {name: v.numpy() for name, v in self.variables().items()}
-        state = {"step": self.step, "rows": self.rows, "seconds": self.seconds}
+        state = {
+            "step": self.step, "rows": self.rows, "seconds": self.seconds, "timed": self.timed,
+        }  # fmt: skip
         runs.save_checkpoint(self.folder, self.step, arrays, state)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.writer = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
         self.bar = tqdm(
             total=self.config.steps,
             initial=self.step,
@@ -129,20 +150,13 @@ class RunCallback(keras.callbacks.Callback):
             disable=None,  # where stderr is no terminal, the line an evaluation is progress enough
             dynamic_ncols=True,
         )
+        with self.logging():
+            self.writer = tf.summary.create_file_writer(str(self.folder / "tensorboard"))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Here and not before: `fit` resets the metrics just before this.
         if self.restored is not None:
-            variables = self.variables()
-            if variables.keys() != self.restored.keys():
-                different = sorted(variables.keys() ^ self.restored.keys())
-                raise UserError(
-                    f"the checkpoint in {self.folder} does not fit this version of the program "
-                    f"({len(different)} variables differ, e.g. {different[0]}); use --restart"
-                )
-            for name, variable in variables.items():
-                variable.assign(self.restored[name])
-            self.restored = None
+            self.assign()
         self.interval_step, self.interval_seconds = self.step, 0.0
         self.start_step = self.step
         self.clock = time.perf_counter()
@@ -150,14 +164,15 @@ class RunCallback(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         assert logs is not None
         now = time.perf_counter()
-        self.step = self.start_step + batch + 1
+        before, self.step = self.step, self.start_step + batch + 1
         if not self.traced:
-            # The first update paid for tracing and compiling: count from the second on.
+            # The first call paid for tracing and compiling: count from the second on.
             self.traced = True
             self.interval_step = self.step
         else:
             self.interval_seconds += now - self.clock
             self.seconds += now - self.clock
+            self.timed += self.step - before
         self.clock = now
         if not math.isfinite(logs["loss"]):
             raise Diverged(self.step)
@@ -219,12 +234,16 @@ class RunCallback(keras.callbacks.Callback):
                 f"{self.rate():.0f} images/s",
                 refresh=False,
             )
-        if done == 20 and self.config.steps - self.step > 100:
-            seconds = (self.config.steps - self.step) * self.config.batch_size / self.rate()
-            self.say(
-                f"first 20 updates: {self.rate():.0f} images/s; the remaining "
-                f"{self.config.steps - self.step:,} updates will take about {duration(seconds)}"
-            )
+        # On a GPU, which comes here once in up to 50 updates, the 20th may not be seen.
+        if not self.estimated and done >= 20 and self.step > self.interval_step:
+            self.estimated = True
+            remaining = self.config.steps - self.step
+            if remaining > 100:
+                seconds = remaining * self.config.batch_size / self.rate()
+                self.say(
+                    f"first {done} updates: {self.rate():.0f} images/s; the remaining "
+                    f"{remaining:,} updates will take about {duration(seconds)}"
+                )
 
     def report(self, row: dict[str, float | None]) -> None:
         validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
@@ -239,26 +258,34 @@ class RunCallback(keras.callbacks.Callback):
         self.log(row)
 
     def log(self, row: dict[str, float | None]) -> None:
-        """Write a row for TensorBoard. metrics.csv has the same, so a full disk is no reason to stop here."""
-        assert self.writer is not None
-        try:
-            with self.writer.as_default(step=int(row["step"] or 0)):
-                for name, value in row.items():
-                    if name != "step" and value is not None:
-                        tf.summary.scalar(name, value)
+        """Write a row for TensorBoard."""
+        if self.writer is None:
+            return
+        with self.logging(), self.writer.as_default(step=int(row["step"] or 0)):
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    tf.summary.scalar(name, value)
             self.writer.flush()
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[None]:
+        """What TensorBoard gets is in metrics.csv too, so a full disk is no reason to stop here."""
+        try:
+            yield
         except (tf.errors.OpError, OSError) as error:
             self.say(f"warning: the TensorBoard log could not be written ({error})")
 
     def say(self, text: str) -> None:
         self.bar.clear()
-        print(text, flush=True)
+        cli.tell(text)
         self.bar.refresh()
 
     def close(self) -> None:
-        if self.writer is not None:
+        if self.bar is not None:
             self.bar.close()
-            self.writer.close()
+        if self.writer is not None:
+            with self.logging():
+                self.writer.close()
 
 
 def _seed_states(layer: keras.Layer) -> list[keras.Variable]:

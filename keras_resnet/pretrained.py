@@ -82,14 +82,14 @@ def pack(run: Path, folder: Path = FOLDER) -> None:
     Raises:
         UserError: where `run` is another one, or files cannot be read or written.
     """
-    from keras_resnet import folders, loading, runs, training
+    from keras_resnet import folders, loading, resuming, runs
 
     net = loading.load_keras(run)
     config, results = (runs.read_json(run / f"{name}.json") for name in ("config", "results"))
     if not isinstance(config, dict) or not isinstance(results, dict):
         raise UserError(f"{run} must hold config.json and results.json: name a finished run")
     described = _kind(net)
-    free = {*training.PLACES, "steps", "eval_every", "warmup_steps"}
+    free = {*resuming.PLACES, "steps", "eval_every", "checkpoint_every", "warmup_steps"}
     expected = {
         key: value for key, value in dataclasses.asdict(TrainConfig()).items() if key not in free
     } | _SHIPPED

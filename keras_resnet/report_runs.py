@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 import os
@@ -195,10 +194,7 @@ def read(folder: Path) -> Run:
         config = TrainConfig(**{k: v for k, v in settings.items() if k in known})
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'} has a setting that cannot be: {error}") from None
-    try:
-        metrics = runs.read_metrics(folder)
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise UserError(f"{folder / 'metrics.csv'} could not be read ({error})") from None
+    metrics = runs.read_metrics(folder)
     results = None
     if (folder / "results.json").exists():
         results = _read_object(folder / "results.json")

@@ -82,6 +82,17 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, json.dumps(value, indent=2) + "\n")
 
 
+def exists(path: Path) -> bool:
+    """`path.exists()`; UserError where that cannot be told (no permission, a name that is too long)."""
+    try:
+        return path.exists()
+    except OSError as error:
+        raise UserError(
+            f"{path} could not be looked at ({error.strerror}); name another folder with --output-dir "
+            "or --name"
+        ) from None
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None where there is no file. Raises UserError where it is not JSON."""
     try:
@@ -175,15 +186,25 @@ def metrics_csv(rows: Sequence[Mapping[str, float | int | None]]) -> str:
 
 
 def read_metrics(folder: Path) -> list[dict[str, float | None]]:
-    """The rows of a run folder's metrics.csv, oldest first; an empty list where there is none."""
+    """The rows of a run folder's metrics.csv, oldest first; an empty list where there is none.
+
+    Raises:
+        UserError: where it cannot be read as such a table.
+    """
+    path = folder / "metrics.csv"
     try:
-        with open(folder / "metrics.csv", newline="") as file:
-            return [
+        with open(path, newline="") as file:
+            rows = [
                 {key: float(value) if value else None for key, value in row.items()}
                 for row in csv.DictReader(file)
             ]
+        if any(row.keys() != set(METRICS) or row["step"] is None for row in rows):
+            raise ValueError(f"its columns must be {', '.join(METRICS)}, with a step in each row")
+        return rows
     except FileNotFoundError:
         return []
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UserError(f"{path} could not be read ({error}); move it or its folder away") from None
 
 
 # --- checkpoints -----------------------------------------------------------------------------------

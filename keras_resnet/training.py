@@ -1,4 +1,4 @@
-"""What happens in a run: build, compile, `fit`, evaluate, save; and how a run goes on after a stop.
+"""What happens in a run: build, compile, `fit`, evaluate, save; and the seeds one after the other.
 
 One `fit` is the whole run: an epoch means nothing here, all counts are updates. What must happen between
 updates (validation, metrics, checkpoints, signals) is done by one callback. Everything random is a
@@ -13,9 +13,8 @@ import itertools
 import math
 import resource
 import shlex
-import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_resnet import datasets, environment, runs
+from keras_resnet import cli, datasets, environment, resuming, runs
 from keras_resnet.cli import UserError
 from keras_resnet.config import TrainConfig
 from keras_resnet.layers import RandomPadCrop
@@ -43,8 +42,6 @@ from keras_resnet.optimizers import SGD, learning_rate_schedule
 DIVERGED = 3  # exit code
 # Batches that the stream makes at a time: a call of Python for each one costs 2 % of the speed.
 CHUNK = 32
-# Settings that may differ when a run is resumed: they do not change its numbers.
-PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "checkpoint_every", "precision")
 
 
 def build_net(config: TrainConfig, data: datasets.Dataset, seed: int, dtype: str) -> keras.Model:
@@ -73,9 +70,12 @@ class _ResidentImages(keras.layers.Layer):
 
 
 def training_model(
-    config: TrainConfig, data: datasets.Dataset, net: keras.Model, seed: int
+    config: TrainConfig, data: datasets.Dataset, net: keras.Model, seed: int, start: int = 0
 ) -> keras.Model:
-    """indices -> images -> augmentation -> logits, compiled with the paper's recipe."""
+    """indices -> images -> augmentation -> logits, compiled with the paper's recipe.
+
+    `start` is the number of updates that were made already, in an earlier session.
+    """
     crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
     model = keras.Sequential(
         [
@@ -99,7 +99,7 @@ def training_model(
         # XLA pays on a GPU (not measured here) and costs on a CPU.
         jit_compile=gpu,
         # Fewer returns to Python; on a CPU an update takes so long that it makes no difference.
-        steps_per_execution=_divisor(config) if gpu else 1,
+        steps_per_execution=_divisor(config, start) if gpu else 1,
     )
     # Keras would build slots and metrics at the first update; a resume fills them before it.
     optimizer.build(model.trainable_variables)
@@ -108,9 +108,9 @@ def training_model(
     return model
 
 
-def _divisor(config: TrainConfig) -> int:
-    """The most updates, at most 50, that divide every interval a run counts in."""
-    common = math.gcd(config.steps, config.eval_every, config.checkpoint_every)
+def _divisor(config: TrainConfig, start: int) -> int:
+    """The most updates, at most 50, that divide every interval a run counts in, from `start` on."""
+    common = math.gcd(config.steps, config.eval_every, config.checkpoint_every, start)
     return max(k for k in range(1, 51) if common % k == 0)
 
 
@@ -153,25 +153,39 @@ def train(config: TrainConfig, restart: bool = False, data: datasets.Dataset | N
             f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
         )
     experiment = Path(config.output_dir) / config.experiment
-    for seed in range(config.seed, config.seed + config.runs):
-        folder = experiment / f"seed-{seed}"
-        precision, reason = environment.precision(config.precision)
-        if not restart:
-            precision, reason = _settle(config, folder, precision, reason)
-            if (folder / "results.json").exists():
-                _say_finished(folder)
-                _summarize(experiment, folder)
-                continue
+    folders = {
+        seed: experiment / f"seed-{seed}" for seed in range(config.seed, config.seed + config.runs)
+    }
+    # What is wrong is told before the first seed trains, not after hours, at the second.
+    unfinished = list(folders.values())
+    if not restart:
+        for folder in folders.values():
+            resuming.settle(config, folder)
+        unfinished = [folder for folder in unfinished if resuming.results(folder) is None]
+    if unfinished:
         data = data or datasets.load(config.dataset, config.data_dir)
         _check_sizes(config, data)
-        if restart and folder.exists():
+    if restart:
+        for folder in filter(runs.exists, unfinished):
             with runs.lock(folder):
-                print(f"moved the run that was in {folder} to {runs.move_aside(folder)}")
-        runs.make_folder(folder)
-        with runs.lock(folder):
-            runs.remove_leftovers(folder)
-            received = _train_seed(config, data, seed, folder, precision, reason)
-        _summarize(experiment, folder)
+                cli.tell(f"moved the run that was in {folder} to {runs.move_aside(folder)}")
+    for seed, folder in folders.items():
+        received = 0
+        if folder in unfinished:
+            assert data is not None
+            runs.make_folder(folder)
+            with runs.lock(folder):
+                runs.remove_leftovers(folder)
+                # Again, with the lock: another process may have been here since the first look.
+                precision, reason = resuming.settle(config, folder)
+                if resuming.results(folder) is None:
+                    received = _train_seed(config, data, seed, folder, precision, reason)
+        elif results := resuming.results(folder):
+            cli.tell(
+                f"{folder} is finished: test error {results['test_error']:.2f} % after "
+                f"{results['steps']:,} updates (--restart would train it again)"
+            )
+        resuming.summarize(experiment, folder)
         if received:
             raise Interrupted(received, config.steps)
         keras.backend.clear_session()
@@ -187,61 +201,6 @@ def _check_sizes(config: TrainConfig, data: datasets.Dataset) -> None:
         )
 
 
-def _say_finished(folder: Path) -> None:
-    results = _read(folder / "results.json", ("test_error", "steps"))
-    print(
-        f"{folder} is finished: test error {results['test_error']:.2f} % after "
-        f"{results['steps']:,} updates (--restart would train it again)"
-    )
-
-
-def _read(path: Path, keys: Sequence[str]) -> dict[str, Any]:
-    """A JSON file of a run folder that must have these keys."""
-    value = runs.read_json(path)
-    if not isinstance(value, dict) or not value.keys() >= set(keys):
-        raise UserError(
-            f"{path} must be a file of this program, with {', '.join(keys)}; use another --name, or "
-            "--restart to move the run aside and start over"
-        )
-    return value
-
-
-def _recipe(config: dict[str, Any]) -> dict[str, Any]:
-    """What decides a run's numbers, but for its seed; from the content of config.json."""
-    settings = {k: v for k, v in config["settings"].items() if k not in PLACES}
-    return {**settings, "precision": config["precision"]}
-
-
-def _settle(config: TrainConfig, folder: Path, precision: str, reason: str) -> tuple[str, str]:
-    """Precision of the run and the reason for it; refuses settings that differ from the folder's.
-
-    "auto" means the precision the run began with: a run that moves to another machine goes on as it was.
-    """
-    if not (folder / "config.json").exists():
-        return precision, reason
-    old = _read(folder / "config.json", ("settings", "precision", "versions"))
-    new = {**dataclasses.asdict(config), "warmup_steps": config.warmup}
-    differences = []
-    if config.precision == "auto":
-        precision, reason = old["precision"], "as this run began"
-    elif precision != old["precision"]:
-        differences.append(f"--precision {old['precision']} there, {precision} now")
-    for key, value in old["settings"].items():
-        if key not in PLACES and new.get(key) != value:
-            flag = key.replace("_", "-")
-            differences.append(f"--{flag} {value} there, {new.get(key)} now")
-    if differences:
-        raise UserError(
-            f"{folder} holds a run with other settings: {'; '.join(differences)}. Give the same "
-            "settings to resume it, another --name, or --restart to move it aside and start over"
-        )
-    if old["versions"] != environment.versions():
-        print(
-            f"note: this run began with other versions ({old['versions']}): not exactly repeatable"
-        )
-    return precision, reason
-
-
 def _train_seed(
     config: TrainConfig,
     data: datasets.Dataset,
@@ -253,12 +212,9 @@ def _train_seed(
     """Train one seed to its end; returns a signal that came too late to interrupt it, or 0."""
     kind, device = environment.device()
     train, validation = datasets.split(len(data.train_labels), config.val_size, seed)
-    net = build_net(config, data, seed, precision)
-    model = training_model(config, data, net, seed)
-    parameters = int(sum(np.prod(v.shape) for v in net.trainable_variables))
-    print(f"{config.experiment}, seed {seed}: {parameters:,} parameters; run folder {folder}")
-    print(f"device: {kind} ({device}); precision: {precision} ({reason})", flush=True)
-    if not (folder / "config.json").exists():
+    if runs.exists(folder / "config.json"):
+        resuming.say_what_changed(folder)
+    else:
         runs.write_json(
             folder / "config.json",
             {
@@ -275,6 +231,15 @@ def _train_seed(
                 "command": shlex.join(["python", *sys.argv]),
             },
         )
+    found, problems = runs.newest_checkpoint(folder)
+    problems += resuming.missing_checkpoints(folder, found)
+    for problem in problems:
+        print(f"warning: {problem}; going on from the one before it", file=sys.stderr)
+    net = build_net(config, data, seed, precision)
+    model = training_model(config, data, net, seed, start=found[1]["step"] if found else 0)
+    parameters = int(sum(np.prod(v.shape) for v in net.trainable_variables))
+    cli.tell(f"{config.experiment}, seed {seed}: {parameters:,} parameters; run folder {folder}")
+    cli.tell(f"device: {kind} ({device}); precision: {precision} ({reason})")
     with Signals() as signals:
         run = RunCallback(
             config,
@@ -283,16 +248,12 @@ def _train_seed(
             (data.train_images[validation], data.train_labels[validation]),
             signals,
         )
-        found, problems = runs.newest_checkpoint(folder)
-        problems += _missing(folder, found)
-        for problem in problems:
-            print(f"warning: {problem}; going on from the one before it", file=sys.stderr)
         if found is not None:
             run.restore(*found)
-            print(f"resuming at update {run.step:,} of {config.steps:,}", flush=True)
+            cli.tell(f"resuming at update {run.step:,} of {config.steps:,}")
             if run.step == config.steps:  # all that is missing is the end
-                for variable in net.variables:
-                    variable.assign(found[0][f"net/{variable.path}"])
+                run.set_model(model)
+                run.assign()
         run.write_metrics()  # rows that a killed process wrote after the checkpoint come again
         try:
             if run.step < config.steps:
@@ -309,23 +270,9 @@ def _train_seed(
             ) from None
         finally:
             run.close()
+        assert run.step == config.steps
         _finish(config, data, seed, folder, precision, run, parameters)
         return signals.received
-
-
-def _missing(folder: Path, found: tuple[Any, dict[str, Any]] | None) -> list[str]:
-    """What metrics.csv says of checkpoints that must have been there and are not."""
-    rows = runs.read_metrics(folder)
-    every = _read(folder / "config.json", ("settings",))["settings"]["checkpoint_every"]
-    written = int(rows[-1]["step"] or 0) // every * every if rows else 0
-    if found is None and written:
-        raise UserError(
-            f"{folder} has metrics up to update {rows[-1]['step']:.0f}, but its checkpoints are gone. "
-            "Nothing was deleted; --restart moves this run aside and starts over"
-        )
-    if found is not None and found[1]["step"] < written and len(runs.checkpoints(folder)) == 1:
-        return [f"the checkpoint of update {written} is missing"]
-    return []
 
 
 def _finish(
@@ -344,7 +291,8 @@ def _finish(
     with runs.atomic(folder / "model.keras") as temporary:
         net.save(temporary)
     last = run.rows[-1]
-    trained = config.steps * config.batch_size
+    kind, device = environment.device()
+    images = run.timed * config.batch_size
     runs.write_json(
         folder / "results.json",
         {
@@ -354,7 +302,7 @@ def _finish(
             "train_error": last["train_error"],
             "steps": config.steps,
             "seconds": round(run.seconds, 1),
-            "images_per_second": round(trained / run.seconds, 1) if run.seconds else None,
+            "images_per_second": round(images / run.seconds, 1) if run.seconds else None,
             "parameters": parameters,
             "model": config.model,
             "depth": config.depth,
@@ -363,37 +311,12 @@ def _finish(
             "seed": seed,
             "precision": precision,
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            "device": {"kind": kind, "name": device},
             "versions": environment.versions(),
             "git_commit": environment.git_commit(),
         },
     )
-    print(
+    cli.tell(
         f"test error {test_error:.2f} % after {config.steps:,} updates in "
-        f"{duration(run.seconds)}; saved {folder / 'model.keras'}",
-        flush=True,
+        f"{duration(run.seconds)}; saved {folder / 'model.keras'}"
     )
-
-
-def _summarize(experiment: Path, folder: Path) -> None:
-    """Write and print mean and sample standard deviation over the finished seeds of `folder`'s recipe."""
-    recipe = _recipe(_read(folder / "config.json", ("settings", "precision")))
-    finished = {}
-    for path in experiment.glob("seed-*/results.json"):
-        config = runs.read_json(path.parent / "config.json") or {}
-        seed = path.parent.name.removeprefix("seed-")
-        if seed.isdigit() and "settings" in config and _recipe(config) == recipe:
-            finished[int(seed)] = _read(path, ("test_error",))
-    errors = [finished[seed]["test_error"] for seed in sorted(finished)]
-    summary = {
-        "test_error_mean": round(statistics.mean(errors), 4),
-        "test_error_std": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,
-        "runs": len(errors),
-        "seeds": sorted(finished),
-        "test_errors": errors,
-    }
-    runs.write_json(experiment / "summary.json", summary)
-    if len(errors) > 1:
-        print(
-            f"test error {summary['test_error_mean']:.2f} +- {summary['test_error_std']:.2f} % "
-            f"(mean and sample std of {len(errors)} runs, seeds {summary['seeds']})"
-        )

@@ -4,7 +4,7 @@ FAULT is `none`, or `<event>:<count>`: at the count-th time (from 1) that the ev
 kills itself with SIGKILL, exactly there. Events: `update` (before an update's callback), `write` (in the
 middle of writing a checkpoint), `rename` (a temporary file is whole, not yet renamed), `renamed` (renamed,
 the folder not yet synced), `save` (in the middle of saving model.keras). `wait:<count>` instead prints
-"waiting" at that update and waits for a signal.
+"waiting" at that update and waits for a signal; SIGUSR1 lets it go on.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ def install(fault: str) -> None:
         case "update":
             wrap(loop.RunCallback, "on_train_batch_end", event)
         case "wait":
+            signal.signal(signal.SIGUSR1, lambda *_: None)
 
             def wait() -> None:
                 print("waiting", flush=True)

@@ -1,6 +1,11 @@
-"""What `--precision auto` chooses, and why."""
+"""What `--precision auto` chooses, and why; versions and commit."""
 
 from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +48,27 @@ def test_what_was_asked_for_is_taken() -> None:
 def test_versions_and_commit() -> None:
     versions = environment.versions()
     assert versions["keras"].startswith("3.") and versions["tensorflow"].startswith("2.")
+
+
+def test_the_commit_is_of_the_checkout_that_holds_the_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that pip installed inside another project's checkout has no commit."""
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-C", str(tmp_path)]
+    subprocess.run([*git, "init", "-q"], check=True)
+    installed = tmp_path / "environment.py"
+    installed.touch()
+    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
+    monkeypatch.setattr(environment, "__file__", str(installed))
+    assert environment.git_commit() is None
+    subprocess.run([*git, "add", "environment.py"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "y"], check=True)
+    assert re.fullmatch("[0-9a-f]{40}", environment.git_commit() or "")
+
+
+def test_a_git_that_hangs_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(environment, "GIT_SECONDS", 0.2)
+    assert environment.git_commit() is None

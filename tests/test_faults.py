@@ -240,6 +240,21 @@ def test_a_full_disk_ends_in_one_line(reference: dict[str, Path], tmp_path: Path
 
 
 @pytest.mark.slow
+def test_a_reader_that_goes_away_stops_nothing(reference: dict[str, Path], tmp_path: Path) -> None:
+    """`train.py | head -n 1`."""
+    process = start(tmp_path, "wait:17", "float32")
+    assert process.stdout is not None and process.stderr is not None
+    while process.stdout.readline() != "waiting\n":
+        assert process.poll() is None
+    process.stdout.close()
+    process.send_signal(signal.SIGUSR1)
+    with process.stderr as stderr:
+        err = own_lines(stderr.read())
+    assert process.wait(timeout=120) == 0 and err == "", err
+    assert_same(tmp_path, reference["float32"])
+
+
+@pytest.mark.slow
 def test_a_folder_that_vanishes_in_mid_run(tmp_path: Path) -> None:
     """In place of a read-only folder, which does not stop root: a file where the folder was."""
     process = start(tmp_path, "wait:10", "float32")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import keras
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 import train as command
-from keras_resnet import cli, datasets, environment, training
+from keras_resnet import cli, datasets, environment, loop, runs, training
 from keras_resnet.config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
@@ -73,6 +76,12 @@ def test_the_run_folder(finished: Path) -> None:
     assert set(config["versions"]) >= {"keras", "tensorflow", "numpy"}
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
     assert not list(finished.rglob(".tmp-*"))
+    results = json.loads((finished / "results.json").read_text())
+    assert results["device"] == config["device"]
+    # The first update pays for tracing and is not timed.
+    state = runs.load_checkpoint(runs.checkpoints(finished)[0])[1]
+    assert state["timed"] == 299
+    assert results["images_per_second"] == pytest.approx(299 * 32 / state["seconds"], rel=1e-3)
 
 
 def test_the_saved_net_scores_the_test_error(finished: Path) -> None:
@@ -94,10 +103,14 @@ def test_a_finished_run_is_left_alone(finished: Path, capsys: pytest.CaptureFixt
 
 def test_other_settings_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--steps", 300, "--output-dir", finished.parent.parent, "--name", "small"]
-    assert run(*flags, "--learning-rate", 0.05) == 2
+    assert run(*flags, "--learning-rate", 0.05, "--checkpoint-every", 100) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    for part in ("--learning-rate 0.1 there, 0.05 now", "--eval-every 100 there, 500 now"):
+    for part in (
+        "--learning-rate 0.1 there, 0.05 now",
+        "--eval-every 100 there, 500 now",
+        "--checkpoint-every 500 there, 100 now",
+    ):
         assert part in error
     assert "--depth" not in error
 
@@ -114,27 +127,84 @@ def test_the_same_seed_repeats_and_another_does_not(tmp_path: Path, precision: s
 
 
 def test_float16_scales_its_loss(tmp_path: Path) -> None:
-    config = TrainConfig(depth=8, dataset="synthetic", steps=8, precision="mixed_float16")
+    """And scales the gradients back: its updates are those of float32."""
     data = datasets.load("synthetic")
-    net = training.build_net(config, data, 0, "mixed_float16")
-    model = training.training_model(config, data, net, 0)
+    index, changes = np.arange(8, dtype="int32"), {}
+    for precision in ("float32", "mixed_float16"):
+        config = TrainConfig(depth=8, dataset="synthetic", steps=8, precision=precision)
+        net = training.build_net(config, data, 0, precision)
+        model = training.training_model(config, data, net, 0)
+        before = net.get_weights()
+        for _ in range(2):
+            model.train_on_batch(index, data.train_labels[index])
+        changes[precision] = np.concatenate(
+            [(b - a).ravel() for a, b in zip(before, net.get_weights(), strict=True)]
+        )
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    flags = ["--steps", 8, "--precision", "mixed_float16", "--output-dir", tmp_path]
-    assert run(*flags, "--name", "half") == 0
+    error = np.linalg.norm(changes["mixed_float16"] - changes["float32"])
+    assert error < 0.05 * np.linalg.norm(changes["float32"])
+    flags = ["--steps", 4, "--precision", "mixed_float16", "--output-dir", tmp_path]
+    assert run(*flags, "--batch-size", 8, "--name", "half") == 0
 
 
-def test_the_code_for_gpus_runs_and_learns_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """XLA and several updates an execution, on the CPU that is here."""
-    flags = ["--steps", 40, "--eval-every", 20, "--checkpoint-every", 20, "--precision", "float32"]
-    assert run(*flags, "--output-dir", tmp_path, "--name", "cpu") == 0
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only a GPU gets, XLA and several updates an execution, on the CPU that is here."""
     monkeypatch.setattr(environment, "device", lambda: ("GPU", "a CPU that plays one"))
-    assert run(*flags, "--output-dir", tmp_path, "--name", "gpu") == 0
-    cpu, gpu = (rows(tmp_path / name / "seed-0") for name in ("cpu", "gpu"))
-    assert [row["step"] for row in gpu] == ["20", "40"]
+
+
+GPU = ["--steps", 300, "--eval-every", 100, "--checkpoint-every", 50, "--precision", "float32"]
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_the_code_for_gpus_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*GPU, "--output-dir", tmp_path, "--name", "gpu") == 0
+    folder = tmp_path / "gpu" / "seed-0"
+    assert [row["step"] for row in rows(folder)] == ["100", "200", "300"]
+    assert json.loads((folder / "results.json").read_text())["test_error"] < 45
+    assert [path.name for path in runs.checkpoints(folder)] == [
+        "step-00000300.npz",
+        "step-00000250.npz",
+    ]
+    # The first execution, of 50 updates, compiles and is not timed.
+    assert runs.load_checkpoint(runs.checkpoints(folder)[0])[1]["timed"] == 250
+    assert capsys.readouterr().out.count("first 100 updates: ") == 1
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a SIGTERM at an update."""
+    show = loop.RunCallback.show
+
+    def stopping(callback: loop.RunCallback, logs: dict) -> None:
+        show(callback, logs)
+        if callback.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(loop.RunCallback, "show", stopping)
+
+
+def test_a_run_that_moves_to_a_gpu_at_an_odd_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", 40, "--eval-every", 20, "--checkpoint-every", 20, "--output-dir", tmp_path]
+    flags += ["--precision", "float32"]
+    assert run(*flags, "--name", "cpu") == 0
+    with monkeypatch.context() as patch:
+        stop_at(17, patch)
+        assert run(*flags, "--name", "moved") == 128 + signal.SIGTERM
+    monkeypatch.setattr(environment, "device", lambda: ("GPU", "a CPU that plays one"))
+    capsys.readouterr()
+    assert run(*flags, "--name", "moved") == 0
+    out = capsys.readouterr().out
+    assert "resuming at update 17 of 40" in out and "began with another device" in out
+    cpu, moved = (rows(tmp_path / name / "seed-0") for name in ("cpu", "moved"))
+    assert [row["step"] for row in moved] == ["20", "40"]
     # The same batches, crops and flips; sums in another order.
-    assert float(gpu[0]["train_loss"]) == pytest.approx(float(cpu[0]["train_loss"]), rel=0.02)
+    assert float(moved[0]["train_loss"]) == pytest.approx(float(cpu[0]["train_loss"]), rel=0.02)
+    newest = runs.checkpoints(tmp_path / "moved" / "seed-0")[0]
+    assert newest.name == "step-00000040.npz"
+    # One update of each session is not timed.
+    assert runs.load_checkpoint(newest)[1]["timed"] == 40 - 2
 
 
 def test_several_runs_are_summarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,6 +251,8 @@ def test_a_loss_that_becomes_nan_stops_the_run(
         (["--model", "plain", "--shortcut", "projection"], "--shortcut must be left out"),
         (["--name", "a/b"], "--name must be a folder name"),
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
+        (["--name", "x" * 300], "could not be looked at (File name too long)"),
+        (["--name", "x" * 300, "--restart"], "could not be looked at (File name too long)"),
         (["--wings", 2], "unrecognized arguments: --wings"),
     ],
 )
@@ -263,3 +335,72 @@ def test_restart_where_a_file_is_in_the_way(
 def test_sizes_that_do_not_fit_leave_no_folder(tmp_path: Path) -> None:
     assert run("--batch-size", 5000, "--output-dir", tmp_path) == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_wrong_with_a_later_seed_is_said_before_the_first_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", 8, "--output-dir", tmp_path, "--name", "x"]
+    assert run(*flags, "--seed", 1) == 0
+    capsys.readouterr()
+    assert run(*flags, "--runs", 2, "--learning-rate", 0.05) == 2
+    assert "seed-1 holds a run with other settings" in capsys.readouterr().err
+    assert not (tmp_path / "x" / "seed-0").exists()
+
+
+def test_restart_moves_all_runs_aside_before_the_first_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--steps", 8, "--output-dir", tmp_path, "--name", "x", "--runs", 2]
+    assert run(*flags) == 0
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert run(*flags, "--restart") == 128 + signal.SIGTERM
+    # So that the same command without --restart trains seed 1 too.
+    assert {path.name for path in (tmp_path / "x").glob("seed-*")} == {
+        "seed-0", "seed-0.old-1", "seed-1.old-1",
+    }  # fmt: skip
+    assert run(*flags) == 0
+    assert (tmp_path / "x" / "seed-1" / "results.json").exists()
+
+
+def test_a_checkpoint_of_another_program_is_refused_at_the_very_end_too(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "small" / "seed-0"
+    shutil.copytree(finished, folder)
+    (folder / "results.json").unlink()
+    arrays, state = runs.load_checkpoint(runs.checkpoints(folder)[0])
+    arrays.pop("net/head_dense/bias")
+    runs.save_checkpoint(folder, 300, arrays, state)
+    assert (
+        run("--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small") == 2
+    )
+    error = capsys.readouterr().err
+    assert "does not fit this version" in error and error.count("\n") == 1
+    assert not (folder / "results.json").exists()
+
+
+def test_a_metrics_file_changed_by_hand_ends_in_one_line(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "small" / "seed-0"
+    shutil.copytree(finished, folder)
+    (folder / "results.json").unlink()
+    (folder / "metrics.csv").write_text("step,train_loss\nthree,1.5\n")
+    assert (
+        run("--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small") == 2
+    )
+    error = capsys.readouterr().err
+    assert "metrics.csv could not be read" in error and error.count("\n") == 1
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "x" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "tensorboard").touch()  # a file where the folder should be
+    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 0
+    assert "warning: the TensorBoard log could not be written" in capsys.readouterr().out
+    assert (folder / "results.json").exists()
