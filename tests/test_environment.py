@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,28 @@ def test_a_git_that_hangs_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr(environment, "GIT_SECONDS", 0.2)
     assert environment.git_commit() is None
+
+
+@pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN is chosen on x86 alone"
+)
+@pytest.mark.parametrize(("asked", "expected"), [(None, "True"), ("0", "False")])
+def test_the_fast_cpu_kernels_are_on_unless_the_user_says_no(
+    asked: str | None, expected: str
+) -> None:
+    """TensorFlow itself says what it uses: on a CPU without AVX512_VNNI its default is no."""
+    variables = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import keras_resnet; from tensorflow.python.util import _pywrap_util_port as port;"
+            "print(port.IsMklEnabled())",
+        ],
+        cwd=Path(__file__).resolve().parent.parent,
+        env=variables if asked is None else {**variables, "TF_ENABLE_ONEDNN_OPTS": asked},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == expected
