@@ -240,6 +240,8 @@ def _train_seed(
     parameters = int(sum(np.prod(v.shape) for v in net.trainable_variables))
     cli.tell(f"{config.experiment}, seed {seed}: {parameters:,} parameters; run folder {folder}")
     cli.tell(f"device: {kind} ({device}); precision: {precision} ({reason})")
+    if warning := environment.emulation(precision):
+        cli.tell(f"note: {precision} will be {warning}")
     with Signals() as signals:
         run = RunCallback(
             config,

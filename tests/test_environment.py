@@ -47,6 +47,27 @@ def test_what_was_asked_for_is_taken() -> None:
     assert environment.precision("mixed_float16")[0] == "mixed_float16"
 
 
+@pytest.mark.parametrize(
+    ("policy", "flags", "expected"),
+    [
+        ("mixed_bfloat16", {"avx2"}, "neither avx512_bf16 nor amx_bf16"),
+        ("mixed_bfloat16", {"amx_bf16"}, ""),
+        ("mixed_float16", {"avx512_bf16"}, "neither avx512_fp16 nor amx_fp16"),
+        ("mixed_float16", {"avx512_fp16"}, ""),
+        ("float32", set(), ""),
+    ],
+)
+def test_a_type_that_the_cpu_emulates_is_said_to_be_slow(
+    policy: str, flags: set, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environment, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(environment, "device", lambda: ("CPU", "a CPU"))
+    warning = environment.emulation(policy)
+    assert warning.endswith(expected) and bool(warning) == bool(expected)
+    monkeypatch.setattr(environment, "device", lambda: ("GPU", "a GPU"))
+    assert environment.emulation(policy) == ""
+
+
 def test_versions_and_commit() -> None:
     versions = environment.versions()
     assert versions["keras"].startswith("3.") and versions["tensorflow"].startswith("2.")
