@@ -53,6 +53,8 @@ def say_what_changed(folder: Path) -> None:
     for what, there, now in (
         ("versions", old["versions"], environment.versions()),
         ("device", old["device"], {"kind": kind, "name": name}),
+        # Version 0.1.0 did not record it at first.
+        ("use of oneDNN", old.get("onednn", environment.onednn()), environment.onednn()),
     ):
         if there != now:
             cli.tell(f"note: this run began with another {what} ({there}): not exactly repeatable")

@@ -228,6 +228,7 @@ def _train_seed(
                 "versions": environment.versions(),
                 "git_commit": environment.git_commit(),
                 "device": {"kind": kind, "name": device},
+                "onednn": environment.onednn(),
                 "command": shlex.join(["python", *sys.argv]),
             },
         )
@@ -240,8 +241,8 @@ def _train_seed(
     parameters = int(sum(np.prod(v.shape) for v in net.trainable_variables))
     cli.tell(f"{config.experiment}, seed {seed}: {parameters:,} parameters; run folder {folder}")
     cli.tell(f"device: {kind} ({device}); precision: {precision} ({reason})")
-    if warning := environment.emulation(precision):
-        cli.tell(f"note: {precision} will be {warning}")
+    if slow := environment.emulation(precision):
+        cli.tell(f"note: {precision} can be ten times slower than float32 here: {slow}")
     with Signals() as signals:
         run = RunCallback(
             config,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_resnet import environment
+from keras_resnet import _startup, environment
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,11 @@ from keras_resnet import environment
 )
 def test_auto_on_a_cpu(flags: set, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(environment, "onednn", lambda: True)
     chosen, reason = environment.precision("auto")
     assert chosen == expected and "the CPU" in reason
+    monkeypatch.setattr(environment, "onednn", lambda: False)
+    assert environment.precision("auto") == ("float32", "TensorFlow runs without oneDNN on the CPU")
 
 
 @pytest.mark.parametrize(
@@ -50,9 +53,10 @@ def test_what_was_asked_for_is_taken() -> None:
 @pytest.mark.parametrize(
     ("policy", "flags", "expected"),
     [
-        ("mixed_bfloat16", {"avx2"}, "neither avx512_bf16 nor amx_bf16"),
+        ("mixed_bfloat16", {"avx2"}, "the CPU has neither avx512_bf16 nor amx_bf16"),
         ("mixed_bfloat16", {"amx_bf16"}, ""),
-        ("mixed_float16", {"avx512_bf16"}, "neither avx512_fp16 nor amx_fp16"),
+        ("mixed_bfloat16", set(), "what the CPU multiplies natively is not known"),
+        ("mixed_float16", {"avx512_bf16"}, "the CPU has neither avx512_fp16 nor amx_fp16"),
         ("mixed_float16", {"avx512_fp16"}, ""),
         ("float32", set(), ""),
     ],
@@ -61,9 +65,9 @@ def test_a_type_that_the_cpu_emulates_is_said_to_be_slow(
     policy: str, flags: set, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environment, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(environment, "onednn", lambda: True)
     monkeypatch.setattr(environment, "device", lambda: ("CPU", "a CPU"))
-    warning = environment.emulation(policy)
-    assert warning.endswith(expected) and bool(warning) == bool(expected)
+    assert environment.emulation(policy) == expected
     monkeypatch.setattr(environment, "device", lambda: ("GPU", "a GPU"))
     assert environment.emulation(policy) == ""
 
@@ -97,26 +101,57 @@ def test_a_git_that_hangs_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert environment.git_commit() is None
 
 
+@pytest.mark.parametrize(
+    ("machine", "backend", "given", "expected"),
+    [
+        ("x86_64", None, None, "1"),
+        ("AMD64", "tensorflow", None, "1"),
+        ("x86_64", None, "0", "0"),
+        ("aarch64", None, None, None),
+        ("x86_64", "jax", None, None),
+    ],
+)
+def test_onednn_is_asked_for_on_x86_unless_the_user_says_no(
+    machine: str,
+    backend: str | None,
+    given: str | None,
+    expected: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """With an empty module in TensorFlow's place: `import_tensorflow` does nothing if it is there."""
+    (tmp_path / "tensorflow.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    for name, value in (("KERAS_BACKEND", backend), ("TF_ENABLE_ONEDNN_OPTS", given)):
+        monkeypatch.setenv(name, value or "")  # so that it is put back
+        if value is None:
+            monkeypatch.delenv(name)
+    _startup.import_tensorflow()
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == given  # too late: it was imported already
+    monkeypatch.delitem(sys.modules, "tensorflow")
+    _startup.import_tensorflow()
+    assert os.environ.get("TF_ENABLE_ONEDNN_OPTS") == expected
+
+
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN is chosen on x86 alone"
 )
 @pytest.mark.parametrize(("asked", "expected"), [(None, "True"), ("0", "False")])
-def test_the_fast_cpu_kernels_are_on_unless_the_user_says_no(
-    asked: str | None, expected: str
-) -> None:
+def test_tensorflow_uses_onednn_unless_the_user_says_no(asked: str | None, expected: str) -> None:
     """TensorFlow itself says what it uses: on a CPU without AVX512_VNNI its default is no."""
     variables = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
     done = subprocess.run(
         [
             sys.executable,
             "-c",
-            "import keras_resnet; from tensorflow.python.util import _pywrap_util_port as port;"
-            "print(port.IsMklEnabled())",
+            "from keras_resnet import environment; print(environment.onednn())",
         ],
         cwd=Path(__file__).resolve().parent.parent,
         env=variables if asked is None else {**variables, "TF_ENABLE_ONEDNN_OPTS": asked},
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
     assert done.stdout.strip() == expected

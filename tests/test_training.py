@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import train as command
-from keras_resnet import cli, datasets, environment, loop, runs, training
+from keras_resnet import cli, datasets, environment, loop, resuming, runs, training
 from keras_resnet.config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
@@ -74,6 +74,7 @@ def test_the_run_folder(finished: Path) -> None:
     assert config["settings"]["depth"] == 8 and config["device"]["kind"] in ("CPU", "GPU")
     assert config["class_names"] == list(datasets.SYNTHETIC_CLASSES)
     assert set(config["versions"]) >= {"keras", "tensorflow", "numpy"}
+    assert config["onednn"] is environment.onednn()
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
     assert not list(finished.rglob(".tmp-*"))
     results = json.loads((finished / "results.json").read_text())
@@ -82,6 +83,26 @@ def test_the_run_folder(finished: Path) -> None:
     state = runs.load_checkpoint(runs.checkpoints(finished)[0])[1]
     assert state["timed"] == 299
     assert results["images_per_second"] == pytest.approx(299 * 32 / state["seconds"], rel=1e-3)
+
+
+def test_other_cpu_kernels_are_told(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = json.loads((finished / "config.json").read_text())
+    for onednn, told in ((environment.onednn(), False), (not environment.onednn(), True)):
+        (tmp_path / "config.json").write_text(json.dumps({**config, "onednn": onednn}))
+        resuming.say_what_changed(tmp_path)
+        assert ("another use of oneDNN" in capsys.readouterr().out) is told
+
+
+def test_an_emulated_precision_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(environment, "cpu_flags", lambda: frozenset({"avx2"}))
+    flags = ["--steps", 4, "--val-size", 0, "--output-dir", tmp_path]
+    assert run(*flags, "--precision", "mixed_bfloat16") == 0
+    note = "note: mixed_bfloat16 can be ten times slower than float32 here: the CPU has neither"
+    assert capsys.readouterr().out.count(note) == 1
 
 
 def test_the_saved_net_scores_the_test_error(finished: Path) -> None:
