@@ -198,7 +198,10 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
         "versions": {**environment.versions(), **_versions("onnx", "onnxruntime")},
         "git_commit": environment.git_commit(),
         "cpu": environment.cpu_name(),
-        "bfloat16_flags": sorted(environment.cpu_flags() & {"avx512_bf16", "amx_bf16"}),
+        "bfloat16_flags": sorted(
+            environment.cpu_flags() & set(environment.NATIVE["mixed_bfloat16"])
+        ),
+        "onednn": environment.onednn(),
         "dataset": data.name,
     }
 

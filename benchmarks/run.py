@@ -120,6 +120,7 @@ def facts_of_run(prepared: dict[str, Any]) -> dict[str, Any]:
             "cpu": prepared["cpu"],
             "cores": os.cpu_count(),
             "bfloat16_flags": prepared["bfloat16_flags"],
+            "onednn": prepared["onednn"],
             "memory_mib": memory,
             "system": platform.platform(),
         },

@@ -2,7 +2,7 @@
 
 import warnings
 
-import keras_resnet._startup  # noqa: F401  first: it imports TensorFlow quietly
+import keras_resnet._startup  # noqa: F401  first: it imports TensorFlow, with oneDNN
 from keras_resnet._version import __version__
 from keras_resnet.layers import BatchNormalization, RandomPadCrop, ZeroPadShortcut
 from keras_resnet.models import plain, resnet

@@ -1,9 +1,10 @@
 """Import TensorFlow with its fast CPU kernels and without its start-up notes.
 
 TensorFlow brings oneDNN's convolutions in every x86 wheel, but uses them unasked only on a CPU with
-AVX512_VNNI or newer. With AVX2 alone they train ResNet-20 two to three times as fast as the kernels that
-it takes there (README, Speed), so they are asked for. TF_ENABLE_ONEDNN_OPTS=0 in the environment has the
-last word; where TensorFlow was imported before this package, it is too late and its own choice stays.
+AVX512_VNNI, AVX_VNNI, AVX512_BF16 or AMX. With AVX2 alone they train ResNet-20 three times as fast as
+the kernels that it takes there (README, Speed), so they are asked for, for this process and its
+children. TF_ENABLE_ONEDNN_OPTS=0 in the environment has the last word; where TensorFlow was imported
+before this package, it is too late and its own choice stays; for Keras's other backends nothing is set.
 
 The notes would bury our one-line errors: TensorFlow 2.21 writes about oneDNN and missing GPUs to stderr
 before its log level counts. Only lines of that form are dropped; everything else is passed on. Set

@@ -38,7 +38,7 @@ class TrainConfig:
     warmup_steps: int | None = _setting(None, "first updates at a tenth of the rate (default: 400 from 110 layers on, at most a quarter of the steps; else 0)")
     weight_decay: float = _setting(1e-4, "coupled: added to the gradient before the momentum")
     momentum: float = _setting(0.9, "of SGD")
-    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively, else float32", choices=PRECISIONS)
+    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS)
     seed: int = _setting(0, "of weights, split, order, crops and flips")
     runs: int = _setting(1, "train seeds SEED .. SEED+RUNS-1 one after the other")
     eval_every: int = _setting(500, "updates between validations")

@@ -242,7 +242,7 @@ def _train_seed(
     cli.tell(f"{config.experiment}, seed {seed}: {parameters:,} parameters; run folder {folder}")
     cli.tell(f"device: {kind} ({device}); precision: {precision} ({reason})")
     if slow := environment.emulation(precision):
-        cli.tell(f"note: {precision} can be ten times slower than float32 here: {slow}")
+        cli.tell(f"note: {precision} may be much slower than float32 here: {slow}")
     with Signals() as signals:
         run = RunCallback(
             config,

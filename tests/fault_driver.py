@@ -20,10 +20,12 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import train  # before Keras: it starts TensorFlow
+
+# isort: split
 import keras
 import numpy as np
 
-import train
 from keras_resnet import cli, datasets, loop, runs
 
 datasets.SYNTHETIC_SIZES = (1_000, 200)

@@ -53,10 +53,10 @@ def test_what_was_asked_for_is_taken() -> None:
 @pytest.mark.parametrize(
     ("policy", "flags", "expected"),
     [
-        ("mixed_bfloat16", {"avx2"}, "the CPU has neither avx512_bf16 nor amx_bf16"),
+        ("mixed_bfloat16", {"avx2"}, "the CPU has no avx512_bf16 or amx_bf16"),
         ("mixed_bfloat16", {"amx_bf16"}, ""),
-        ("mixed_bfloat16", set(), "what the CPU multiplies natively is not known"),
-        ("mixed_float16", {"avx512_bf16"}, "the CPU has neither avx512_fp16 nor amx_fp16"),
+        ("mixed_bfloat16", set(), ""),
+        ("mixed_float16", {"avx512_bf16"}, "the CPU has no avx512_fp16"),
         ("mixed_float16", {"avx512_fp16"}, ""),
         ("float32", set(), ""),
     ],
@@ -140,7 +140,8 @@ def test_onednn_is_asked_for_on_x86_unless_the_user_says_no(
 @pytest.mark.parametrize(("asked", "expected"), [(None, "True"), ("0", "False")])
 def test_tensorflow_uses_onednn_unless_the_user_says_no(asked: str | None, expected: str) -> None:
     """TensorFlow itself says what it uses: on a CPU without AVX512_VNNI its default is no."""
-    variables = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    changed = ("TF_ENABLE_ONEDNN_OPTS", "KERAS_BACKEND")
+    variables = {k: v for k, v in os.environ.items() if k not in changed}
     done = subprocess.run(
         [
             sys.executable,
