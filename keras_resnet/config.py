@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from keras_resnet.models import SHORTCUTS, blocks_per_stage
@@ -11,6 +10,8 @@ from keras_resnet.models import SHORTCUTS, blocks_per_stage
 DATASETS = ("cifar10", "cifar100", "synthetic")
 MODELS = ("resnet", "plain")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+MOST_STEPS, MOST_RUNS = 1_000_000_000, 10_000  # far beyond use
+FLOAT32_MAX = 3.4e38  # above it, TensorFlow would calculate with infinity
 
 
 def _setting(default: Any, text: str, **metadata: Any) -> Any:
@@ -61,10 +62,13 @@ class TrainConfig:
                 _reject(name, "0 or more", getattr(self, name))
         if self.steps < 4:
             _reject("steps", "4 or more, so that the rate can drop at 1/2 and 3/4", self.steps)
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            _reject("learning_rate", "above 0", self.learning_rate)
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            _reject("weight_decay", "0 or more", self.weight_decay)
+        for name, most in (("steps", MOST_STEPS), ("runs", MOST_RUNS)):
+            if getattr(self, name) > most:
+                _reject(name, f"at most {most}", getattr(self, name))
+        if not 0 < self.learning_rate <= FLOAT32_MAX:
+            _reject("learning_rate", f"above 0 and at most {FLOAT32_MAX}", self.learning_rate)
+        if not 0 <= self.weight_decay <= FLOAT32_MAX:
+            _reject("weight_decay", f"0 or more and at most {FLOAT32_MAX}", self.weight_decay)
         if not 0 <= self.momentum < 1:
             _reject("momentum", "0 or more and below 1", self.momentum)
         if not 0 <= self.warmup < self.steps // 2:
@@ -72,9 +76,16 @@ class TrainConfig:
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for --model plain, which has none", self.shortcut)
         if self.name is not None and (
-            not self.name or "/" in self.name or self.name in (".", "..")
+            not self.name.strip()
+            or not self.name.isprintable()  # bytes that are not UTF-8 are not, either
+            or "/" in self.name
+            or self.name in (".", "..")
         ):
-            _reject("name", "a folder name without slashes", self.name)
+            _reject("name", "a folder name of printable characters without slashes", self.name)
+        for name in ("output_dir", "data_dir"):
+            path = getattr(self, name)
+            if path is not None and not (str(path).strip() and str(path).isprintable()):
+                _reject(name, "a path of printable characters, not empty", path)
 
     @property
     def warmup(self) -> int:
@@ -95,4 +106,6 @@ class TrainConfig:
 
 def _reject(name: str, expected: str, received: object) -> None:
     flag = name.replace("_", "-")
+    if isinstance(received, str):  # what cannot be printed is shown as escapes
+        received = received if received.strip() and received.isprintable() else ascii(received)
     raise ValueError(f"--{flag} must be {expected}. Received: {received}")

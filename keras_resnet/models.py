@@ -29,13 +29,16 @@ CIFAR10_STD = (62.99321928, 62.08870764, 66.70489964)
 
 
 def blocks_per_stage(depth: int) -> int:
-    """n of the paper's depth = 6n + 2. Raises ValueError, naming the nearest depths, for any other."""
-    if isinstance(depth, int) and depth >= 8 and depth % 6 == 2:
+    """n of the paper's depth = 6n + 2. Raises ValueError, naming the nearest depths, for any other.
+
+    The deepest is the paper's 1202: `allow_deep_graphs` is measured with it, and knows no more.
+    """
+    if isinstance(depth, int) and 8 <= depth <= PAPER_DEPTHS[-1] and depth % 6 == 2:
         return (depth - 2) // 6
-    below = max(8, (int(depth) - 2) // 6 * 6 + 2)
+    below = min(max(8, (int(depth) - 2) // 6 * 6 + 2), PAPER_DEPTHS[-1] - 6)
     above = below + 6 if depth > 8 else 14
     raise ValueError(
-        f"depth must be 6n+2 ({', '.join(map(str, PAPER_DEPTHS))}, ...). "
+        f"depth must be 6n+2, 8 to 1202 ({', '.join(map(str, PAPER_DEPTHS))}). "
         f"Received: depth={depth}; nearest: {below}, {above}"
     )
 
@@ -84,8 +87,8 @@ def resnet(
         class probabilities `(N, num_classes)`, float32.
 
     Raises:
-        ValueError: for a depth that is not 6n + 2 (the nearest two are named), an unknown shortcut,
-            constants that do not fit the channels, or weights that there are not for this net.
+        ValueError: for a depth that is not 6n + 2 or above 1202 (the nearest two are named), an unknown
+            shortcut, constants that do not fit the channels, or weights that there are not for this net.
         UserError: if the file of the weights is missing or damaged.
     """
     if shortcut not in SHORTCUTS:

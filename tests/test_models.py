@@ -47,8 +47,9 @@ def test_zeropad_maxpool_takes_maxima() -> None:
 
 @pytest.mark.parametrize(
     ("depth", "nearest"),
-    [(57, "56, 62"), (55, "50, 56"), (2, "8, 14"), (0, "8, 14"), (-4, "8, 14"), (9, "8, 14")],
-)
+    [(57, "56, 62"), (55, "50, 56"), (2, "8, 14"), (0, "8, 14"), (-4, "8, 14"), (9, "8, 14"),
+     (1201, "1196, 1202"), (1208, "1196, 1202")],
+)  # fmt: skip
 def test_other_depths_name_the_nearest(depth: int, nearest: str) -> None:
     for build in (keras_resnet.resnet, keras_resnet.plain):
         with pytest.raises(ValueError, match=f"depth={depth}; nearest: {nearest}"):
