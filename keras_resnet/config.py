@@ -76,15 +76,12 @@ class TrainConfig:
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for --model plain, which has none", self.shortcut)
         if self.name is not None and (
-            not self.name.strip()
-            or not self.name.isprintable()  # bytes that are not UTF-8 are not, either
-            or "/" in self.name
-            or self.name in (".", "..")
+            not _readable(self.name) or "/" in self.name or self.name in (".", "..")
         ):
             _reject("name", "a folder name of printable characters without slashes", self.name)
         for name in ("output_dir", "data_dir"):
             path = getattr(self, name)
-            if path is not None and not (str(path).strip() and str(path).isprintable()):
+            if path is not None and not _readable(path):
                 _reject(name, "a path of printable characters, not empty", path)
 
     @property
@@ -104,8 +101,13 @@ class TrainConfig:
         return f"{self.model}{self.depth}{shortcut}{dataset}"
 
 
+def _readable(text: str) -> bool:
+    """Whether it can be printed and seen. Bytes that are not UTF-8 cannot, in Python's form."""
+    return text.isprintable() and bool(text.strip())
+
+
 def _reject(name: str, expected: str, received: object) -> None:
     flag = name.replace("_", "-")
-    if isinstance(received, str):  # what cannot be printed is shown as escapes
-        received = received if received.strip() and received.isprintable() else ascii(received)
+    if isinstance(received, str) and not _readable(received):
+        received = ascii(received)
     raise ValueError(f"--{flag} must be {expected}. Received: {received}")

@@ -22,6 +22,7 @@ from keras_resnet.layers import BatchNormalization, ZeroPadShortcut
 
 SHORTCUTS = ("zeropad", "projection", "projection-all", "zeropad-maxpool")
 PAPER_DEPTHS = (20, 32, 44, 56, 110, 1202)
+DEEPEST = PAPER_DEPTHS[-1]
 
 # Channel means and standard deviations of CIFAR-10's training images, in pixel units (0..255).
 CIFAR10_MEAN = (125.306918046875, 122.950394140625, 113.86538318359375)
@@ -33,12 +34,12 @@ def blocks_per_stage(depth: int) -> int:
 
     The deepest is the paper's 1202: `allow_deep_graphs` is measured with it, and knows no more.
     """
-    if isinstance(depth, int) and 8 <= depth <= PAPER_DEPTHS[-1] and depth % 6 == 2:
+    if isinstance(depth, int) and 8 <= depth <= DEEPEST and depth % 6 == 2:
         return (depth - 2) // 6
-    below = min(max(8, (int(depth) - 2) // 6 * 6 + 2), PAPER_DEPTHS[-1] - 6)
+    below = min(max(8, (int(depth) - 2) // 6 * 6 + 2), DEEPEST - 6)
     above = below + 6 if depth > 8 else 14
     raise ValueError(
-        f"depth must be 6n+2, 8 to 1202 ({', '.join(map(str, PAPER_DEPTHS))}). "
+        f"depth must be 6n+2, 8 to {DEEPEST} ({', '.join(map(str, PAPER_DEPTHS))}). "
         f"Received: depth={depth}; nearest: {below}, {above}"
     )
 
