@@ -31,6 +31,7 @@ def staged(final: Path, written: frozenset[str], marker: str) -> Iterator[Path]:
     try:
         final = final.resolve()
         staging = final.with_name(f".tmp-{os.getpid()}-{final.name}")
+        _check_name(final)
         _check_replaceable(final, written, marker)
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(final)
@@ -48,6 +49,17 @@ def staged(final: Path, written: frozenset[str], marker: str) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _check_name(final: Path) -> None:
+    """TensorFlow and ONNX Runtime, which write and read here, take paths as UTF-8."""
+    try:
+        str(final).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"the output folder's path must be UTF-8. Received: {ascii(str(final))}; "
+            "name another with --output"
+        ) from None
 
 
 def _check_replaceable(final: Path, written: frozenset[str], marker: str) -> None:

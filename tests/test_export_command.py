@@ -70,6 +70,7 @@ def bad_inputs(folder: Path) -> dict[str, list[object]]:
         "output below a file": [good, "--output", folder / "file" / "export"],
         "output in /proc": [good, "--output", "/proc/export"],
         "output is a file": [good, "--output", folder / "file"],
+        "output is not UTF-8": [good, "--output", f"{folder}/a\udcff"],  # Python's form of a byte
         "opset": [good, "--opset", 19],
         "int8 without onnx": [good, "--formats", "saved_model", "--quantize"],
         "format": [good, "--formats", "coreml"],
