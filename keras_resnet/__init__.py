@@ -6,7 +6,8 @@ import keras_resnet._startup  # noqa: F401  first: it imports TensorFlow, with o
 from keras_resnet._version import __version__
 from keras_resnet.layers import BatchNormalization, RandomPadCrop, ZeroPadShortcut
 from keras_resnet.models import plain, resnet
-from keras_resnet.optimizers import SGD, learning_rate_schedule
+from keras_resnet.optimizers import SGD
+from keras_resnet.recipes import learning_rate_schedule
 
 __all__ = [
     "SGD",

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -80,14 +80,20 @@ class ArgumentParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def add_flags(parser: argparse.ArgumentParser, settings: type) -> None:
-    """Add a flag for each field of a dataclass; help and choices come from the field's metadata."""
+def add_flags(
+    parser: argparse.ArgumentParser, settings: type, shown: Mapping[str, object] | None = None
+) -> None:
+    """Add a flag for each field of a dataclass; help and choices come from the field's metadata.
+
+    `shown` names what stands as the default in the help text where the field's own is None.
+    """
     types = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
         kind = types[field.name]
         optional = [t for t in typing.get_args(kind) if t is not type(None)]
         text = field.metadata["help"]
-        default = "" if field.default is None else " (default: %(default)s)"
+        value = field.default if field.default is not None else (shown or {}).get(field.name)
+        default = "" if value is None else f" (default: {value})"
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=optional[0] if optional else kind,

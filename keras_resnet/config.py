@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 from keras_resnet.models import SHORTCUTS, blocks_per_stage
+from keras_resnet.recipes import RECIPES, Recipe
 
 DATASETS = ("cifar10", "cifar100", "synthetic")
 MODELS = ("resnet", "plain")
@@ -20,7 +22,7 @@ def _setting(default: Any, text: str, **metadata: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """A run's settings; the defaults are the paper's recipe (He et al. 2015, section 4.2).
+    """A run's settings. What is None is the recipe's; see `resolved_recipe`.
 
     Raises:
         ValueError: for a value out of range; the message says what was expected and what came.
@@ -33,12 +35,13 @@ class TrainConfig:
     dataset: str = _setting("cifar10", "synthetic needs no data on disk", choices=DATASETS)
     data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     val_size: int = _setting(5_000, "images split off for validation, by seed; 0 trains on all")
-    steps: int = _setting(64_000, "updates; the rate drops after 1/2 and 3/4 of them")
-    batch_size: int = _setting(128, "images an update")
-    learning_rate: float = _setting(0.1, "of the first half of the updates")
-    warmup_steps: int | None = _setting(None, "first updates at a tenth of the rate (default: 400 from 110 layers on, at most a quarter of the steps; else 0)")
-    weight_decay: float = _setting(1e-4, "coupled: added to the gradient before the momentum")
-    momentum: float = _setting(0.9, "of SGD")
+    recipe: str = _setting("paper", "paper: He et al., section 4.2; fast: a quarter of its updates; each number below can be changed", choices=tuple(RECIPES))
+    steps: int | None = _setting(None, "updates; the schedule of the learning rate scales with them")
+    batch_size: int | None = _setting(None, "images per update")
+    learning_rate: float | None = _setting(None, "the highest of the schedule")
+    warmup_steps: int | None = _setting(None, "first updates at lower rates; with recipe paper from 110 layers on only")
+    weight_decay: float | None = _setting(None, "coupled: added to the gradient before the momentum")
+    momentum: float | None = _setting(None, "of SGD")
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS)
     seed: int = _setting(0, "of weights, split, order, crops and flips")
     runs: int = _setting(1, "train seeds SEED .. SEED+RUNS-1 one after the other")
@@ -54,25 +57,33 @@ class TrainConfig:
             choices, value = field.metadata.get("choices"), getattr(self, field.name)
             if choices and value not in choices:
                 _reject(field.name, f"one of {', '.join(choices)}", value)
-        for name in ("batch_size", "runs", "eval_every", "checkpoint_every"):
+        recipe = self.resolved_recipe
+        if recipe.batch_size < 1:
+            _reject("batch_size", "1 or more", recipe.batch_size)
+        for name in ("runs", "eval_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 _reject(name, "1 or more", getattr(self, name))
         for name in ("val_size", "seed"):
             if getattr(self, name) < 0:
                 _reject(name, "0 or more", getattr(self, name))
-        if self.steps < 4:
-            _reject("steps", "4 or more, so that the rate can drop at 1/2 and 3/4", self.steps)
-        for name, most in (("steps", MOST_STEPS), ("runs", MOST_RUNS)):
-            if getattr(self, name) > most:
-                _reject(name, f"at most {most}", getattr(self, name))
-        if not 0 < self.learning_rate <= FLOAT32_MAX:
-            _reject("learning_rate", f"above 0 and at most {FLOAT32_MAX}", self.learning_rate)
-        if not 0 <= self.weight_decay <= FLOAT32_MAX:
-            _reject("weight_decay", f"0 or more and at most {FLOAT32_MAX}", self.weight_decay)
-        if not 0 <= self.momentum < 1:
-            _reject("momentum", "0 or more and below 1", self.momentum)
-        if not 0 <= self.warmup < self.steps // 2:
-            _reject("warmup_steps", f"0 or more and below half of steps={self.steps}", self.warmup)
+        if recipe.steps < 4:
+            _reject("steps", "4 or more, so that the rate can drop at 1/2 and 3/4", recipe.steps)
+        for name, value, most in (
+            ("steps", recipe.steps, MOST_STEPS),
+            ("runs", self.runs, MOST_RUNS),
+        ):
+            if value > most:
+                _reject(name, f"at most {most}", value)
+        if not 0 < recipe.learning_rate <= FLOAT32_MAX:
+            _reject("learning_rate", f"above 0 and at most {FLOAT32_MAX}", recipe.learning_rate)
+        if not 0 <= recipe.weight_decay <= FLOAT32_MAX:
+            _reject("weight_decay", f"0 or more and at most {FLOAT32_MAX}", recipe.weight_decay)
+        if not 0 <= recipe.momentum < 1:
+            _reject("momentum", "0 or more and below 1", recipe.momentum)
+        if not 0 <= self.warmup < recipe.steps // 2:
+            _reject(
+                "warmup_steps", f"0 or more and below half of steps={recipe.steps}", self.warmup
+            )
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for --model plain, which has none", self.shortcut)
         if self.name is not None and (
@@ -84,12 +95,24 @@ class TrainConfig:
             if path is not None and not _readable(path):
                 _reject(name, "a path of printable characters, not empty", path)
 
+    @functools.cached_property
+    def resolved_recipe(self) -> Recipe:
+        """The recipe that this run trains with: the named one, fitted to the depth, with what is given."""
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(Recipe)
+            if field.name != "name" and hasattr(self, field.name)
+        }
+        return RECIPES[self.recipe].resolve(self.depth, **given)
+
     @property
     def warmup(self) -> int:
-        """Updates of the warm-up: the paper's 400 from 110 layers on."""
-        if self.warmup_steps is not None:
-            return self.warmup_steps
-        return min(400, self.steps // 4) if self.depth >= 110 else 0
+        """Updates of the warm-up."""
+        return self.resolved_recipe.warmup_steps
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as they are stored: what was left to the recipe stands as its number."""
+        return {**dataclasses.asdict(self), **self.resolved_recipe.settings()}
 
     @property
     def experiment(self) -> str:
@@ -98,7 +121,8 @@ class TrainConfig:
             return self.name
         shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
         dataset = "" if self.dataset == "cifar10" else f"-{self.dataset}"
-        return f"{self.model}{self.depth}{shortcut}{dataset}"
+        recipe = "" if self.recipe == "paper" else f"-{self.recipe}"
+        return f"{self.model}{self.depth}{shortcut}{dataset}{recipe}"
 
 
 def _readable(text: str) -> bool:

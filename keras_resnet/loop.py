@@ -23,7 +23,7 @@ from tqdm import tqdm
 from keras_resnet import cli, runs
 from keras_resnet.cli import UserError
 from keras_resnet.config import TrainConfig
-from keras_resnet.optimizers import learning_rate_schedule
+from keras_resnet.recipes import schedule_of
 
 EVALUATION_BATCH = 500
 
@@ -88,6 +88,7 @@ class RunCallback(keras.callbacks.Callback):
     ):
         super().__init__()
         self.config, self.folder, self.net = config, folder, net
+        self.recipe = config.resolved_recipe
         self.validation, self.signals = validation, signals
         self.logits = logits_of(net)
         self.step = 0
@@ -103,8 +104,9 @@ class RunCallback(keras.callbacks.Callback):
     # What a resume needs: every variable of the training, by name.
     def variables(self) -> dict[str, keras.Variable]:
         named: dict[str, keras.Variable] = {f"net/{v.path}": v for v in self.net.variables}
+        # By path, so that two slots of one shape cannot change places unnoticed.
+        named |= {f"optimizer/{v.path}": v for v in self.model.optimizer.variables}
         groups = {
-            "optimizer": self.model.optimizer.variables,
             "metric": [v for m in self.model.metrics for v in m.variables],
             "random": [v for layer in self.model.layers for v in _seed_states(layer)],
         }
@@ -125,6 +127,7 @@ class RunCallback(keras.callbacks.Callback):
         """Give the variables the checkpoint's values."""
         assert self.restored is not None
         variables = self.variables()
+        self._name_by_path()
         if variables.keys() != self.restored.keys():
             different = sorted(variables.keys() ^ self.restored.keys())
             raise UserError(
@@ -135,6 +138,14 @@ class RunCallback(keras.callbacks.Callback):
             variable.assign(self.restored[name])
         self.restored = None
 
+    def _name_by_path(self) -> None:
+        """Rename what version 0.1.0 kept by position: the optimizer's variables, in their order."""
+        assert self.restored is not None
+        by_position = {f"optimizer/{i}": v for i, v in enumerate(self.model.optimizer.variables)}
+        if by_position.keys() <= self.restored.keys():
+            for old, variable in by_position.items():
+                self.restored[f"optimizer/{variable.path}"] = self.restored.pop(old)
+
     def checkpoint(self) -> None:
         arrays = {name: v.numpy() for name, v in self.variables().items()}
         state = {
@@ -144,7 +155,7 @@ class RunCallback(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.bar = tqdm(
-            total=self.config.steps,
+            total=self.recipe.steps,
             initial=self.step,
             unit="update",
             disable=None,  # where stderr is no terminal, the line an evaluation is progress enough
@@ -178,14 +189,14 @@ class RunCallback(keras.callbacks.Callback):
             raise Diverged(self.step)
         self.show(logs)
         # The order matters: what the checkpoint of this step holds is what follows the evaluation.
-        evaluated = self.step % self.config.eval_every == 0 or self.step == self.config.steps
+        evaluated = self.step % self.config.eval_every == 0 or self.step == self.recipe.steps
         if evaluated:
             self.evaluate(logs)
             self.model.reset_metrics()
         interrupted = self.signals.received
         if (
             self.step % self.config.checkpoint_every == 0
-            or self.step == self.config.steps
+            or self.step == self.recipe.steps
             or interrupted
         ):
             self.checkpoint()
@@ -199,7 +210,7 @@ class RunCallback(keras.callbacks.Callback):
         images, labels = self.validation
         val_loss, val_error = evaluate(self.logits, images, labels) if len(labels) else (None, None)
         updates = self.step - self.interval_step
-        rate = updates * self.config.batch_size / self.interval_seconds if updates else None
+        rate = updates * self.recipe.batch_size / self.interval_seconds if updates else None
         self.rows.append(
             {
                 "step": self.step,
@@ -216,14 +227,12 @@ class RunCallback(keras.callbacks.Callback):
 
     def learning_rate(self, iteration: int) -> float:
         """Rate of the update that follows `iteration` updates."""
-        config = self.config
-        schedule = learning_rate_schedule(config.learning_rate, config.steps, config.warmup)
-        return float(schedule(iteration))
+        return float(schedule_of(self.recipe)(iteration))
 
     def rate(self) -> float:
         """Images a second since the last evaluation."""
         updates = self.step - self.interval_step
-        return updates * self.config.batch_size / max(self.interval_seconds, 1e-9)
+        return updates * self.recipe.batch_size / max(self.interval_seconds, 1e-9)
 
     def show(self, logs: dict[str, float]) -> None:
         self.bar.update(self.step - self.bar.n)
@@ -237,9 +246,9 @@ class RunCallback(keras.callbacks.Callback):
         # On a GPU, which comes here once in up to 50 updates, the 20th may not be seen.
         if not self.estimated and done >= 20 and self.step > self.interval_step:
             self.estimated = True
-            remaining = self.config.steps - self.step
+            remaining = self.recipe.steps - self.step
             if remaining > 100:
-                seconds = remaining * self.config.batch_size / self.rate()
+                seconds = remaining * self.recipe.batch_size / self.rate()
                 self.say(
                     f"first {done} updates: {self.rate():.0f} images/s; the remaining "
                     f"{remaining:,} updates will take about {duration(seconds)}"
@@ -251,7 +260,7 @@ class RunCallback(keras.callbacks.Callback):
             "" if row["images_per_second"] is None else f", {row['images_per_second']:.0f} images/s"
         )
         self.say(
-            f"update {row['step']:,}/{self.config.steps:,}: loss {row['train_loss']:.4f}, "
+            f"update {row['step']:,}/{self.recipe.steps:,}: loss {row['train_loss']:.4f}, "
             f"error: training {row['train_error']:.2f} %{validation}, "
             f"rate {row['learning_rate']:g}{speed}"
         )

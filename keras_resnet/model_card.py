@@ -147,8 +147,8 @@ def training(facts: Mapping[str, Any]) -> str:
     precision = config.get("precision", "?")
     lines = [f"    {config.get('command', 'python train.py')}", ""]
     for key in (
-        "dataset", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
-        "momentum", "val_size", "seed",
+        "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
+        "momentum", "nesterov", "schedule", "val_size", "seed",
     ):  # fmt: skip
         if key in settings:
             lines.append(f"- {key}: {settings[key]}")

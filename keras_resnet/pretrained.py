@@ -14,7 +14,6 @@ puts a finished run of yours in its place (for those who publish this package).
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import re
 import sys
 import zipfile
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from keras_resnet import cli
 from keras_resnet.cli import UserError
 from keras_resnet.config import TrainConfig
+from keras_resnet.recipes import PAPER
 
 if TYPE_CHECKING:
     import keras
@@ -91,9 +91,9 @@ def pack(run: Path, folder: Path = FOLDER) -> None:
     described = _kind(net)
     free = {*resuming.PLACES, "steps", "eval_every", "checkpoint_every", "warmup_steps"}
     expected = {
-        key: value for key, value in dataclasses.asdict(TrainConfig()).items() if key not in free
+        key: value for key, value in TrainConfig().settings().items() if key not in free
     } | _SHIPPED
-    found = {**(config.get("settings") or {}), **described}
+    found = {**resuming.BEFORE, **(config.get("settings") or {}), **described}
     different = [f"{key} {found.get(key)!r}" for key in expected if found.get(key) != expected[key]]
     if not re.fullmatch("[0-9a-f]{40}", str(results.get("git_commit"))):
         different.append(f"git_commit {results.get('git_commit')!r}")
@@ -126,7 +126,7 @@ def card(config: dict[str, Any], results: dict[str, Any]) -> str:
     from keras_resnet import model_card
 
     steps = results["steps"]
-    full = steps == TrainConfig.steps
+    full = steps == PAPER.steps
     command = "python train.py --depth 20" + ("" if full else f" --steps {steps}")
     facts = {
         "name": FOLDER.name,

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import cli, report_page, report_plots, report_runs, runs
-from keras_resnet.report_runs import FULL_STEPS, Row, Run
+from keras_resnet.report_runs import Row, Run
 
 NOTE = (
     "Test error in percent; ± is the sample standard deviation over seeds, and only finished runs "
     "count. A row averages over runs that differ in nothing but the seed. He et al.: "
     "arXiv:1512.03385, table 6; PyTorch: the reproduction we are compared with, 5 runs. Both "
-    "trained on CIFAR-10 for 64,000 updates, so other rows show a dash. Hours are of one run. "
-    "Other settings: what differs from the paper's recipe."
+    "trained on CIFAR-10 for 64,000 updates; they stand beside the paper's recipe and beside fast at "
+    "their own number of updates, and other rows show a dash. Hours are of one run. Other settings: "
+    "the recipe, if it is not the paper's, and what differs from it."
 )
 CURVES = (
     "Thin dashed: training error (augmented images, mean over the updates since the last "
@@ -108,7 +109,7 @@ def table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     cells = []
     for row in rows:
         key, references = row.key, row.references
-        steps = f"{key['steps']:,}" + ("" if key["steps"] == FULL_STEPS else " (scaled)")
+        steps = f"{key['steps']:,}" + ("" if row.full_schedule else " (scaled)")
         cells.append([
             row.name, _dash(key["shortcut"]), error_text(row), runs_text(row), _dash(references[0]),
             _dash(references[1]), _number(row.mean("parameters"), ",.0f"), steps,
@@ -192,7 +193,7 @@ def as_json(rows: Sequence[Row], left_out: Sequence[Run], best: Run | None) -> d
         "note": NOTE,
         "rows": [
             {
-                **row.key, "recipe": row.recipe, "scaled_schedule": row.key["steps"] != FULL_STEPS,
+                **row.key, "recipe": row.recipe, "scaled_schedule": not row.full_schedule,
                 "parameters": row.mean("parameters"), "runs": len(row.finished),
                 "unfinished": len(row.unfinished), "test_error_mean": row.mean("test_error"),
                 "test_error_std": row.std, "he_et_al": row.references[0],

@@ -70,7 +70,7 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
         for model, axes in zip(("plain", "resnet"), pair, strict=True):
             _title(axes, "Plain nets" if model == "plain" else "Residual nets", title, columns)
             axes.set(ylim=(0, MAX_ERROR), ylabel="error (%)")
-            _iterations(axes, members[0].config.steps)
+            _iterations(axes, members[0].steps)
             drawn = [row for row in members if row.config.model == model]
             box = {"fc": "white", "ec": "none", "alpha": 0.8}
             if not drawn:
@@ -117,7 +117,7 @@ def progress(rows: Sequence[Row], columns: int) -> Figure:
             rate.text(0.99, 0.98, "the same for all", **place)
             rate.lines[0].set(color="#333333", ls="-")
         for axes in (rate, speed):
-            _iterations(axes, members[0].config.steps)
+            _iterations(axes, members[0].steps)
         speed.set_ylim(bottom=0)
     keys = [Line2D([], [], color=c, lw=2, label=f"{depth} layers") for depth, c in colors.items()]
     keys += [Line2D([], [], color="#555555", lw=1.6, label="residual"),
@@ -176,7 +176,7 @@ def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any
         if runs[0].results is not None and not val:
             end = {"color": "#555555", "marker": "D", "ls": "none"}
             error = row.mean("test_error") or 0.0
-            axes.plot([row.config.steps / 1e4], [error], clip_on=False, **{**end, "color": color})
+            axes.plot([row.steps / 1e4], [error], clip_on=False, **{**end, "color": color})
             keys["test"] = Line2D([], [], **end, label="test error (no validation)")
             lowest.append(error)
     return min(value for value in lowest if value == value), keys

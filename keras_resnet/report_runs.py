@@ -14,18 +14,18 @@ from typing import Any
 from keras_resnet import runs
 from keras_resnet.cli import UserError
 from keras_resnet.config import DATASETS, TrainConfig
+from keras_resnet.recipes import RECIPES
+from keras_resnet.resuming import BEFORE
 
-FULL_STEPS = 64_000
 MOVED_ASIDE = re.compile(r"\.old-\d+$")
 
 # Settings that do not change what is trained. All others, also those of later versions, keep rows
 # apart.
 _IRRELEVANT = {
     "seed", "runs", "data_dir", "output_dir", "name", "eval_every", "checkpoint_every",
-    "warmup_steps",  # its resolved value counts
 }  # fmt: skip
 # What stands in a column or a label of its own; the rest is told as "recipe".
-_SHOWN = {"model", "depth", "shortcut", "dataset", "steps", "precision"}
+_SHOWN = {"model", "depth", "shortcut", "dataset", "steps", "precision", "recipe"}
 
 # Test errors in percent: He et al. 2015 (arXiv:1512.03385), table 6; for 110 layers best of 5 and
 # mean +- std.
@@ -71,10 +71,10 @@ class Run:
     @property
     def key(self) -> dict[str, Any]:
         """Every setting that matters but the seed: runs with equal keys may be averaged."""
-        key = {**dataclasses.asdict(self.config), **self.saved["settings"]}
+        key = {**self.config.settings(), **BEFORE, **self.saved["settings"]}
         key = {name: value for name, value in key.items() if name not in _IRRELEVANT}
         key["precision"] = self.saved.get("precision") or self.config.precision
-        key["warmup"] = self.config.warmup
+        key["warmup_steps"] = self.config.warmup  # what None meant
         if self.config.model == "plain":
             key["shortcut"] = None
         return key
@@ -128,25 +128,39 @@ class Row:
         return statistics.stdev(errors) if len(errors) > 1 else None
 
     @property
+    def steps(self) -> int:
+        """Updates of the whole run."""
+        return self.config.resolved_recipe.steps
+
+    @property
+    def full_schedule(self) -> bool:
+        """Whether the run has as many updates as its recipe means it to have."""
+        return self.steps == RECIPES[self.config.recipe].steps
+
+    @property
     def references(self) -> tuple[str | None, str | None]:
         """He et al.'s and the PyTorch reproduction's test error, where the row is comparable."""
         key = self.key
-        comparable = key["dataset"] == "cifar10" and key["steps"] == FULL_STEPS
-        if not comparable or key["shortcut"] not in ("zeropad", None):
+        if (
+            key["dataset"] != "cifar10"
+            or not self.full_schedule
+            or key["shortcut"] not in ("zeropad", None)
+        ):
             return None, None
         paper = PAPER.get(key["depth"]) if key["model"] == "resnet" else None
         return paper, PYTORCH.get((key["model"], key["depth"]))
 
     @property
     def recipe(self) -> str:
-        """What differs from the paper's recipe and has no column of its own; may be empty."""
-        default = dataclasses.asdict(TrainConfig())
-        default["warmup"] = dataclasses.replace(self.config, warmup_steps=None).warmup
-        return ", ".join(
+        """The recipe, and what differs from it and has no column of its own; empty for the paper's."""
+        config = self.config
+        default = TrainConfig(depth=config.depth, recipe=config.recipe, steps=self.steps).settings()
+        changed = [
             f"{name.replace('_', ' ')} {value}"
             for name, value in sorted(self.key.items())
             if name not in _SHOWN and (name not in default or default[name] != value)
-        )
+        ]
+        return ", ".join([f"recipe {config.recipe}"] * (config.recipe != "paper") + changed)
 
     @property
     def section(self) -> str:
@@ -257,7 +271,7 @@ def best(rows: Iterable[Row]) -> Run | None:
 def _order(row: Row) -> tuple:
     config = row.config
     return (
-        DATASETS.index(config.dataset), -config.steps, config.model != "resnet", config.depth,
+        DATASETS.index(config.dataset), -row.steps, config.model != "resnet", config.depth,
         row.key["shortcut"] or "", row.recipe, row.key["precision"],
     )  # fmt: skip
 

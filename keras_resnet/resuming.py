@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +10,17 @@ from typing import Any
 from keras_resnet import cli, environment, runs
 from keras_resnet.cli import UserError
 from keras_resnet.config import TrainConfig
+from keras_resnet.recipes import PAPER
 
 # Settings that may differ when a run is resumed: they do not change its numbers.
 PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "precision")
+# What a run did whose config.json does not say it: 0.1.0 knew the paper's recipe alone.
+BEFORE = {
+    "recipe": "paper",
+    "schedule": PAPER.schedule,
+    "warmup_shape": PAPER.warmup_shape,
+    "nesterov": PAPER.nesterov,
+}
 
 
 def settle(config: TrainConfig, folder: Path) -> tuple[str, str]:
@@ -28,16 +35,17 @@ def settle(config: TrainConfig, folder: Path) -> tuple[str, str]:
     if not runs.exists(folder / "config.json"):
         return precision, reason
     old = _read(folder / "config.json", ("settings", "precision"))
-    new = {**dataclasses.asdict(config), "warmup_steps": config.warmup}
+    new = config.settings()
     differences = []
     if config.precision == "auto":
         precision, reason = old["precision"], "as this run began"
     elif precision != old["precision"]:
         differences.append(f"--precision {old['precision']} there, {precision} now")
-    for key, value in old["settings"].items():
-        if key not in PLACES and new.get(key) != value:
+    there = {**BEFORE, **old["settings"]}
+    for key in {**there, **new}:  # also what only one of the two programs knows
+        if key not in PLACES and there.get(key) != new.get(key):
             flag = key.replace("_", "-")
-            differences.append(f"--{flag} {value} there, {new.get(key)} now")
+            differences.append(f"--{flag} {there.get(key)} there, {new.get(key)} now")
     if differences:
         raise UserError(
             f"{folder} holds a run with other settings: {'; '.join(differences)}. Give the same "
@@ -121,7 +129,7 @@ def summarize(experiment: Path, folder: Path) -> None:
 
 def _recipe(config: dict[str, Any]) -> dict[str, Any]:
     """What decides a run's numbers, but for its seed; from the content of config.json."""
-    settings = {k: v for k, v in config["settings"].items() if k not in PLACES}
+    settings = {k: v for k, v in {**BEFORE, **config["settings"]}.items() if k not in PLACES}
     return {**settings, "precision": config["precision"]}
 
 

@@ -8,7 +8,6 @@ that was not (CPU; a GPU's kernels may add in another order).
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import resource
@@ -23,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from keras_resnet import cli, datasets, environment, resuming, runs
+from keras_resnet import cli, datasets, environment, recipes, resuming, runs
 from keras_resnet.cli import UserError
 from keras_resnet.config import TrainConfig
 from keras_resnet.layers import RandomPadCrop
@@ -37,7 +36,8 @@ from keras_resnet.loop import (
     logits_of,
 )
 from keras_resnet.models import BUILDERS
-from keras_resnet.optimizers import SGD, learning_rate_schedule
+from keras_resnet.optimizers import SGD
+from keras_resnet.recipes import schedule_of
 
 DIVERGED = 3  # exit code
 # Batches that the stream makes at a time: a call of Python for each one costs 2 % of the speed.
@@ -72,7 +72,7 @@ class _ResidentImages(keras.layers.Layer):
 def training_model(
     config: TrainConfig, data: datasets.Dataset, net: keras.Model, seed: int, start: int = 0
 ) -> keras.Model:
-    """indices -> images -> augmentation -> logits, compiled with the paper's recipe.
+    """indices -> images -> augmentation -> logits, compiled with the run's recipe.
 
     `start` is the number of updates that were made already, in an earlier session.
     """
@@ -85,8 +85,10 @@ def training_model(
             logits_of(net),
         ]
     )
-    schedule = learning_rate_schedule(config.learning_rate, config.steps, config.warmup)
-    optimizer: keras.optimizers.Optimizer = SGD(schedule, config.momentum, config.weight_decay)
+    recipe = config.resolved_recipe
+    optimizer: keras.optimizers.Optimizer = SGD(
+        schedule_of(recipe), recipe.momentum, recipe.weight_decay, nesterov=recipe.nesterov
+    )
     if net.get_layer("stem_conv").compute_dtype == "float16":
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
@@ -110,7 +112,9 @@ def training_model(
 
 def _divisor(config: TrainConfig, start: int) -> int:
     """The most updates, at most 50, that divide every interval a run counts in, from `start` on."""
-    common = math.gcd(config.steps, config.eval_every, config.checkpoint_every, start)
+    common = math.gcd(
+        config.resolved_recipe.steps, config.eval_every, config.checkpoint_every, start
+    )
     return max(k for k in range(1, 51) if common % k == 0)
 
 
@@ -119,15 +123,15 @@ def stream(
 ) -> tf.data.Dataset:
     """Endless (index, label) batches, int32, from update `start` on; see `datasets.batch_indices`."""
 
+    batch_size = config.resolved_recipe.batch_size
+
     def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for first in itertools.count(start, CHUNK):
             steps = range(first, first + CHUNK)
-            index = train[
-                [datasets.batch_indices(seed, k, len(train), config.batch_size) for k in steps]
-            ]
+            index = train[[datasets.batch_indices(seed, k, len(train), batch_size) for k in steps]]
             yield index.astype(np.int32), labels[index]
 
-    spec = tf.TensorSpec((CHUNK, config.batch_size), tf.int32)
+    spec = tf.TensorSpec((CHUNK, batch_size), tf.int32)
     chunked = tf.data.Dataset.from_generator(chunks, output_signature=(spec, spec))
     return chunked.unbatch().prefetch(8)
 
@@ -187,17 +191,17 @@ def train(config: TrainConfig, restart: bool = False, data: datasets.Dataset | N
             )
         resuming.summarize(experiment, folder)
         if received:
-            raise Interrupted(received, config.steps)
+            raise Interrupted(received, config.resolved_recipe.steps)
         keras.backend.clear_session()
     return experiment
 
 
 def _check_sizes(config: TrainConfig, data: datasets.Dataset) -> None:
     train, _ = datasets.split(len(data.train_labels), config.val_size, config.seed)
-    if len(train) < config.batch_size:
+    batch_size = config.resolved_recipe.batch_size
+    if len(train) < batch_size:
         raise UserError(
-            f"--batch-size must be at most the {len(train)} training images. "
-            f"Received: {config.batch_size}"
+            f"--batch-size must be at most the {len(train)} training images. Received: {batch_size}"
         )
 
 
@@ -210,6 +214,7 @@ def _train_seed(
     reason: str,
 ) -> int:
     """Train one seed to its end; returns a signal that came too late to interrupt it, or 0."""
+    recipe = config.resolved_recipe
     kind, device = environment.device()
     train, validation = datasets.split(len(data.train_labels), config.val_size, seed)
     if runs.exists(folder / "config.json"):
@@ -218,11 +223,7 @@ def _train_seed(
         runs.write_json(
             folder / "config.json",
             {
-                "settings": {
-                    **dataclasses.asdict(config),
-                    "seed": seed,
-                    "warmup_steps": config.warmup,
-                },
+                "settings": {**config.settings(), "seed": seed},
                 "precision": precision,
                 "class_names": data.class_names,
                 "versions": environment.versions(),
@@ -243,6 +244,7 @@ def _train_seed(
     cli.tell(f"device: {kind} ({device}); precision: {precision} ({reason})")
     if slow := environment.emulation(precision):
         cli.tell(f"note: {precision} may be much slower than float32 here: {slow}")
+    cli.tell(f"recipe: {recipes.describe_changes(recipe, config.depth)}")
     with Signals() as signals:
         run = RunCallback(
             config,
@@ -253,15 +255,15 @@ def _train_seed(
         )
         if found is not None:
             run.restore(*found)
-            cli.tell(f"resuming at update {run.step:,} of {config.steps:,}")
-            if run.step == config.steps:  # all that is missing is the end
+            cli.tell(f"resuming at update {run.step:,} of {recipe.steps:,}")
+            if run.step == recipe.steps:  # all that is missing is the end
                 run.set_model(model)
                 run.assign()
         run.write_metrics()  # rows that a killed process wrote after the checkpoint come again
         try:
-            if run.step < config.steps:
+            if run.step < recipe.steps:
                 batches = stream(config, data.train_labels, train, seed, run.step)
-                updates = config.steps - run.step
+                updates = recipe.steps - run.step
                 model.fit(
                     batches, steps_per_epoch=updates, callbacks=[run], shuffle=False, verbose=0
                 )
@@ -273,7 +275,7 @@ def _train_seed(
             ) from None
         finally:
             run.close()
-        assert run.step == config.steps
+        assert run.step == recipe.steps
         _finish(config, data, seed, folder, precision, run, parameters)
         return signals.received
 
@@ -295,7 +297,7 @@ def _finish(
         net.save(temporary)
     last = run.rows[-1]
     kind, device = environment.device()
-    images = run.timed * config.batch_size
+    images = run.timed * run.recipe.batch_size
     runs.write_json(
         folder / "results.json",
         {
@@ -303,7 +305,8 @@ def _finish(
             "test_loss": test_loss,
             "val_error": last["val_error"],
             "train_error": last["train_error"],
-            "steps": config.steps,
+            "steps": run.recipe.steps,
+            "recipe": config.recipe,
             "seconds": round(run.seconds, 1),
             "images_per_second": round(images / run.seconds, 1) if run.seconds else None,
             "parameters": parameters,
@@ -320,6 +323,6 @@ def _finish(
         },
     )
     cli.tell(
-        f"test error {test_error:.2f} % after {config.steps:,} updates in "
+        f"test error {test_error:.2f} % after {run.recipe.steps:,} updates in "
         f"{duration(run.seconds)}; saved {folder / 'model.keras'}"
     )

@@ -74,11 +74,11 @@ def assert_same(output: Path, reference: Path) -> None:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Uninterrupted runs by precision."""
+    """Uninterrupted runs by case."""
     folders = {}
-    for precision in ("float32", "mixed_bfloat16"):
-        folders[precision] = tmp_path_factory.mktemp(precision)
-        code, _, err = run(folders[precision], "none", precision)
+    for case, (precision, *flags) in CASES.items():
+        folders[case] = tmp_path_factory.mktemp(case)
+        code, _, err = run(folders[case], "none", precision, *flags)
         assert code == 0, err
     return folders
 
@@ -90,30 +90,38 @@ def faults(seed: int, count: int) -> list[str]:
     return random_updates
 
 
-# Twenty random updates, and places inside the writing of checkpoints and metrics.
+# Precision, and flags.
+CASES = {
+    "float32": ("float32",),
+    "mixed_bfloat16": ("mixed_bfloat16",),
+    "fast": ("float32", "--recipe=fast"),
+}
+# Thirty random updates, and places inside the writing of checkpoints and metrics.
 KILLS = {
     "float32": [*faults(0, 10), "write:1", "rename:3", "renamed:2", "write:2"],
     "mixed_bfloat16": [*faults(1, 10), "rename:2", "renamed:4", "write:1"],
+    "fast": [*faults(2, 10), "write:2", "rename:3", "renamed:1"],
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("case", CASES)
 def test_killed_again_and_again_ends_with_the_same_bits(
-    precision: str, reference: dict[str, Path], tmp_path: Path
+    case: str, reference: dict[str, Path], tmp_path: Path
 ) -> None:
     """One run is killed and resumed until it ends; deaths that come too late for it hit nothing."""
+    precision, *flags = CASES[case]
     killed = 0
-    for fault in KILLS[precision]:
-        code, out, err = run(tmp_path, fault, precision)
+    for fault in KILLS[case]:
+        code, out, err = run(tmp_path, fault, precision, *flags)
         assert code in (0, -signal.SIGKILL), err
         killed += code != 0
         if code == 0:
-            assert_same(tmp_path, reference[precision])
+            assert_same(tmp_path, reference[case])
             shutil.rmtree(tmp_path / "run")
-    code, out, err = run(tmp_path, "none", precision)
+    code, out, err = run(tmp_path, "none", precision, *flags)
     assert code == 0, err
-    assert_same(tmp_path, reference[precision])
+    assert_same(tmp_path, reference[case])
     assert killed >= 10
 
 
