@@ -1,64 +1,11 @@
-"""Export a trained net as SavedModel, ONNX or LiteRT files that are verified against Keras.
-
-    python export.py experiments/resnet20/seed-0               SavedModel and ONNX
-    python export.py experiments/resnet20/seed-0 --quantize    and int8 (uses training images)
-
-Exit code 4: a file did not compute what Keras computes; nothing was left under its final name.
-"""
+"""Export a trained net, from a checkout: `python export.py RUN`. The same as `keras-resnet export RUN`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-from keras_resnet import cli
-
-FORMATS = ("saved_model", "onnx", "litert")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("path", metavar="PATH", help="run folder, or .keras file of ours")
-    parser.add_argument("--output", metavar="DIR", help="default: <run>/export, or <stem>-export")
-    parser.add_argument(
-        "--formats",
-        nargs="+",
-        choices=FORMATS,
-        default=FORMATS[:2],
-        help="default: saved_model onnx",
-    )
-    parser.add_argument(
-        "--quantize",
-        action="store_true",
-        help="also model.int8.onnx, calibrated on training images",
-    )
-    parser.add_argument(
-        "--opset", type=int, default=18, help="of ONNX, 13 to 18 (default: %(default)s)"
-    )
-    parser.add_argument("--dataset", help="the net's data set (default: as it was trained)")
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        help="folder of tensorflow_datasets (default: the run's where it is here, else "
-        "$TFDS_DATA_DIR, else ~/tensorflow_datasets)",
-    )
-    arguments = parser.parse_args(argv)
-    from keras_resnet import exporting  # after the flags are known to be good: it loads TensorFlow
-
-    exporting.export(
-        arguments.path,
-        arguments.output,
-        arguments.formats,
-        quantize=arguments.quantize,
-        opset=arguments.opset,
-        dataset=arguments.dataset,
-        data_dir=arguments.data_dir,
-    )
-    return 0
-
+from keras_resnet.commands import terminal
+from keras_resnet.commands.export import main
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(terminal.run(main))

@@ -1,57 +1,11 @@
-"""Train a CIFAR network of He et al. 2015 with the paper's recipe, or with one of a quarter of its updates.
-
-    python train.py --depth 56                         the paper's ResNet-56 on CIFAR-10
-    python train.py --depth 56 --recipe fast           in 16,000 updates
-    python train.py --dataset synthetic --steps 500    no data needed
-
-The same command again resumes an interrupted run, and does nothing for a finished one.
-"""
+"""Train a net, from a checkout: `python train.py --depth 56`. The same as `keras-resnet train --depth 56`."""
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-from keras_resnet import cli, training
-from keras_resnet.config import TrainConfig
-from keras_resnet.loop import Interrupted
-from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
-
-
-def _recipe_in(argv: Sequence[str] | None) -> Recipe:
-    """The recipe that is asked for, so that --help shows its numbers; a wrong name is told later."""
-    parser = cli.ArgumentParser(add_help=False)
-    parser.add_argument("--recipe", nargs="?")
-    return RECIPES.get(parser.parse_known_args(argv)[0].recipe, PAPER)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    chosen = _recipe_in(argv)
-    parser = cli.ArgumentParser(
-        description=__doc__,
-        epilog=f"Defaults are those of recipe {chosen.name}. "
-        f"fast differs from paper in: {describe_difference(FAST, PAPER)}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    cli.add_flags(parser, TrainConfig, shown=chosen.settings())
-    parser.add_argument(
-        "--restart", action="store_true", help="move an existing run aside and start over"
-    )
-    arguments = parser.parse_args(argv)
-    config = cli.settings_from(arguments, TrainConfig)
-    try:
-        training.train(config, restart=arguments.restart)
-    except Interrupted as stop:
-        again = "the same command without --restart" if arguments.restart else "the same command"
-        print(
-            f"stopped by signal {stop.signum} at update {stop.step:,}: checkpoint saved, "
-            f"{again} resumes",
-            file=sys.stderr,
-        )
-        return 128 + stop.signum
-    return 0
-
+from keras_resnet.commands import terminal
+from keras_resnet.commands.train import main
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(terminal.run(main))

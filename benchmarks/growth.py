@@ -25,7 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure, run  # noqa: E402
 from benchmarks.measure import Worker  # noqa: E402
-from keras_resnet import cli, runs  # noqa: E402
+from keras_resnet.commands import flags, terminal  # noqa: E402
+from keras_resnet.errors import UserError  # noqa: E402
+from keras_resnet.runs import files  # noqa: E402
 
 BATCH, SMALL_BATCH = 128, 8
 DEPTHS, SMALL_DEPTHS = (20, 32, 44, 56, 110), (20, 56)
@@ -35,7 +37,7 @@ DEEPEST_MEMORY = 12_000  # MiB that training it (4.5 GiB) and exporting it (4 Gi
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.ArgumentParser(
+    parser = flags.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -47,23 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--quick", action="store_true", help="2 depths, 2 batch sizes; files in a temporary folder")
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1 or not arguments.seconds > 0:
-        raise cli.UserError(
+        raise UserError(
             "--rounds must be 1 or more and --seconds above 0. "
             f"Received: {arguments.rounds} and {arguments.seconds}"
         )
     if importlib.util.find_spec("matplotlib") is None:
-        raise cli.UserError("growth.py needs matplotlib: pip install -r requirements-report.txt")
+        raise UserError("growth.py needs matplotlib: pip install -r requirements-report.txt")
     if arguments.quick:
         arguments.output = arguments.output or Path(tempfile.mkdtemp(prefix="benchmarks-"))
     output = arguments.output or measure.ROOT / "benchmarks"
     try:
         result = _measure(arguments)
     except measure.WorkerFailed as error:
-        raise cli.UserError(str(error), exit_code=1) from None
-    runs.make_folder(output)
-    runs.write_json(output / "growth.json", result)
+        raise UserError(str(error), exit_code=1) from None
+    files.make_folder(output)
+    files.write_json(output / "growth.json", result)
     print("\n" + table(result))
-    with runs.atomic(output / "growth.png") as temporary:
+    with files.atomic(output / "growth.png") as temporary:
         plot(result, temporary)
     print(f"wrote growth.json and growth.png to {output}")
     return 0
@@ -253,4 +255,4 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(terminal.run(main))

@@ -9,7 +9,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import keras
@@ -18,16 +17,19 @@ import tensorflow as tf
 
 from benchmarks import measure
 from benchmarks.worker import Turns
-from keras_resnet import (
-    config,
-    datasets,
-    environment,
-    formats,
-    loop,
-    models,
-    quantization,
-    training,
-)
+from keras_resnet.data import datasets, stream
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.export import formats, quantize
+from keras_resnet.export.serving import serving_model
+from keras_resnet.nets.layers import BatchNormalization
+from keras_resnet.runs import provenance
+from keras_resnet.runs.folder import RunFolder
+from keras_resnet.training import devices
+from keras_resnet.training.callback import RunCallback
+from keras_resnet.training.config import TrainConfig
+from keras_resnet.training.model import batches, build_net, training_model
+from keras_resnet.training.reporters import TensorBoard, Terminal
+from keras_resnet.training.signals import Signals
 
 MATMUL = 4096  # side of the square matrices
 NEVER = 64_000  # updates: the end of the run, and the first validation and checkpoint
@@ -88,7 +90,7 @@ def _train(spec: dict[str, Any], turns: Turns) -> NoReturn:
     the class of the batch normalization alone, so it has our other gains too.
     """
     kind = spec["contender"]
-    settings = config.TrainConfig(
+    settings = TrainConfig(
         depth=spec["depth"],
         batch_size=spec["batch"],
         # The warm-up's small rate: the time of an update is the same, and nothing diverges.
@@ -99,29 +101,30 @@ def _train(spec: dict[str, Any], turns: Turns) -> NoReturn:
         checkpoint_every=NEVER,
         precision="float32" if kind.endswith("float32") else "auto",
     )
-    if kind.startswith("stock"):
-        models.BatchNormalization = keras.layers.BatchNormalization  # this process alone
-    precision, _ = environment.precision(settings.precision)
+    precision, _ = devices.precision(settings.precision)
     data = _load(Path(spec["folder"]))
     start = time.perf_counter()
-    net = training.build_net(settings, data, 0, precision)
-    model = training.training_model(settings, data, net, 0)
+    net = build_net(settings, data, 0, precision)
+    if kind.startswith("stock"):
+        net = keras.models.clone_model(net, clone_function=_with_stock_normalization)
+    model = training_model(settings, data, net, 0)
     turns.facts |= {
         "build_seconds": round(time.perf_counter() - start, 2),
         "precision": precision,
         "multiply_adds": multiply_adds(net),
         "parameters": int(sum(np.prod(v.shape) for v in net.trainable_variables)),
     }
-    train, _ = datasets.split(len(data.train_labels), 5_000, 0)
+    train, _ = stream.split(len(data.train_labels), 5_000, 0)
     if kind == "bare":
         turns.forever(_bare_step(model, data, train[: spec["batch"]]))
     with tempfile.TemporaryDirectory() as folder:
         nothing = (data.train_images[:0], data.train_labels[:0])
-        run = loop.RunCallback(settings, Path(folder), net, nothing, SimpleNamespace(received=0))
+        reporters = (Terminal(NEVER, spec["batch"]), TensorBoard(Path(folder) / "tensorboard"))
+        run = RunCallback(settings, RunFolder(Path(folder)), net, nothing, Signals(), reporters)
         turns.commands["checkpoint"] = lambda: _checkpoint(run)
-        batches = training.stream(settings, data.train_labels, train, 0, 0)
+        fed = batches(settings, data.train_labels, train, 0, 0)
         model.fit(
-            batches,
+            fed,
             steps_per_epoch=NEVER,
             callbacks=[run, _Ticks(turns)],
             shuffle=False,
@@ -130,9 +133,14 @@ def _train(spec: dict[str, Any], turns: Turns) -> NoReturn:
     turns.leave()
 
 
-def _bare_step(
-    model: keras.Model, data: datasets.Dataset, batch: np.ndarray
-) -> Callable[[], object]:
+def _with_stock_normalization(layer: keras.Layer) -> keras.Layer:
+    kind = type(layer)
+    if isinstance(layer, BatchNormalization):
+        kind = keras.layers.BatchNormalization
+    return kind.from_config(layer.get_config())
+
+
+def _bare_step(model: keras.Model, data: Dataset, batch: np.ndarray) -> Callable[[], object]:
     """The same computation as one compiled function of a batch that never changes.
 
     No stream, no metrics, no callbacks, nothing read back but the loss.
@@ -153,24 +161,24 @@ def _bare_step(
     return lambda: step().numpy()
 
 
-def _checkpoint(run: loop.RunCallback) -> dict[str, Any]:
+def _checkpoint(run: RunCallback) -> dict[str, Any]:
     seconds = []
     for _ in range(5):
         start = time.perf_counter()
         run.checkpoint()
         seconds.append(time.perf_counter() - start)
-    files = list((run.folder / "checkpoints").glob("*.npz"))
+    files = list((run.folder.path / "checkpoints").glob("*.npz"))
     return {"seconds": seconds, "bytes": files[0].stat().st_size}
 
 
 # --- inference and files ---
 
 
-def _load(folder: Path) -> datasets.Dataset:
+def _load(folder: Path) -> Dataset:
     """The data set that `prepare` left in `folder`."""
     name, *class_names = (folder / "names.txt").read_text().split("\n")
     images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
-    return datasets.Dataset(name, tuple(class_names), images, labels, images[:1], labels[:1])
+    return Dataset(name, tuple(class_names), images, labels, images[:1], labels[:1])
 
 
 def prepare(spec: dict[str, Any]) -> dict[str, Any]:
@@ -184,34 +192,32 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     np.save(folder / "labels.npy", data.train_labels)
     (folder / "names.txt").write_text("\n".join([data.name, *data.class_names]))
     for depth in spec["depths"]:
-        settings = config.TrainConfig(depth=depth)
-        net = training.build_net(settings, data, 0, "float32")
+        settings = TrainConfig(depth=depth)
+        net = build_net(settings, data, 0, "float32")
         target = folder / str(depth)
         target.mkdir()
         _export(net, settings, data, target)
-        quantization.quantize(
+        quantize.quantize(
             target / "model.onnx",
             target / "model.int8.onnx",
-            data.train_images[: quantization.CALIBRATION_IMAGES],
+            data.train_images[: quantize.CALIBRATION_IMAGES],
         )
     return {
-        "versions": {**environment.versions(), **_versions("onnx", "onnxruntime")},
-        "git_commit": environment.git_commit(),
-        "cpu": environment.cpu_name(),
-        "bfloat16_flags": sorted(
-            environment.cpu_flags() & set(environment.NATIVE["mixed_bfloat16"])
-        ),
-        "onednn": environment.onednn(),
+        "versions": {**provenance.versions(), **_versions("onnx", "onnxruntime")},
+        "git_commit": provenance.git_commit(),
+        "cpu": devices.cpu_name(),
+        "bfloat16_flags": sorted(devices.cpu_flags() & set(devices.NATIVE["mixed_bfloat16"])),
+        "onednn": devices.onednn(),
         "dataset": data.name,
     }
 
 
 def export(spec: dict[str, Any]) -> dict[str, Any]:
     """Build the float32 net of `depth` and export it to a temporary folder: seconds and memory."""
-    settings = config.TrainConfig(depth=spec["depth"])
+    settings = TrainConfig(depth=spec["depth"])
     data = _load(Path(spec["folder"]))
     start = time.perf_counter()
-    net = training.build_net(settings, data, 0, "float32")
+    net = build_net(settings, data, 0, "float32")
     seconds = {"build": round(time.perf_counter() - start, 1)}
     with tempfile.TemporaryDirectory() as folder:
         seconds |= _export(net, settings, data, Path(folder))
@@ -222,15 +228,15 @@ def export(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _export(
-    net: keras.Model, settings: config.TrainConfig, data: datasets.Dataset, folder: Path
+    net: keras.Model, settings: TrainConfig, data: Dataset, folder: Path
 ) -> dict[str, float]:
     """SavedModel and ONNX, without the verification of `export.py`; the seconds of each."""
     start = time.perf_counter()
-    serving = formats.serving_model(net)
+    serving = serving_model(net)
     facts = {
         "name": net.name,
         "description": f"{net.name}, not trained, for benchmarks",
-        "versions": environment.versions(),
+        "versions": provenance.versions(),
         "input_shape": net.input_shape[1:],
         "class_names": data.class_names,
         "model": settings.model,
@@ -254,8 +260,8 @@ def _infer(spec: dict[str, Any], turns: Turns) -> NoReturn:
     images = np.load(folder / "images.npy", mmap_mode="r")[: spec["batch"]].copy()
     files = folder / str(spec["depth"])
     if kind == "keras":
-        settings = config.TrainConfig(depth=spec["depth"])
-        net = training.build_net(settings, _load(folder), 0, "float32")
+        settings = TrainConfig(depth=spec["depth"])
+        net = build_net(settings, _load(folder), 0, "float32")
         turns.forever(lambda: net.predict_on_batch(images))
     run = formats.runner(kind, files / formats.FILES[kind])
     turns.forever(lambda: run(images))

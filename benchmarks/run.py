@@ -31,8 +31,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure, outcome  # noqa: E402
 from benchmarks.measure import Worker  # noqa: E402
-from keras_resnet import cli, runs  # noqa: E402
-from keras_resnet.models import blocks_per_stage  # noqa: E402
+from keras_resnet.commands import flags, terminal  # noqa: E402
+from keras_resnet.errors import UserError  # noqa: E402
+from keras_resnet.nets.family import blocks_per_stage  # noqa: E402
+from keras_resnet.runs import files  # noqa: E402
+from keras_resnet.runs.settings import command_without_folders  # noqa: E402
 
 TRAINING = ("ours_auto", "ours_float32", "stock_float32", "torch_float32", "torch_bfloat16")
 INFERENCE = ("infer_keras", "infer_saved_model", "onnx_float32", "onnx_int8", "torch_inference")
@@ -43,7 +46,7 @@ FIRST_UPDATE_LIMIT = 180.0  # seconds after which waiting for it is given up
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.ArgumentParser(
+    parser = flags.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -62,11 +65,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = _measure(arguments)
     except measure.WorkerFailed as error:
-        raise cli.UserError(str(error), exit_code=1) from None
-    runs.make_folder(arguments.output)
-    runs.write_json(arguments.output / "results.json", result)
+        raise UserError(str(error), exit_code=1) from None
+    files.make_folder(arguments.output)
+    files.write_json(arguments.output / "results.json", result)
     print("\n" + outcome.table(result))
-    with runs.atomic(arguments.output / "speed.png") as temporary:
+    with files.atomic(arguments.output / "speed.png") as temporary:
         outcome.plot(result, temporary)
     print(f"wrote results.json and speed.png to {arguments.output}")
     return 0
@@ -77,15 +80,15 @@ def _check(arguments: argparse.Namespace) -> None:
         try:
             blocks_per_stage(depth)
         except ValueError as error:
-            raise cli.UserError(f"--depths: {error}") from None
+            raise UserError(f"--depths: {error}") from None
     if arguments.rounds < 1 or not arguments.seconds > 0:
-        raise cli.UserError(
+        raise UserError(
             "--rounds must be 1 or more and --seconds above 0. "
             f"Received: {arguments.rounds} and {arguments.seconds}"
         )
     for package, file in (("torch", "torch"), ("matplotlib", "report")):
         if importlib.util.find_spec(package) is None:
-            raise cli.UserError(
+            raise UserError(
                 f"the benchmark needs {package}: pip install -r requirements-{file}.txt"
             )
 
@@ -97,7 +100,7 @@ def find_data(data_dir: str | None) -> tuple[str, str | None]:
     if (path / "cifar10").is_dir():
         return "cifar10", str(path)
     if data_dir:
-        raise cli.UserError(f"--data-dir must hold cifar10/. Received: {data_dir}")
+        raise UserError(f"--data-dir must hold cifar10/. Received: {data_dir}")
     return "synthetic", None
 
 
@@ -114,7 +117,7 @@ def facts_of_run(prepared: dict[str, Any]) -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command_without_folders(shlex.join(["python", *sys.argv])),
         "git_commit": prepared["git_commit"],
         "machine": {
             "cpu": prepared["cpu"],
@@ -277,4 +280,4 @@ def _inference(depth: int, folder: str, arguments: argparse.Namespace) -> dict[s
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(terminal.run(main))

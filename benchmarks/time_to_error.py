@@ -29,8 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import measure, run  # noqa: E402
 from benchmarks.measure import Worker  # noqa: E402
-from keras_resnet import cli, runs  # noqa: E402
-from keras_resnet.recipes import PAPER  # noqa: E402
+from keras_resnet.commands import flags, terminal  # noqa: E402
+from keras_resnet.errors import UserError  # noqa: E402
+from keras_resnet.recipes import PAPER  # noqa: E402  # noqa: E402
+from keras_resnet.runs import files  # noqa: E402
+from keras_resnet.runs.folder import RunFolder, RunResults  # noqa: E402
 
 DEPTH = 20
 NAME = "resnet20-fast"
@@ -38,7 +41,7 @@ PAPER_ERROR = 8.75  # percent, He et al. 2015, table 6
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = cli.ArgumentParser(
+    parser = flags.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
@@ -70,11 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             command += ["--name", NAME]
             found = _measure(command, torch, arguments.every, arguments.seconds)
         except measure.WorkerFailed as error:
-            raise cli.UserError(str(error), exit_code=1) from None
-        results = runs.read_json(runs_dir / NAME / f"seed-{arguments.seed}" / "results.json") or {}
+            raise UserError(str(error), exit_code=1) from None
+        results = RunFolder(runs_dir / NAME / f"seed-{arguments.seed}").read_results()
+    assert results is not None  # train.py has ended well
     result["versions"] |= torch_facts["versions"]
     result |= _outcome(found, results)
-    runs.write_json(arguments.output / "time-to-error.json", result)
+    files.write_json(arguments.output / "time-to-error.json", result)
     print(_text(result))
     return 0
 
@@ -116,7 +120,7 @@ def _busy() -> float:
     return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def _outcome(found: dict[str, Any], results: dict[str, Any]) -> dict[str, Any]:
+def _outcome(found: dict[str, Any], results: RunResults) -> dict[str, Any]:
     images = PAPER.steps * PAPER.batch_size
     return {
         "fast": {
@@ -147,4 +151,4 @@ def _text(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(terminal.run(main))

@@ -111,7 +111,6 @@ def main() -> NoReturn:
         torch_nets.contend(spec, turns)
     if spec["contender"].startswith("onnx_"):
         _infer_onnx(spec, turns)
-    import keras_resnet  # noqa: F401  before Keras: it starts TensorFlow as train.py does
     from benchmarks import keras_nets
 
     keras_nets.contend(spec, turns)

@@ -1,24 +1,62 @@
-"""The CIFAR networks of He et al. 2015 in Keras 3: build, train, export, use."""
+"""The CIFAR networks of He et al. 2015 in Keras 3: build, train, export, use.
 
-import warnings
+`import keras_resnet` registers this package's layers with Keras, so that `keras.models.load_model`
+opens its nets, and does nothing else: no environment variable, no warning filter, and no backend but
+the one that Keras is configured for. Only our own commands put it off, until their flags are parsed.
+"""
 
-import keras_resnet._startup  # noqa: F401  first: it imports TensorFlow, with oneDNN
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
 from keras_resnet._version import __version__
-from keras_resnet.layers import BatchNormalization, RandomPadCrop, ZeroPadShortcut
-from keras_resnet.models import plain, resnet
-from keras_resnet.optimizers import SGD
-from keras_resnet.recipes import learning_rate_schedule
 
-__all__ = [
-    "SGD",
-    "BatchNormalization",
-    "RandomPadCrop",
-    "ZeroPadShortcut",
-    "__version__",
-    "learning_rate_schedule",
-    "plain",
-    "resnet",
-]
+# Public name -> module that defines it.
+_PUBLIC = {
+    "SGD": "recipes.optimizer",
+    "BatchNormalization": "nets.layers",
+    "Classifier": "inference.classifier",
+    "RandomPadCrop": "nets.layers",
+    "TrainConfig": "training.config",
+    "ZeroPadShortcut": "nets.layers",
+    "learning_rate_schedule": "recipes.schedules",
+    "plain": "nets.resnet",
+    "resnet": "zoo.models",
+    "train": "training.trainer",
+}
 
-# `python -m keras_resnet.models` is meant: that this package has imported the module is no mistake.
-warnings.filterwarnings("ignore", "'keras_resnet.models' found in sys.modules", RuntimeWarning)
+_PACKAGES = ("recipes", "zoo")
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return importlib.import_module(f"keras_resnet.{name}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"keras_resnet.{_PUBLIC[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC, *_PACKAGES])
+
+
+def _is_our_command() -> bool:
+    """Whether this process runs `keras-resnet`, `python -m keras_resnet`, or a checkout's train.py."""
+    if "-m" in sys.orig_argv:
+        module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
+        if module == "keras_resnet" or module.startswith("keras_resnet.commands."):
+            return True
+    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("-c")
+    checkout = Path(__file__).resolve().parent.parent
+    return script.name == "keras-resnet" or (
+        script.name in ("train.py", "export.py") and script.resolve().parent == checkout
+    )
+
+
+if not _is_our_command():
+    importlib.import_module("keras_resnet.nets.layers")

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as our commands do
 
 import pytest
 
-from keras_resnet import datasets
+from keras_resnet.data import datasets, synthetic
+from keras_resnet.data.dataset import Dataset
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -25,11 +27,11 @@ def data_dir() -> str:
 
 
 @pytest.fixture(scope="session")
-def cifar10(data_dir: str) -> datasets.Dataset:
+def cifar10(data_dir: str) -> Dataset:
     return datasets.load("cifar10", data_dir)
 
 
 @pytest.fixture
 def small_synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
     """`--dataset synthetic` with 2,500 images instead of 60,000."""
-    monkeypatch.setattr(datasets, "SYNTHETIC_SIZES", (2_000, 500))
+    monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (2_000, 500))

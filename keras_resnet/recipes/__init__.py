@@ -1,11 +1,13 @@
-"""Recipes: how a net is trained, as data. One module per recipe, and the learning rate made from it."""
+"""Recipes: how a net is trained, as data. One module per recipe.
+
+The learning rate is made from it in `schedules.py`, the optimizer is in `optimizer.py`; both import Keras.
+"""
 
 from typing import Any
 
 from keras_resnet.recipes.fast import FAST
 from keras_resnet.recipes.paper import PAPER
 from keras_resnet.recipes.recipe import Recipe
-from keras_resnet.recipes.schedules import learning_rate_schedule, schedule_of
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST)}
 
@@ -16,8 +18,6 @@ __all__ = [
     "Recipe",
     "describe_changes",
     "describe_difference",
-    "learning_rate_schedule",
-    "schedule_of",
 ]
 
 

@@ -20,7 +20,7 @@ class Recipe:
     """
 
     # fmt: off
-    name: str                    # as `--recipe` takes it
+    name: str                    # as `recipe` takes it
     steps: int                   # updates of the whole run
     batch_size: int              # images per update
     learning_rate: float         # the highest rate of the schedule

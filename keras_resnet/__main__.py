@@ -1,0 +1,47 @@
+"""`keras-resnet`, and `python -m keras_resnet`: one command, whose subcommands are in `commands/`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from keras_resnet._version import __version__
+from keras_resnet.commands import flags, terminal
+
+COMMANDS = {
+    "train": "train a net, or resume a run",
+    "export": "write a trained net as SavedModel and ONNX, proven equal",
+    "predict": "classify image files",
+    "evaluate": "measure a net's error on a data set",
+    "convert": "turn a PyTorch checkpoint into a net of ours",
+    "report": "draw figure 6, a table and a page from run folders",
+    "models": "print the layers of a net",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments and arguments[0] in COMMANDS:
+        command = importlib.import_module(f"keras_resnet.commands.{arguments[0]}")
+        return command.main(arguments[1:])
+    parser = flags.ArgumentParser(
+        prog="keras-resnet",
+        description="The CIFAR ResNets of He et al. 2015: train, evaluate, export, use.",
+        epilog="`keras-resnet COMMAND --help` shows a command's flags.",
+    )
+    parser.add_argument("--version", action="version", version=f"keras-resnet {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
+    parser.parse_args(arguments)
+    raise AssertionError("a known command was dispatched above")
+
+
+def entry_point() -> int:
+    """What `pip install` puts on the PATH."""
+    return terminal.run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(entry_point())

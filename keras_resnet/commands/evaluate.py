@@ -1,0 +1,148 @@
+"""Measure a trained net on a data set: error, loss, speed, errors by class, confusion matrix.
+
+keras-resnet evaluate
+keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_resnet import console
+from keras_resnet.commands import flags, startup
+from keras_resnet.commands.flags import add_model_flag
+from keras_resnet.data import datasets
+from keras_resnet.data.constants import DATASETS
+from keras_resnet.errors import UserError
+from keras_resnet.inference.classifier import Classifier
+from keras_resnet.inference.evaluation import (
+    Evaluation,
+    check_plot,
+    class_errors,
+    error_table,
+    evaluate,
+    plot,
+)
+from keras_resnet.runs import files
+from keras_resnet.runs.folder import MAX_JSON_BYTES, RunFolder
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = flags.ArgumentParser(
+        prog="keras-resnet evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_model_flag(parser)
+    parser.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        help="(default: what the files beside the model say, else cifar10)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        metavar="DIR",
+        help="folder of tensorflow_datasets (default: the run's where it is here, else "
+        "$TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
+    parser.add_argument(
+        "--split", choices=("test", "train"), default="test", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", help="draw the confusion matrix: .png, .svg or .pdf"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments = parser.parse_args(argv)
+    if arguments.plot:
+        check_plot(Path(arguments.plot))  # before the work, not after it
+    console.print_status("loading the net")
+    startup.start_keras()
+    classifier = Classifier.load(arguments.model)
+    recorded, folder = _recorded(classifier)
+    name = arguments.dataset or recorded
+    console.print_status(f"loading {name}")
+    data = datasets.load(name, str(datasets.folder_of(name, arguments.data_dir, recorded=folder)))
+    _check_classes(classifier, data)
+    if arguments.split == "test":
+        images, labels = data.test_images, data.test_labels
+    else:
+        images, labels = data.train_images, data.train_labels
+    console.print_status(f"evaluating {len(images):,} images")
+    result = evaluate(classifier, images, labels)
+    title = f"{data.name}, {arguments.split} split"
+    if arguments.plot:
+        plot(Path(arguments.plot), result, data.class_names, title)
+    if arguments.json:
+        text = json.dumps(_as_json(classifier, result, data, arguments.split), indent=2)
+    else:
+        text = (
+            f"model:  {classifier.path} ({classifier.format})\n"
+            f"data:   {title}, {result.images:,} images\n"
+            f"error:  {result.error:.2f} % ({result.wrong:,} images)\n"
+            f"loss:   {result.loss:.4f}\n"
+            f"speed:  {result.images_per_second:,.0f} images/s\n"
+            f"\n{error_table(result, data.class_names)}"
+        )
+        text += f"\n\nconfusion matrix: {arguments.plot}" if arguments.plot else ""
+    console.print_result(text)
+    return 0
+
+
+def _recorded(classifier: Classifier) -> tuple[str, str | None]:
+    """The data set, and its folder, that config.json of a run or export.json beside the model names.
+
+    Else cifar10.
+    """
+    folder = classifier.path.parent
+    for read in (_settings_of_run, _facts_of_export):
+        try:
+            found = read(folder)
+        except (UserError, ValueError, RecursionError):
+            continue  # no file of ours
+        if found.get("dataset") in DATASETS:
+            data_dir = found.get("data_dir")
+            return str(found["dataset"]), data_dir if isinstance(data_dir, str) else None
+    return "cifar10", None
+
+
+def _settings_of_run(folder: Path) -> dict[str, object]:
+    config = RunFolder(folder).read_config()
+    return dict(config["settings"]) if config else {}
+
+
+def _facts_of_export(folder: Path) -> dict[str, object]:
+    data = files.read_bytes(folder / "export.json", MAX_JSON_BYTES)
+    found = json.loads(data or b"{}")
+    return found if isinstance(found, dict) else {}
+
+
+def _check_classes(classifier: Classifier, data: datasets.Dataset) -> None:
+    names, expected = classifier.class_names, data.class_names
+    unnamed = names == tuple(f"class {k}" for k in range(len(names)))
+    if len(names) != len(expected) or (names != expected and not unnamed):
+        raise UserError(
+            f"the model's classes must be those of {data.name} ({len(expected)}: {expected[0]}, "
+            f"{expected[1]}, ...). Received: {len(names)}: {names[0]}, {names[1]}, ...; name the "
+            "model's data set with --dataset"
+        )
+
+
+def _as_json(
+    classifier: Classifier, result: Evaluation, data: datasets.Dataset, split: str
+) -> dict[str, object]:
+    return {
+        "model": str(classifier.path),
+        "format": classifier.format,
+        "dataset": data.name,
+        "split": split,
+        "images": result.images,
+        "error": result.error,
+        "loss": result.loss,
+        "images_per_second": result.images_per_second,
+        "class_names": list(data.class_names),
+        "class_errors": [round(e, 6) for e in class_errors(result.confusion).tolist()],
+        "confusion": result.confusion.tolist(),
+    }

@@ -1,0 +1,72 @@
+"""Flags: made from a dataclass, and those that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keras_resnet import console
+from keras_resnet.errors import UserError
+from keras_resnet.inference.open import DEFAULT_MODEL, EXPECTED
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """`argparse` whose errors are one line (exit code 2), without the usage text."""
+
+    def error(self, message: str) -> typing.NoReturn:
+        console.print_error(f"error: {message} (see {self.prog} --help)")
+        raise SystemExit(2)
+
+
+def program(name: str) -> str:
+    """A subcommand's name as it was called: by the script of a checkout, else by the package's command."""
+    script = Path(sys.argv[0]).name
+    return script if script == f"{name}.py" else f"keras-resnet {name}"
+
+
+def add_flags(
+    parser: argparse.ArgumentParser, settings: type, shown: Mapping[str, object] | None = None
+) -> None:
+    """Add a flag for each field of a dataclass; help and choices come from the field's metadata.
+
+    `shown` names what stands as the default in the help text where the field's own is None.
+    """
+    types = typing.get_type_hints(settings)
+    for field in dataclasses.fields(settings):
+        kind = types[field.name]
+        optional = [t for t in typing.get_args(kind) if t is not type(None)]
+        text = field.metadata["help"]
+        value = field.default if field.default is not None else (shown or {}).get(field.name)
+        default = "" if value is None else f" (default: {value})"
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=optional[0] if optional else kind,
+            default=field.default,
+            choices=field.metadata.get("choices"),
+            metavar=None if "choices" in field.metadata else field.name.split("_")[-1].upper(),
+            help=text + default,
+        )
+
+
+def settings_from(arguments: argparse.Namespace, settings: type) -> Any:
+    """Build the dataclass from parsed flags; its ValueError becomes a UserError."""
+    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(settings)}
+    try:
+        return settings(**values)
+    except (TypeError, ValueError) as error:
+        raise UserError(str(error)) from None
+
+
+def add_model_flag(parser: argparse.ArgumentParser) -> None:
+    """The `--model` of the commands."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="PATH",
+        help=f"{EXPECTED} (default: the trained ResNet-20 that comes with the package)",
+    )

@@ -1,0 +1,61 @@
+"""The trained ResNet-20 that comes with the package.
+
+    net = keras_resnet.resnet(depth=20, weights="cifar10")      # in Python
+    keras-resnet predict cat.png                      # and without --model
+
+It lies in `weights/resnet20-cifar10/` as the run folder that made it (config.json, results.json,
+model.keras), so that everything that opens a run folder opens it, with a card.
+
+    python -m keras_resnet.commands.publish experiments/resnet20/seed-0
+
+puts a finished run of yours in its place (for those who publish this package).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_resnet import console
+from keras_resnet.commands import flags, startup, terminal
+from keras_resnet.inference.open import DEFAULT_MODEL
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = flags.ArgumentParser(
+        prog="python -m keras_resnet.commands.publish",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder to ship")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=DEFAULT_MODEL,
+        metavar="DIR",
+        help="(default: in the package)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="only store its small files there, e.g. results/x/seed-0",
+    )
+    arguments = parser.parse_args(argv)
+    startup.start_keras()
+    from keras_resnet.zoo.publish import pack, store_results
+
+    if arguments.results:
+        store_results(arguments.run, arguments.results)
+        console.print_line(f"wrote {arguments.results}")
+        return 0
+    pack(arguments.run, arguments.output)
+    size = (arguments.output / "model.keras").stat().st_size
+    console.print_line(f"wrote {arguments.output}: model.keras {size / 2**20:.2f} MiB and its card")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(terminal.run(main))

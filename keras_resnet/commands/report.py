@@ -1,0 +1,26 @@
+"""`keras-resnet report`: figure 6, the results table and a page from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from keras_resnet import console
+from keras_resnet.commands import flags, startup
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write figure 6, the results table and a page from run folders."""
+    parser = flags.ArgumentParser(prog="keras-resnet report", description=main.__doc__)
+    parser.add_argument("paths", nargs="+", help="folders with runs, e.g. experiments/")
+    parser.add_argument("--output", default="report", help="folder to write (default: %(default)s)")
+    parser.add_argument(
+        "--data-dir",
+        help="folder of tensorflow_datasets, for the wrongly classified images "
+        "(default: the run's, else $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )
+    arguments = parser.parse_args(argv)
+    startup.start_keras()
+    from keras_resnet.report.build import build
+
+    console.print_line(f"written: {build(arguments.paths, arguments.output, arguments.data_dir)}")
+    return 0

@@ -1,0 +1,122 @@
+"""Start Keras for a command: its backend, TensorFlow's fast CPU kernels, no start-up notes.
+
+TensorFlow brings oneDNN's convolutions in every x86 wheel, but uses them unasked only on a CPU with
+AVX512_VNNI, AVX_VNNI, AVX512_BF16 or AMX. With AVX2 alone they train ResNet-20 three times as fast as
+the kernels that it takes there (docs/speed.md), so a command asks for them. TF_ENABLE_ONEDNN_OPTS=0 in
+the environment has the last word.
+
+The notes would bury our one-line errors: TensorFlow 2.21 writes about oneDNN and missing GPUs to stderr
+before its log level counts. Only lines of that form are dropped; everything else is passed on. Set
+TF_CPP_MIN_LOG_LEVEL to see all of them.
+
+Only commands do this. `import keras_resnet` in a program of yours changes nothing of its process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from keras_resnet.errors import UserError
+
+BACKENDS = ("tensorflow", "jax", "torch")
+_NOTES = re.compile(rb"[IWE]0000 .*(oneDNN|cuda|cuInit)|WARNING: All log messages before absl")
+
+
+def configured_backend() -> str:
+    """The backend that Keras will take: $KERAS_BACKEND, else keras.json's, else tensorflow."""
+    if name := os.environ.get("KERAS_BACKEND"):
+        return name
+    home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    try:
+        return str(json.loads((home / "keras.json").read_text())["backend"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "tensorflow"
+
+
+def start_keras(needs: str | None = None) -> None:
+    """Import Keras with its backend, quietly.
+
+    Args:
+        needs: the backend that the command cannot do without; None takes any.
+
+    Raises:
+        UserError: for a backend that is unknown, not installed, or not the one that is needed.
+    """
+    backend = configured_backend()
+    if backend not in BACKENDS:
+        raise UserError(
+            f"Keras's backend (KERAS_BACKEND or keras.json) must be one of {', '.join(BACKENDS)}. "
+            f"Received: {backend}"
+        )
+    if needs and backend != needs:
+        raise UserError(
+            f"this command needs Keras's {needs} backend. Received: {backend}; set "
+            f"KERAS_BACKEND={needs}"
+        )
+    if importlib.util.find_spec(backend) is None:
+        raise UserError(
+            f"Keras's backend {backend} is not installed: pip install {backend}, or name another "
+            "with KERAS_BACKEND"
+        )
+    if backend == "tensorflow":
+        _import_tensorflow()
+    import keras
+
+    # A user's keras.json may say otherwise; our nets, losses and files are float32 and channels last.
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM so, in the main thread; elsewhere signals do not arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for signum, previous in old.items():
+            signal.signal(signum, previous)
+
+
+def _import_tensorflow() -> None:
+    if "tensorflow" in sys.modules:
+        return
+    if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        import tensorflow  # noqa: F401
+
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for what it writes later
+    sys.stderr.flush()
+    stderr = os.dup(2)
+
+    def leave(signum: int, frame: object) -> None:
+        # An exception here would be swallowed, or wrapped, by one of the many modules under way.
+        os.write(stderr, b"interrupted\n" if signum == signal.SIGINT else b"terminated\n")
+        os._exit(128 + signum)
+
+    with tempfile.TemporaryFile() as notes, _handling(leave):
+        os.dup2(notes.fileno(), 2)
+        try:
+            import tensorflow  # noqa: F401
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            notes.seek(0)
+            rest = [line for line in notes if not _NOTES.match(line)]
+            os.write(2, b"".join(rest))

@@ -1,0 +1,72 @@
+"""Text for the terminal: progress, results and errors, and what may be printed at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from typing import Any
+
+from keras_resnet.errors import UserError
+
+
+def printable(value: object) -> str:
+    """Text that is safe to print: what comes from files may hold control characters."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+
+
+def print_line(text: str) -> None:
+    """Print a line of progress.
+
+    Where it cannot be written (`| head` has gone, the disk behind it is full), work goes on without words.
+    """
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError):
+        silence()
+
+
+def print_result(text: str) -> None:
+    """Print what the command was called for.
+
+    Raises:
+        UserError: where it cannot be written.
+        BrokenPipeError: where its reader has gone, which is no error of ours.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except (OSError, ValueError) as error:
+        silence()
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"standard output must be writable. Received: {reason}; make room or send it elsewhere"
+        ) from None
+
+
+def print_status(text: str) -> None:
+    """Say on a terminal what takes a while; results go to stdout, and a log needs no such line."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if sys.stderr.isatty():
+            print(text, file=sys.stderr, flush=True)
+
+
+def print_error(text: str) -> None:
+    """Print a line on stderr, if that can be written."""
+    with contextlib.suppress(OSError, ValueError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def print_any_character() -> None:
+    """Let a letter that the terminal's encoding lacks be written as an escape instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def silence() -> None:
+    """Let stdout go nowhere: Python would else flush it once more at exit and complain."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,129 @@
+"""A PyTorch state_dict becomes our net."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet.convert import matching
+from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
+from keras_resnet.errors import UserError
+from keras_resnet.nets.family import PADDINGS
+from keras_resnet.nets.resnet import BUILDERS
+
+
+def convert(
+    tensors: Mapping[str, np.ndarray],
+    depth: int,
+    *,
+    model: str = "resnet",
+    shortcut: str = "zeropad",
+    padding: str = "end",
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> keras.Model:
+    """Build our net with the weights, and the number of classes, of a PyTorch state_dict.
+
+    Args:
+        tensors: float arrays by PyTorch's names, e.g. from `read_checkpoint`.
+        depth: 6n + 2.
+        model: `"resnet"` or `"plain"`.
+        shortcut: as for `resnet`.
+        padding: where the zero channels of a zeropad shortcut are in the PyTorch net: `"end"`, or
+            `"split"`, half before and half after the others. Ours are at the end: the channels of
+            each stage are put into that order, which changes nothing else.
+        mean, std: what the PyTorch net's input was normalised with, one number a channel in units
+            of 0..1; default CIFAR-10's.
+
+    Returns:
+        float32 `keras.Model`: raw pixels 0..255 in, class probabilities out.
+
+    Raises:
+        UserError: if a tensor is missing, left over, of another shape or not finite (they are
+            listed), if the order of the layers cannot be told, or if options do not fit together.
+    """
+    if padding not in PADDINGS:
+        raise UserError(f"padding must be one of {', '.join(PADDINGS)}. Received: {padding!r}")
+    if model == "plain" and shortcut != "zeropad":
+        raise UserError(f"a plain net has no shortcut: leave it out. Received: shortcut={shortcut}")
+    if padding == "split" and (model == "plain" or not shortcut.startswith("zeropad")):
+        raise UserError(
+            "padding=split is for resnets with a zeropad shortcut; the others pad nothing"
+        )
+    options: dict[str, Any] = {
+        "mean": CIFAR10_MEAN if mean is None else [255 * value for value in mean],
+        "std": CIFAR10_STD if std is None else [255 * value for value in std],
+        "dtype": "float32",
+    }
+    if model == "resnet":
+        options["shortcut"] = shortcut
+    found, problems = matching.modules(tensors)
+    dense = [module for module in found if module.kind == "dense"]
+    options["num_classes"] = max(2, dense[0].shape[0]) if dense else 10
+    try:
+        net = BUILDERS[model](depth, **options)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    convs = {layer.name: layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}
+    shapes = {name: _torch_shape(conv.kernel.shape) for name, conv in convs.items()}
+    lines, hint = matching.differences(found, shapes, (options["num_classes"], 64))
+    if problems or lines:
+        kind = model if model == "plain" else shortcut
+        text = _shorten([*lines, *problems])
+        raise UserError(
+            f"the checkpoint does not fit {net.name} ({kind}): {'; '.join([*text, hint])}"
+        )
+    order = _channel_order(padding)
+    for name, (conv, bn) in matching.match(found, shapes, list(tensors)).items():
+        out, into = _channels(name, order)
+        kernel = conv.arrays["weight"].transpose(2, 3, 1, 0)
+        convs[name].set_weights([kernel[:, :, into][..., out]])
+        # The name that nets.resnet.conv_bn gives.
+        bn_name = name.replace("conv", "bn") if "conv" in name else f"{name}_bn"
+        weights = [bn.arrays[leaf][out] for leaf in matching.LEAVES["bn"]]
+        net.get_layer(bn_name).set_weights(weights)
+    head = dense[0].arrays
+    net.get_layer("head_dense").set_weights([head["weight"].T[order[3]], head["bias"]])
+    return net
+
+
+def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Shape of a conv's weights in PyTorch: (out, in, height, width)."""
+    height, width, channels, filters = shape
+    return filters, channels, height, width
+
+
+def _shorten(lines: list[str], most: int = 20) -> list[str]:
+    return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more"]
+
+
+def _channel_order(padding: str) -> dict[int, np.ndarray]:
+    """For the output of each stage: the PyTorch net's channel that our channel k is.
+
+    With "split", the shortcut into a stage of 32 puts the 16 channels it gets at 8..23.
+    """
+    order = {1: np.arange(16), 2: np.arange(32), 3: np.arange(64)}
+    if padding == "split":
+        for stage, filters in ((2, 32), (3, 64)):
+            carried = order[stage - 1] + filters // 4
+            order[stage] = np.concatenate([carried, np.setdiff1d(np.arange(filters), carried)])
+    return order
+
+
+def _channels(name: str, order: dict[int, np.ndarray]) -> tuple[Any, Any]:
+    """(output, input) indices for a conv: what lies between a block's two convs keeps its order."""
+    everything = slice(None)
+    if name == "stem_conv":
+        return everything, everything
+    parts = re.fullmatch(r"stage(\d)_block(\d+)_(\w+)", name)
+    assert parts is not None, name
+    stage, block, layer = parts.groups()
+    entering = order[max(1, int(stage) - 1) if block == "1" else int(stage)]
+    return (
+        everything if layer == "conv1" else order[int(stage)],
+        everything if layer == "conv2" else entering,
+    )

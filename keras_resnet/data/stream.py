@@ -1,0 +1,60 @@
+"""The split and the order of the images: pure functions of integers, so that any step can be started from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_resnet.errors import UserError
+
+# Salts that keep the random streams of one seed apart.
+_SPLIT, _ORDER, _DRAW = 1, 2, 3
+
+
+def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and the validation images: a random split of `range(size)` by seed.
+
+    Raises:
+        UserError: if `val_size` leaves no image to train on.
+    """
+    training_size(size, val_size)
+    order = np.random.default_rng([seed, _SPLIT]).permutation(size)
+    return np.sort(order[val_size:]), np.sort(order[:val_size])
+
+
+def training_size(size: int, val_size: int) -> int:
+    """How many of `size` images are left to train on. Raises UserError where there is none."""
+    if not 0 <= val_size < size:
+        raise UserError(
+            f"`val_size` must be 0 or more and below the {size} training images. Received: {val_size}"
+        )
+    return size - val_size
+
+
+def batch_indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarray:
+    """Indices (int32, `(batch_size,)`, each below `size`) of the images of update `step` (from 0).
+
+    The stream is one random permutation of `range(size)` after another, cut into batches; a batch may
+    straddle two permutations, so every image is seen equally often and all batches are full. A pure
+    function of its arguments.
+    """
+    start = step * batch_size
+    parts: list[np.ndarray] = []
+    while (missing := batch_size - sum(len(part) for part in parts)) > 0:
+        epoch, offset = divmod(start, size)
+        part = _permutation(seed, epoch, size)[offset : offset + missing]
+        parts.append(part)
+        start += len(part)
+    return np.concatenate(parts)
+
+
+_last_permutation: dict[tuple[int, int, int], np.ndarray] = {}
+
+
+def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    key = (seed, epoch, size)
+    if key not in _last_permutation:
+        permutation = np.random.default_rng([seed, _ORDER, epoch]).permutation(size)
+        while len(_last_permutation) > 1:  # two epochs meet in one batch; more are never needed
+            _last_permutation.pop(next(iter(_last_permutation)))
+        _last_permutation[key] = permutation.astype(np.int32)
+    return _last_permutation[key]

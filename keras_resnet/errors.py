@@ -1,0 +1,42 @@
+"""Errors that the user can mend, what a command's exit code means, and checks of argument types.
+
+A message says what was expected, what came and what to do. It names arguments in backticks, as the
+library calls them (`batch_size`); commands print those as their flags (--batch-size).
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from numbers import Real
+
+USER_ERROR = 2  # something to mend
+DIVERGED = 3  # the loss became NaN or infinite
+DISAGREES = 4  # an exported file does not compute what Keras computes
+
+
+class UserError(Exception):
+    """Something the user can mend. Commands print it as one line on stderr, and exit with `exit_code`."""
+
+    def __init__(self, message: str, exit_code: int = USER_ERROR):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def integer(name: str, value: object) -> int:
+    """`value` as an int: of any integer type, NumPy's too. Raises TypeError, naming the argument."""
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"`{name}` must be an integer. Received: {name}={value!r}") from None
+
+
+def number(name: str, value: object) -> float:
+    """`value` as a finite float. Raises TypeError or ValueError, naming the argument."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"`{name}` must be a finite number. Received: {name}={value}")
+    return float(value)

@@ -1,0 +1,222 @@
+"""The text of MODEL_CARD.md: what a net is, how it was trained, its errors, how to call each file.
+
+Its front matter is the model-index form of Hugging Face. tests/export/test_export.py runs the snippets.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Name and identifier on the Hugging Face hub.
+_DATASETS = {
+    "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
+    "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
+}
+_READ = """\
+import numpy as np
+from PIL import Image
+
+labels = open("labels.txt").read().splitlines()
+image = Image.open("image.png").convert("RGB").resize(({width}, {height}))
+images = np.asarray(image, np.uint8)[None]  # a batch of one; values 0..255 as they are
+
+"""
+_PRINT = """\
+print(labels[class_id[0]], probabilities[0, class_id[0]])
+"""
+_ONNX = """\
+session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
+probabilities, class_id = session.run(["probabilities", "class_id"], {{"image": images}})
+"""
+_SAVED_MODEL = """\
+model = tensorflow.saved_model.load("{file}")
+outputs = model.signatures["serving_default"](image=tensorflow.constant(images))
+probabilities, class_id = outputs["probabilities"].numpy(), outputs["class_id"].numpy()
+"""
+_LITERT_IMPORT = """\
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ImportError:
+    import tensorflow
+
+    Interpreter = tensorflow.lite.Interpreter
+"""
+_LITERT = """\
+interpreter = Interpreter("{file}")
+outputs = interpreter.get_signature_runner("serving_default")(image=images)
+probabilities, class_id = outputs["probabilities"], outputs["class_id"]
+"""
+_KERAS = """\
+With this package (`pip install keras-resnet-cifar`), which registers the net's layers with Keras:
+
+```python
+import keras_resnet  # before load_model
+import keras
+
+net = keras.models.load_model("model.keras")
+probabilities = net.predict(images)  # uint8 or float32 [N, height, width, 3], RGB, 0..255
+```
+"""
+_CLIENTS = """\
+## Other programs
+
+- OpenVINO runs the ONNX files too, on large batches faster than ONNX Runtime. On CPUs with bfloat16
+  instructions it computes in bfloat16 unless asked: `compile_model(model, "CPU",
+  {"INFERENCE_PRECISION_HINT": "f32"})` gives the probabilities above.
+- OpenCV's `dnn`: give the uint8 array `[N, height, width, 3]` itself to `setInput`, in RGB order.
+  `blobFromImages` would make floats in another order of axes.
+"""
+# File -> (heading, what it needs, its import, how to call it).
+_CALLS = {
+    "saved_model": ("SavedModel", "tensorflow", "import tensorflow\n", _SAVED_MODEL),
+    "model.onnx": ("ONNX", "onnxruntime", "import onnxruntime\n", _ONNX),
+    "model.int8.onnx": ("ONNX, int8", "onnxruntime", "import onnxruntime\n", _ONNX),
+    "model.tflite": ("LiteRT", "ai-edge-litert (or tensorflow)", _LITERT_IMPORT, _LITERT),
+}
+
+
+def text(facts: Mapping[str, Any]) -> str:
+    """The card of an export.
+
+    Args:
+        facts: the content of export.json.
+    """
+    sections = [
+        front_matter(facts),
+        _introduction(facts),
+        training(facts),
+        _errors(facts),
+        _usage(facts),
+    ]
+    return "\n".join(sections)
+
+
+def snippets(card: str) -> dict[str, str]:
+    """The Python snippets of a card, by their heading."""
+    found = {}
+    for section in card.split("\n### ")[1:]:
+        heading, _, rest = section.partition("\n")
+        found[heading] = rest.partition("```python\n")[2].partition("```")[0]
+    return found
+
+
+def front_matter(facts: Mapping[str, Any]) -> str:
+    """What the Hugging Face hub reads: data set, tags, metrics."""
+    # JSON is YAML: quoting and lists need no YAML library.
+    name, identifier = _DATASETS.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
+    card: dict[str, Any] = {
+        "license": "mit",
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["image-classification", "resnet", "cifar", "keras", *_tags(facts)],
+    }
+    if facts["dataset"] in _DATASETS:
+        card["datasets"] = [identifier]
+    metrics = [
+        {"type": "accuracy", "value": round((100 - error) / 100, 6), "name": f"Accuracy, {label}"}
+        for label, error in _measured(facts).items()
+    ]
+    if metrics and facts["dataset"]:
+        card["metrics"] = ["accuracy"]
+        task = {"type": "image-classification", "name": "Image Classification"}
+        dataset = {"type": identifier, "name": name, "split": "test"}
+        results = [{"task": task, "dataset": dataset, "metrics": metrics}]
+        card["model-index"] = [{"name": facts["name"], "results": results}]
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in card.items()]
+    return "\n".join(["---", *lines, "---", ""])
+
+
+def _tags(facts: Mapping[str, Any]) -> list[str]:
+    tags = {"model.onnx": "onnx", "saved_model": "tf-saved-model", "model.tflite": "tflite"}
+    return [tag for name, tag in tags.items() if name in facts["files"]]
+
+
+def _measured(facts: Mapping[str, Any]) -> dict[str, float]:
+    """Test errors in percent by what they were measured with."""
+    labels = {"keras": "Keras float32", "onnx": "ONNX float32", "int8": "ONNX int8"}
+    return {labels[key]: error for key, error in facts["test_error"].items()}
+
+
+def _introduction(facts: Mapping[str, Any]) -> str:
+    height, width, _ = facts["input_shape"]
+    classes, commit = facts["num_classes"], facts["git_commit"] or "unknown"
+    return f"""# {facts["name"]}
+
+{facts["description"].capitalize()}: {facts["parameters"]:,} parameters, {classes} classes,
+built as in He et al. 2015, "Deep Residual Learning for Image Recognition" (arXiv:1512.03385,
+section 4.2), with keras_resnet {facts["versions"]["keras_resnet"]}, commit {commit}.
+
+- Input: `image`, uint8 `[N, {height}, {width}, 3]`, RGB, 0..255. Normalization is inside.
+- Outputs: `probabilities`, float32 `[N, {classes}]`; `class_id`, int64 `[N]`.
+- Classes: `labels.txt`, one a line, in the order of `class_id`.
+
+It knows {classes} kinds of small images and gives each image one of them, whatever it shows.
+"""
+
+
+def training(facts: Mapping[str, Any]) -> str:
+    """The section on how the net was trained: command, settings, time, versions."""
+    run = facts["training"]
+    if not run:
+        return (
+            "## Training\n\nNot known: the net was exported from a file without its run folder.\n"
+        )
+    config, results = run["config"], run["results"]
+    settings = config.get("settings") or {}
+    precision = config.get("precision", "?")
+    lines = [f"    {config.get('command', 'python train.py')}", ""]
+    for key in (
+        "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
+        "momentum", "nesterov", "schedule", "val_size", "seed",
+    ):  # fmt: skip
+        if key in settings:
+            lines.append(f"- {key}: {settings[key]}")
+    lines.append(f"- precision: {precision} (saved as float32)")
+    lines += [f"- device: {config['device'].get('name')}"] if config.get("device") else []
+    if results.get("seconds"):
+        lines.append(f"- time: {results['seconds'] / 3600:.2f} hours")
+    lines.append(f"- versions: {json.dumps(config.get('versions', {}))}")
+    return "\n".join(["## Training", "", *lines, ""])
+
+
+def _errors(facts: Mapping[str, Any]) -> str:
+    lines = ["## Errors", ""]
+    if measured := _measured(facts):
+        lines += [f"| test error on {facts['dataset']} | % |", "|---|---|"]
+        lines += [f"| {label} | {error:.2f} |" for label, error in measured.items()]
+        lines += ["", "One run. The test set was not used to choose anything.", ""]
+    else:
+        lines += ["The test error was not measured.", ""]
+    check = facts["verification"]
+    lines += [
+        f"Each file was compared with Keras on {check['count']} {check['images']} images "
+        f"(batches of {', '.join(map(str, check['batches']))}):",
+        "",
+        "| file | largest difference of a probability | same top-1 class |",
+        "|---|---|---|",
+    ]
+    for row in check["rows"]:
+        lines.append(
+            f"| {row['file']} | {row['difference']:.1e} | {row['agreement']}/{check['count']} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def _usage(facts: Mapping[str, Any]) -> str:
+    height, width, _ = facts["input_shape"]
+    lines = [
+        "## Use",
+        "",
+        _KERAS,
+        "Run the others in this folder, with an `image.png` of yours.",
+        "",
+    ]
+    for row in facts["verification"]["rows"]:
+        heading, needs, imports, call = _CALLS[row["file"]]
+        read = _READ.format(width=width, height=height)
+        code = imports + read + call.format(file=row["file"]) + _PRINT
+        lines += [f"### {heading}", "", f"Needs {needs}, numpy and pillow.", ""]
+        lines += ["```python", f"{code}```", ""]
+    return "\n".join([*lines, _CLIENTS])

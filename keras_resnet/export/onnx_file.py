@@ -1,0 +1,122 @@
+"""ONNX: how it is written, finished and checked, and how it is run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.export.serving import Runner, input_signature
+
+OPSETS = range(13, 19)  # quantization per channel begins with 13, tf2onnx 1.17 ends at 18
+OPSET = 17  # 18 shuts out onnx2torch and, for int8, the reference evaluator of onnx itself
+BATCH_AXIS = "batch"
+
+
+def write(serving: keras.Model, path: Path, opset: int, facts: Mapping[str, Any]) -> None:
+    """Write the file `path`, with `metadata(facts)`."""
+    serving.export(
+        path,
+        format="onnx",
+        input_signature=input_signature(serving),
+        opset_version=opset,
+        verbose=False,
+    )
+    _finish(path, facts)
+
+
+def _finish(path: Path, facts: Mapping[str, Any]) -> None:
+    """Name the batch axis, put the outputs in order, add metadata, check the whole file."""
+    model = onnx.load(path)
+    graph = model.graph
+    outputs = sorted(graph.output, key=lambda output: output.name != "probabilities")
+    del graph.output[:]
+    graph.output.extend(outputs)
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
+    graph.name = facts["name"]
+    model.doc_string = facts["description"]
+    onnx.helper.set_model_props(model, metadata(facts))
+    _pool_by_maximum(graph)
+    _drop_unused_opsets(model)
+    del graph.value_info[:]  # names its own batch axes; inferred again below
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    onnx.checker.check_model(inferred, full_check=True)
+    # Saved without the inferred shapes: tract takes them for facts where the user fixes the batch.
+    onnx.save(model, path)
+
+
+def _pool_by_maximum(graph: onnx.GraphProto) -> None:
+    """Take a shortcut's pixels by a 1x1 maximum instead of a 1x1 average: equal bits, faster in int8."""
+    for node in graph.node:
+        sides = [list(a.ints) for a in node.attribute if a.name == "kernel_shape"]
+        if node.op_type == "AveragePool" and sides == [[1, 1]]:
+            node.op_type = "MaxPool"
+            kept = [a for a in node.attribute if a.name != "count_include_pad"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+
+
+def _drop_unused_opsets(model: onnx.ModelProto) -> None:
+    used = {node.domain for node in model.graph.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def set_metadata(path: Path, **values: object) -> None:
+    """Change entries of a file's metadata."""
+    model = onnx.load(path)
+    entries = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**entries, **{k: str(v) for k, v in values.items()}})
+    onnx.save(model, path)
+
+
+def metadata(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata of the ONNX file: Ultralytics' keys from `description` to `names`, then ours.
+
+    Ultralytics and the tools that follow it read the values with `ast.literal_eval`.
+    """
+    height, width, channels = facts["input_shape"]
+    values = {
+        "description": facts["description"],
+        "version": facts["versions"]["keras_resnet"],
+        "task": "classify",
+        "batch": 1,
+        "channels": channels,
+        "imgsz": [height, width],
+        "names": dict(enumerate(facts["class_names"])),
+        "model": facts["model"],
+        "depth": facts["depth"],
+        "shortcut": facts["shortcut"],
+        "dataset": facts["dataset"],
+        "test_error": facts["test_error"].get("keras"),
+        "git_commit": facts["git_commit"],
+        "input": f"{height}x{width} RGB, 0..255, uint8, NHWC; normalization is in the graph",
+    }
+    return {key: str(value) for key, value in values.items() if value is not None}
+
+
+def runner(path: Path) -> Runner:
+    """Open the file as its users do."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: tuple(
+        session.run(["probabilities", "class_id"], {"image": np.ascontiguousarray(images)})
+    )
+
+
+def error(file: Path, data: Dataset) -> float:
+    """Test error of an ONNX file on a data set, in percent."""
+    run, batch = runner(file), 250
+    wrong = [
+        run(data.test_images[k : k + batch])[1] != data.test_labels[k : k + batch]
+        for k in range(0, len(data.test_labels), batch)
+    ]
+    return round(float(np.mean(np.concatenate(wrong)) * 100), 4)

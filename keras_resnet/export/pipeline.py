@@ -1,0 +1,201 @@
+"""From a trained net to an export folder that is proven to compute the same function.
+
+    <run>/export/
+        saved_model/  model.onnx  model.int8.onnx  model.tflite    what was asked for
+        labels.txt                 class names in label order
+        MODEL_CARD.md, README.md   the same text; Hugging Face reads README
+        export.json                the verification, and all facts
+
+The folder is built beside its final place, verified there, and moved as one: a killed export leaves
+the old folder or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_resnet import console
+from keras_resnet.errors import UserError
+from keras_resnet.export import card, formats, litert, onnx_file, quantize, verify
+from keras_resnet.export.serving import serving_model
+from keras_resnet.export.source import Source, open_source
+from keras_resnet.inference.keras_file import load_keras, model_file
+from keras_resnet.nets.describe import as_float32, describe
+from keras_resnet.runs import provenance, staged
+from keras_resnet.runs.settings import without_folders
+
+MAX_INT8_COST = 0.5  # percentage points of test error above which a warning is printed
+KERAS_FILE = "model.keras"
+_UNPACKED = ("config.json", "metadata.json", "model.weights.h5")
+_WRITTEN = frozenset(
+    {
+        *formats.FILES.values(),
+        formats.QUANTIZED,
+        "labels.txt",
+        "MODEL_CARD.md",
+        "README.md",
+        "export.json",
+        KERAS_FILE,
+        *_UNPACKED,
+    }
+)
+
+
+def export(
+    path: Path | str,
+    output: Path | str | None = None,
+    kinds: Sequence[str] = (formats.SAVED_MODEL, formats.ONNX),
+    quantize: bool = False,
+    opset: int = onnx_file.OPSET,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Export a net, verify every file of it, and only then put the folder in its place.
+
+    Args:
+        path: a run folder or a `.keras` file of ours.
+        output: the folder to write; default `<run>/export`, for a file `<stem>-export` beside it.
+            An earlier export there is replaced.
+        kinds: of `"saved_model"`, `"onnx"`, `"litert"`.
+        quantize: also write `model.int8.onnx`.
+        opset: of ONNX, 13 to 18.
+        dataset: name of the data set the net was trained on; default what the run or the net's
+            normalization says.
+        data_dir: folder of tensorflow_datasets.
+
+    Returns:
+        The content of export.json.
+
+    Raises:
+        UserError: for what the user can mend, and (exit code 4) where a float format differs from
+            Keras by more than `TOLERANCE` in a probability or at all in a top-1 class.
+    """
+    start = time.perf_counter()
+    _check(kinds, quantize, opset)
+    path = Path(path)
+    file = model_file(path)
+    final = Path(output) if output else _default_output(path)
+    net = as_float32(load_keras(file))
+    with staged.staged(final, _WRITTEN, marker="export.json") as folder:
+        source = open_source(net, path, file, dataset, data_dir, needs_data=quantize)
+        facts = _facts(source, file, opset)
+        console.print_line(f"exporting {facts['description']} from {file}")
+        serving = serving_model(source.net)
+        for kind in dict.fromkeys(kinds):
+            formats.write(kind, serving, folder / formats.FILES[kind], opset, facts)
+        if quantize:
+            _quantize(source, folder, facts)
+        facts["verification"] = verify.compare(source, folder)
+        verify.print_table(facts["verification"])
+        verify.judge(facts["verification"], final)
+        _write_keras(net, folder)
+        facts["sha256"] = {
+            str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
+            for item in sorted(folder.rglob("*"))
+            if item.is_file()
+        }
+        facts["files"] = {
+            item.name: sum(f.stat().st_size for f in [item, *item.rglob("*")] if f.is_file())
+            for item in sorted(folder.iterdir())
+        }
+        facts["seconds"] = round(time.perf_counter() - start, 1)
+        text = card.text(facts)
+        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in source.class_names))
+        for name in ("MODEL_CARD.md", "README.md"):
+            (folder / name).write_text(text)
+        (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
+    sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in facts["files"].items())
+    console.print_line(f"wrote {final}: {sizes}; {time.perf_counter() - start:.0f} s")
+    return facts
+
+
+def _check(kinds: Sequence[str], quantize: bool, opset: int) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            "exporting needs Keras's tensorflow backend. "
+            f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
+        )
+    unknown = [kind for kind in kinds if kind not in formats.FILES]
+    if unknown or not kinds:
+        raise UserError(f"`formats` must be of {', '.join(formats.FILES)}. Received: {unknown}")
+    if opset not in onnx_file.OPSETS:
+        raise UserError(
+            f"`opset` must be {onnx_file.OPSETS[0]} to {onnx_file.OPSETS[-1]}. Received: {opset}"
+        )
+    if quantize and formats.ONNX not in kinds:
+        raise UserError("`quantize` makes int8 from the ONNX file: add onnx to `formats`")
+    if formats.LITERT in kinds:
+        litert.check_litert()
+
+
+def _write_keras(net: keras.Model, folder: Path) -> None:
+    """model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://."""
+    net.save(folder / KERAS_FILE)
+    with zipfile.ZipFile(folder / KERAS_FILE) as archive:
+        for name in _UNPACKED:
+            (folder / name).write_bytes(archive.read(name))
+
+
+def _default_output(path: Path) -> Path:
+    return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
+
+
+def _facts(source: Source, file: Path, opset: int) -> dict[str, Any]:
+    """What is known of the net, in the form of export.json."""
+    config = source.config
+    results: Mapping[str, Any] = source.results or {}
+    facts = describe(source.net)
+    trained = f", trained on {source.dataset}" if source.dataset else ""
+    shortcut = f", shortcut {facts['shortcut']}" if facts["shortcut"] else ""
+    packages = ("onnx", "tf2onnx", "onnxruntime")
+    # Of the data set it was trained on, which need not be the one named now.
+    same = config is not None and config["settings"].get("dataset") == source.dataset
+    error = results.get("test_error") if same else None
+    return {
+        "name": source.net.name,
+        "description": f"{facts['model']} of depth {facts['depth']}{shortcut}{trained}",
+        **facts,
+        "parameters": int(sum(np.prod(w.shape) for w in source.net.trainable_variables)),
+        "dataset": source.dataset,
+        "class_names": list(source.class_names),
+        "source": file.name,
+        "opset": opset,
+        "test_error": {} if error is None else {"keras": error},
+        "training": {"config": without_folders(config), "results": results} if config else None,
+        "versions": {**provenance.versions(), **{name: version(name) for name in packages}},
+        "git_commit": results.get("git_commit") or provenance.git_commit(),
+    }
+
+
+def _quantize(source: Source, folder: Path, facts: dict[str, Any]) -> None:
+    data = source.data
+    assert data is not None
+    chosen = np.random.default_rng(0).permutation(len(data.train_images))
+    images = data.train_images[np.sort(chosen[: quantize.CALIBRATION_IMAGES])]
+    quantize.quantize(folder / formats.FILES[formats.ONNX], folder / formats.QUANTIZED, images)
+    errors = facts["test_error"]
+    if (
+        "keras" not in errors
+    ):  # else measured at the end of training; verified to be the same function
+        errors["onnx"] = onnx_file.error(folder / formats.FILES[formats.ONNX], data)
+    errors["int8"] = onnx_file.error(folder / formats.QUANTIZED, data)
+    onnx_file.set_metadata(folder / formats.QUANTIZED, test_error=errors["int8"])
+    float32, int8 = errors.get("keras", errors.get("onnx")), errors["int8"]
+    console.print_line(
+        f"test error on {len(data.test_labels):,} {data.name} images: float32 {float32:.2f} %, "
+        f"int8 {int8:.2f} % ({int8 - float32:+.2f})"
+    )
+    if int8 - float32 > MAX_INT8_COST:
+        console.print_line(
+            f"warning: int8 costs more than {MAX_INT8_COST} percentage points of test error"
+        )

@@ -1,0 +1,31 @@
+"""Which nets there are: depths, kinds and shortcuts. Without Keras, which is slow to import."""
+
+from __future__ import annotations
+
+from keras_resnet.errors import integer
+
+MODELS = ("resnet", "plain")
+SHORTCUTS = ("zeropad", "projection", "projection-all", "zeropad-maxpool")
+PADDINGS = ("end", "split")  # where a zeropad shortcut has its zeros; ours: at the end
+PAPER_DEPTHS = (20, 32, 44, 56, 110, 1202)
+DEEPEST = PAPER_DEPTHS[-1]
+
+
+def blocks_per_stage(depth: int) -> int:
+    """n of the paper's depth = 6n + 2.
+
+    The deepest is the paper's 1202: `nets.resnet.allow_deep_graphs` is measured with it.
+
+    Raises:
+        TypeError: for what is no integer.
+        ValueError: for any other depth; the message names the nearest two.
+    """
+    depth = integer("depth", depth)
+    if 8 <= depth <= DEEPEST and depth % 6 == 2:
+        return (depth - 2) // 6
+    below = min(max(8, (depth - 2) // 6 * 6 + 2), DEEPEST - 6)
+    above = below + 6 if depth > 8 else 14
+    raise ValueError(
+        f"depth must be 6n+2, 8 to {DEEPEST} ({', '.join(map(str, PAPER_DEPTHS))}). "
+        f"Received: depth={depth}; nearest: {below}, {above}"
+    )

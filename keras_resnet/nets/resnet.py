@@ -1,0 +1,186 @@
+"""The CIFAR networks of He et al. 2015 (arXiv:1512.03385, section 4.2): architecture only."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
+from keras_resnet.errors import integer, number
+from keras_resnet.nets.family import SHORTCUTS, blocks_per_stage
+from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
+
+
+def allow_deep_graphs() -> None:
+    """Raise Python's recursion limit for good: Keras walks a graph by recursion, several frames a layer.
+
+    ResNet-1202 has 4,200 layers. Building, training, saving and exporting it all need this.
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), 40_000))
+
+
+def resnet(
+    depth: int = 20,
+    *,
+    shortcut: str = "zeropad",
+    num_classes: int = 10,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    mean: Sequence[float] = CIFAR10_MEAN,
+    std: Sequence[float] = CIFAR10_STD,
+    seed: int = 0,
+    dtype: str | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Residual network of section 4.2: 3x3 conv, 3 stages of n blocks with 16/32/64 filters, dense.
+
+    Args:
+        depth: number of weighted layers on the longest path, 6n + 2.
+        shortcut: what joins blocks of different shape: `"zeropad"` (the paper's option A),
+            `"projection"` (option B: 1x1 conv + BN), `"projection-all"` (option C: on every block),
+            `"zeropad-maxpool"` (2x2 maxima instead of every second pixel).
+        num_classes: 2 or more.
+        input_shape: (height, width, channels) of the images.
+        mean: colour, one number a channel in pixel units, that is subtracted from the input.
+        std: one number a channel in pixel units that the input is then divided by.
+        seed: of the initial weights; the same seed gives the same weights.
+        dtype: Keras dtype policy of the layers, e.g. `"mixed_bfloat16"`; default Keras's own.
+            Normalisation, the dense layer and the softmax stay float32.
+        name: of the model; default `"resnet<depth>"`.
+
+    Returns:
+        `keras.Model` from raw RGB pixels 0..255 `(N, height, width, channels)`, uint8 or float32, to
+        class probabilities `(N, num_classes)`, float32.
+
+    Raises:
+        ValueError: for a depth that is not 6n + 2 or above 1202 (the nearest two are named), an unknown
+            shortcut, or constants that do not fit the channels.
+    """
+    if shortcut not in SHORTCUTS:
+        raise ValueError(
+            f"shortcut must be one of {', '.join(SHORTCUTS)}. Received: shortcut={shortcut!r}"
+        )
+    return _network(
+        depth, shortcut, num_classes, input_shape, mean, std, seed, dtype, name or f"resnet{depth}"
+    )
+
+
+def plain(
+    depth: int = 20,
+    *,
+    num_classes: int = 10,
+    input_shape: tuple[int, int, int] = (32, 32, 3),
+    mean: Sequence[float] = CIFAR10_MEAN,
+    std: Sequence[float] = CIFAR10_STD,
+    seed: int = 0,
+    dtype: str | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """The plain counterpart: `resnet` without shortcuts. Arguments, result and errors as there."""
+    return _network(
+        depth, None, num_classes, input_shape, mean, std, seed, dtype, name or f"plain{depth}"
+    )
+
+
+def _network(
+    depth: int,
+    shortcut: str | None,
+    num_classes: int,
+    input_shape: tuple[int, int, int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int,
+    dtype: str | None,
+    name: str,
+) -> keras.Model:
+    n = blocks_per_stage(depth)
+    depth, seed = integer("depth", depth), integer("seed", seed)
+    num_classes = integer("num_classes", num_classes)
+    if num_classes < 2:
+        raise ValueError(f"num_classes must be 2 or more. Received: num_classes={num_classes}")
+    if not len(mean) == len(std) == input_shape[-1]:
+        raise ValueError(
+            "mean and std must have one number a channel. "
+            f"Received: mean={mean}, std={std}, input_shape={input_shape}"
+        )
+    mean = [number("mean", value) for value in mean]
+    std = [number("std", value) for value in std]
+    if min(std) <= 0:
+        raise ValueError(f"std must be above 0 in each channel. Received: std={std}")
+    if depth > 110:
+        allow_deep_graphs()
+    seeds = iter(np.random.SeedSequence(seed).generate_state(2 * depth).tolist())
+
+    def conv_bn(x: Any, filters: int, size: int, strides: int, path: str) -> Any:
+        """The only place that knows padding, initialisation and BN constants."""
+        if strides > 1 and size > 1:
+            # One pixel on every side; Keras's "same" pads (0, 1) on even sizes, off by one pixel.
+            x = layers.ZeroPadding2D(
+                size // 2, data_format="channels_last", dtype=dtype, name=f"{path}_pad"
+            )(x)
+        x = layers.Conv2D(
+            filters,
+            size,
+            strides,
+            padding="same" if strides == 1 else "valid",
+            data_format="channels_last",  # whatever the user's keras.json says
+            use_bias=False,
+            # Kaiming normal for ReLU (He et al. 2015b): untruncated, fan-out.
+            kernel_initializer=keras.initializers.VarianceScaling(
+                2.0, "fan_out", "untruncated_normal", seed=next(seeds)
+            ),
+            dtype=dtype,
+            name=path,
+        )(x)
+        path = path.replace("conv", "bn") if "conv" in path else f"{path}_bn"
+        return BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype, name=path)(x)
+
+    def relu(x: Any, path: str) -> Any:
+        return layers.ReLU(dtype=dtype, name=path)(x)
+
+    def block(x: Any, filters: int, strides: int, path: str) -> Any:
+        y = relu(conv_bn(x, filters, 3, strides, f"{path}_conv1"), f"{path}_relu1")
+        y = conv_bn(y, filters, 3, 1, f"{path}_conv2")
+        if shortcut is not None:
+            changes = strides > 1 or x.shape[-1] != filters
+            if shortcut == "projection-all" or (shortcut == "projection" and changes):
+                x = conv_bn(x, filters, 1, strides, f"{path}_shortcut")
+            elif changes:
+                pooling = "max" if shortcut == "zeropad-maxpool" else None
+                x = ZeroPadShortcut(
+                    filters, strides, pooling, dtype=dtype, name=f"{path}_shortcut"
+                )(x)
+            y = layers.Add(dtype=dtype, name=f"{path}_add")([x, y])
+        return relu(y, f"{path}_relu2")
+
+    image = keras.Input(input_shape, dtype="float32", name="image")
+    scale = [1.0 / s for s in std]
+    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    x = layers.Rescaling(scale, offset, dtype="float32", name="normalization")(image)
+    x = relu(conv_bn(x, 16, 3, 1, "stem_conv"), "stem_relu")
+    for stage, filters in enumerate((16, 32, 64), start=1):
+        for index in range(1, n + 1):
+            strides = 2 if stage > 1 and index == 1 else 1
+            x = block(x, filters, strides, f"stage{stage}_block{index}")
+    # The head is float32 under any policy: a mean and logits of 8 significant bits would cost accuracy.
+    x = layers.GlobalAveragePooling2D(
+        data_format="channels_last", dtype="float32", name="head_pool"
+    )(x)
+    # PyTorch's nn.Linear weights: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
+    x = layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            1 / 3, "fan_in", "uniform", seed=next(seeds)
+        ),
+        dtype="float32",
+        name="head_dense",
+    )(x)
+    outputs = layers.Softmax(dtype="float32", name="probabilities")(x)
+    return keras.Model(image, outputs, name=name)
+
+
+BUILDERS: dict[str, Callable[..., keras.Model]] = {"resnet": resnet, "plain": plain}

@@ -1,0 +1,46 @@
+"""What a run was made with: versions and git commit."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+from pathlib import Path
+
+from keras_resnet._version import __version__
+
+PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")
+GIT_SECONDS = 10.0  # a folder on a slow network disk is no reason to wait longer
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of those that decide a run's numbers."""
+    found = {"keras_resnet": __version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_commit() -> str | None:
+    """Commit of the checkout this code runs from, with "+changes" if it differs; None outside one."""
+    here = Path(__file__).resolve().parent
+    try:
+        # A copy that pip installed may lie inside a checkout, of another project even.
+        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=GIT_SECONDS,
+    ).stdout.strip()

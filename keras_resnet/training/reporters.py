@@ -1,0 +1,160 @@
+"""What a run tells while it goes on: on the terminal, and in TensorBoard's log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import tensorflow as tf
+from tqdm import tqdm
+
+from keras_resnet import console
+from keras_resnet.runs.folder import MetricsRow
+from keras_resnet.training.timing import Clock
+
+ESTIMATE_AFTER = 20  # updates of a session, after which the time left is told
+
+
+class Reporter(Protocol):
+    """Something that is told of a run's events."""
+
+    def begin(self, step: int) -> None:
+        """Training begins, after `step` updates."""
+
+    def update(self, step: int, logs: Mapping[str, float], clock: Clock) -> None:
+        """The update `step` was made; `logs` holds loss and accuracy since the last evaluation."""
+
+    def evaluating(self, step: int) -> None:
+        """A validation begins."""
+
+    def evaluated(self, row: MetricsRow) -> None:
+        """A row of metrics.csv came about."""
+
+    def close(self) -> None:
+        """Training has ended, well or not."""
+
+
+class Terminal:
+    """A line per evaluation, and a progress bar where stderr is a terminal.
+
+    Args:
+        steps: updates of the whole run.
+        batch_size: images per update.
+    """
+
+    def __init__(self, steps: int, batch_size: int):
+        self.steps, self.batch_size = steps, batch_size
+        self._bar: tqdm | None = None
+        self._start = 0
+        self._estimated = False
+
+    def begin(self, step: int) -> None:
+        self._start = step
+        self._bar = tqdm(
+            total=self.steps,
+            initial=step,
+            unit="update",
+            disable=None,  # where stderr is no terminal, the line per evaluation is progress enough
+            dynamic_ncols=True,
+            bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}",
+            smoothing=0.02,
+        )
+
+    def update(self, step: int, logs: Mapping[str, float], clock: Clock) -> None:
+        assert self._bar is not None
+        rate = self._images_per_second(clock)
+        done = step - self._start
+        if done % 10 == 0 and rate is not None:
+            self._bar.set_postfix_str(
+                f"loss {logs['loss']:.3f}, {rate:.0f} images/s", refresh=False
+            )
+        self._bar.update(step - self._bar.n)
+        # On a GPU, which comes here once in up to 50 updates, the 20th may not be seen.
+        if not self._estimated and done >= ESTIMATE_AFTER and rate is not None:
+            self._estimated = True
+            remaining = self.steps - step
+            if remaining > 100:
+                self._print(
+                    f"first {done} updates: {rate:.0f} images/s; the remaining "
+                    f"{remaining:,} updates will take about "
+                    f"{duration(remaining * self.batch_size / rate)}"
+                )
+
+    def evaluating(self, step: int) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str("validating", refresh=True)
+
+    def evaluated(self, row: MetricsRow) -> None:
+        validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
+        rate = row["images_per_second"]
+        self._print(
+            f"update {row['step']:,}/{self.steps:,}: loss {row['train_loss']:.4f}, "
+            f"error: training {row['train_error']:.2f} %{validation}, "
+            f"rate {row['learning_rate']:g}" + ("" if rate is None else f", {rate:.0f} images/s")
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _images_per_second(self, clock: Clock) -> float | None:
+        rate = clock.rate()
+        return None if rate is None else rate * self.batch_size
+
+    def _print(self, text: str) -> None:
+        assert self._bar is not None
+        self._bar.clear()
+        console.print_line(text)
+        self._bar.refresh()
+
+
+class TensorBoard:
+    """The rows of metrics.csv for TensorBoard.
+
+    They are in metrics.csv too, so a full disk is no reason to stop here: it is told and passed over.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._writer: tf.summary.SummaryWriter | None = None
+
+    def begin(self, step: int) -> None:
+        with self._forgiving():
+            self._writer = tf.summary.create_file_writer(str(self.folder))
+
+    def update(self, step: int, logs: Mapping[str, float], clock: Clock) -> None:
+        pass
+
+    def evaluating(self, step: int) -> None:
+        pass
+
+    def evaluated(self, row: MetricsRow) -> None:
+        if self._writer is None:
+            return
+        with self._forgiving(), self._writer.as_default(step=row["step"]):
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    tf.summary.scalar(name, value)
+            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            with self._forgiving():
+                self._writer.close()
+
+    @contextlib.contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except (tf.errors.OpError, OSError) as error:
+            console.print_line(f"warning: the TensorBoard log could not be written ({error})")
+
+
+def duration(seconds: float) -> str:
+    """A duration in the words of a progress report, e.g. "2 h 05 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,539 @@
+"""PyTorch checkpoints become our nets: same outputs, any names, and errors instead of guesses.
+
+Most tests need no PyTorch: the weights and the outputs of its nets are in golden/ (made by
+golden/make_golden.py). Those that read files of torch.save skip where it is not installed.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from keras_resnet.commands import terminal
+from keras_resnet.commands.convert import main
+from keras_resnet.convert import checkpoint
+from keras_resnet.convert.checkpoint import LIMIT, read_checkpoint
+from keras_resnet.convert.weights import convert
+from keras_resnet.errors import UserError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CONSTANTS = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+OPTIONS = {
+    "zeropad8": {"depth": 8},
+    "split8": {"depth": 8, "padding": "split"},
+    "projection8": {"depth": 8, "shortcut": "projection"},
+    "plain8": {"depth": 8, "model": "plain"},
+    "zeropad20": {"depth": 20},
+}
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "nets.npz") as file:
+        return dict(file)
+
+
+def state_dict(golden: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """PyTorch's state_dict of one of the golden nets, in PyTorch's order."""
+    prefix = f"weights{OPTIONS[name]['depth']}/"
+    state = {}
+    for key, value in golden.items():
+        if key.startswith(prefix) and not key.endswith("/scale"):
+            if name != "projection8" and "shortcut" in key:
+                continue
+            scale = golden.get(f"{key}/scale", np.float32(1))
+            state[key.removeprefix(prefix)] = value.astype("float32") * scale
+            if key.endswith("running_var"):
+                counter = key.removeprefix(prefix).replace("running_var", "num_batches_tracked")
+                state[counter] = np.array(1000)
+    return state
+
+
+def check(net: keras.Model, golden: dict[str, np.ndarray], name: str) -> None:
+    """The net's logits are those of PyTorch's."""
+    logits = keras.Model(net.input, net.get_layer("head_dense").output)
+    found = keras.ops.convert_to_numpy(logits(golden["images"], training=False))
+    np.testing.assert_allclose(found, golden[f"{name}/logits"], rtol=0, atol=1e-4)
+
+
+def flags(name: str) -> list[str]:
+    text = [str(part) for key, value in OPTIONS[name].items() for part in (f"--{key}", value)]
+    for key, values in CONSTANTS.items():
+        text += [f"--{key}", *map(str, values)]
+    return text
+
+
+# --- without PyTorch ------------------------------------------------------------------------------
+
+
+def test_the_stored_safetensors_checkpoint(tmp_path, capsys):
+    """Written by PyTorch: float16, split padding, `module.` prefixes, 5 classes."""
+    output = tmp_path / "net.keras"
+    arguments = [
+        str(GOLDEN / "resnet8_split.safetensors"),
+        *flags("split8"),
+        "--output",
+        str(output),
+    ]
+    assert main(arguments) == 0
+    assert "resnet8, 5 classes, 74,965 trainable parameters" in capsys.readouterr().out
+    net = keras.models.load_model(output)
+    with np.load(GOLDEN / "resnet8_split.npz") as file:
+        found = keras.ops.convert_to_numpy(net(file["images"], training=False))
+        np.testing.assert_allclose(found, file["probabilities"], rtol=0, atol=1e-4)
+    assert os.listdir(tmp_path) == ["net.keras"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_safetensors(golden, name, tmp_path):
+    file, output = tmp_path / "net.safetensors", tmp_path / "net.keras"
+    save_file(state_dict(golden, name), file)
+    assert main([str(file), *flags(name), "--output", str(output)]) == 0
+    check(keras.models.load_model(output), golden, name)
+
+
+def test_padding_matters(golden):
+    """The golden nets tell end from split; else the tests above would show nothing."""
+    net = convert(state_dict(golden, "split8"), depth=8, **CONSTANTS)
+    with pytest.raises(AssertionError):
+        check(net, golden, "split8")
+
+
+def test_default_constants_are_those_of_cifar10(golden):
+    net = convert(state_dict(golden, "zeropad8"), depth=8)
+    found = net.get_layer("normalization")
+    np.testing.assert_allclose(1 / np.array(found.scale) / 255, CONSTANTS["std"], atol=1e-4)
+    ratio = -np.array(found.offset) / np.array(found.scale) / 255
+    np.testing.assert_allclose(ratio, CONSTANTS["mean"], atol=1e-4)
+
+
+STYLES = {  # how others name the layers: (pattern, replacement), applied one after the other
+    "torchvision": [(r"shortcut", "downsample"), (r"linear", "fc")],
+    "prefix": [(r"^", "module.net.")],
+    "conv_bn_modules": [
+        (r"^conv1", "features.init_block.conv"),
+        (r"^bn1", "features.init_block.bn"),
+        (r"layer(\d)\.(\d+)\.(conv|bn)(\d)", r"features.stage\1.unit\2.body.conv\4.\3"),
+        (r"layer(\d)\.(\d+)\.shortcut\.0", r"features.stage\1.unit\2.identity_conv.conv"),
+        (r"layer(\d)\.(\d+)\.shortcut\.1", r"features.stage\1.unit\2.identity_conv.bn"),
+        (r"linear", "output"),
+    ],
+    "letters": [
+        (r"^(conv|bn)1", r"\1In"),
+        (r"layer(\d)\.0\.", r"stack\1a."),
+        (r"layer(\d)\.(\d+)\.", r"stack\1b.\2."),
+        (r"shortcut\.0", "proj"),
+        (r"shortcut\.1", "bn"),
+        (r"linear", "fcOut"),
+    ],
+    "sequential": [
+        (r"^conv1", "stem.0"),
+        (r"^bn1", "stem.1"),
+        (r"layer", "blocks."),
+        (r"\.conv1", ".body.0"),
+        (r"\.bn1", ".body.1"),
+        (r"\.conv2", ".body.3"),
+        (r"\.bn2", ".body.4"),
+        (r"linear", "classifier.1"),
+    ],
+    "lists": [
+        (r"^conv1", "stem.compressible_conv"),
+        (r"^bn1", "stem.batch_norm"),
+        (r"\.conv", ".convs."),
+        (r"\.bn", ".norms."),
+        (r"shortcut\.0", "downsample_conv"),
+        (r"shortcut\.1", "downsample_norm"),
+    ],
+    "norms_before_and_after": [
+        (r"\.bn", ".norm"),
+        (r"shortcut\.0", "downsample_conv"),
+        (r"shortcut\.1", "downsample_norm"),
+    ],
+    "different_words": [(r"\.conv", ".compressible_conv"), (r"\.bn", ".normalize")],
+}
+
+
+def renamed(state: dict[str, np.ndarray], style: str) -> dict[str, np.ndarray]:
+    result = {}
+    for key, value in state.items():
+        for pattern, replacement in STYLES[style]:
+            key = re.sub(pattern, replacement, key)
+        result[key] = value
+    assert len(result) == len(state)
+    return result
+
+
+@pytest.mark.parametrize("order", ["file", "sorted", "shuffled"])
+@pytest.mark.parametrize("name", ["projection8", "zeropad20"])
+@pytest.mark.parametrize("style", STYLES)
+def test_names_of_others(golden, style, name, order):
+    state = renamed(state_dict(golden, name), style)
+    keys = list(state) if order == "file" else sorted(state)
+    if order == "shuffled":
+        random.Random(1).shuffle(keys)
+    net = convert({key: state[key] for key in keys}, **OPTIONS[name], **CONSTANTS)
+    check(net, golden, name)
+
+
+@pytest.mark.parametrize("name", ["projection8", "zeropad20"])
+def test_names_that_say_nothing(golden, name):
+    """In the order of the file; sorted by such names, it is an error."""
+    state = state_dict(golden, name)
+    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in state))
+    words = [f"m{number:03d}" for number in range(len(modules))]
+    random.Random(2).shuffle(words)
+    word = dict(zip(modules, words, strict=True))
+    state = {f"{word[k.rpartition('.')[0]]}.{k.rpartition('.')[2]}": v for k, v in state.items()}
+    net = convert(state, **OPTIONS[name], **CONSTANTS)
+    check(net, golden, name)
+    with pytest.raises(UserError, match="order of the layers cannot be told"):
+        convert(dict(sorted(state.items())), **OPTIONS[name])
+
+
+@pytest.mark.parametrize(
+    ("names", "clear"),
+    [
+        (("conv1", "conv2", "bn1", "bn2"), True),
+        (("p", "q", "r", "s"), True),
+        (("conv0", "conv1", "norm1", "norm2"), False),  # conv1 and norm1 do not belong together
+    ],
+)
+def test_convs_then_bns_in_each_block(golden, names, clear):
+    """Registered conv1, conv2, bn1, bn2: in the order of the file the k-th goes with the k-th."""
+    state = state_dict(golden, "zeropad8")
+    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in state))
+    modules.sort(key=lambda m: (m == "linear", m[:6] if "layer" in m else "", "bn" in m))
+    name = dict(zip(("conv1", "conv2", "bn1", "bn2"), names, strict=True))
+    moved = {}
+    for module in modules:
+        parent, _, last = module.rpartition(".")
+        for key, value in state.items():
+            if key.rpartition(".")[0] == module:
+                leaf = key.rpartition(".")[2]
+                moved[".".join(filter(None, (parent, name.get(last, last), leaf)))] = value
+    assert len(moved) == len(state)
+    assert [k for k in moved if "layer2" in k and k.endswith(".weight")] == [
+        f"layer2.0.{part}.weight" for part in names
+    ]
+    if clear:
+        check(convert(moved, depth=8, **CONSTANTS), golden, "zeropad8")
+    else:
+        with pytest.raises(UserError, match="order of the layers cannot be told"):
+            convert(moved, depth=8)
+
+
+def test_tenth_block_comes_after_the_second(golden):
+    """In the alphabet layer1.10 comes before layer1.2, and all their shapes are alike."""
+    state, small = {}, state_dict(golden, "zeropad8")
+    for key, value in small.items():
+        block = re.match(r"layer(\d)\.0\.(.+)", key)
+        for index in range(12 if block else 1):
+            name = f"layer{block[1]}.{index}.{block[2]}" if block else key
+            if index and block[1] != "1" and block[2] == "conv1.weight":
+                value = small[key.replace("conv1", "conv2")]
+            state[name] = value.copy()
+            if name.endswith("bias"):
+                state[name][0] = index
+    net = convert(dict(sorted(state.items())), depth=74)
+    for stage in (1, 2, 3):
+        for index in range(12):
+            layer = net.get_layer(f"stage{stage}_block{index + 1}_bn2")
+            assert keras.ops.convert_to_numpy(layer.beta)[0] == index
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+def remove(key):
+    return lambda state: state.pop(key)
+
+
+def put(key, *shape, value=0.0):
+    return lambda state: state.__setitem__(key, np.full(shape, value, "float32"))
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (remove("layer1.0.bn2.running_mean"), "layer1.0.bn2.running_mean is missing"),
+        (remove("layer2.0.conv2.weight"), r"conv weights \(32, 32, 3, 3\): 1 expected, 0 found"),
+        (remove("linear.bias"), "linear.bias is missing"),
+        (remove("linear.weight"), r"dense weights \(10, 64\): 1 expected, 0 found"),
+        (put("layer1.0.conv1.bias", 16), r"layer1.0.conv1.bias \(16,\) is left over"),
+        (put("mean", 1, 3, 1, 1), r"mean \(1, 3, 1, 1\) is left over"),
+        (put("layer4.0.conv1.weight", 64, 64, 3, 3), "2 found .*layer4.0.conv1"),
+        (put("aux.weight", 10, 64), r"2 found \(linear, aux\)"),
+        (put("layer3.0.conv2.weight", 64, 64, 5, 5), r"\(64, 64, 5, 5\): 0 expected, 1 found"),
+        (put("bn1.bias", 17), r"bn1.bias \(17,\) should have the shape \(16,\)"),
+        (put("scale.weight"), r"scale.weight \(\) is left over"),
+        (put("linear.bias", 10, value=np.nan), "linear.bias .*not finite"),
+        (put("bn1.running_var", 16, value=-1), "bn1.running_var .*negative"),
+    ],
+)
+def test_what_does_not_fit_is_listed(golden, change, text):
+    state = state_dict(golden, "zeropad8")
+    change(state)
+    with pytest.raises(UserError, match=text):
+        convert(state, depth=8)
+
+
+def test_all_that_does_not_fit_is_listed(golden):
+    state = state_dict(golden, "zeropad8")
+    del state["bn1.weight"], state["layer3.0.bn1.running_var"]
+    state["extra"] = np.zeros(3)
+    with pytest.raises(UserError) as error:
+        convert(state, depth=8)
+    for name in ("bn1.weight is missing", "layer3.0.bn1.running_var is missing", "extra (3,)"):
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "text"),
+    [
+        ("zeropad20", {"depth": 8}, "would be `depth` 20$"),
+        ("zeropad8", {"depth": 56}, "would be `depth` 8$"),
+        ("zeropad8", {"depth": 8, "shortcut": "projection"}, "would be `shortcut` zeropad$"),
+        ("projection8", {"depth": 8}, "would be `shortcut` projection$"),
+        ("projection8", {"depth": 20, "model": "plain"}, "`depth` 8 `shortcut` projection$"),
+    ],
+)
+def test_flags_that_were_meant_are_named(golden, name, options, text):
+    with pytest.raises(UserError, match=text):
+        convert(state_dict(golden, name), **options)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        [(r"layer(\d)\.0", r"layer\1.one"), (r"layer(\d)\.1", r"layer\1.two"),
+         (r"layer(\d)\.2", r"layer\1.three")],
+        [(r"conv1", "conv0"), (r"bn", "norm")],
+        [(r"bn2", "norm3"), (r"bn1", "norm2")],
+        [(r"bn1", "before"), (r"bn2", "after")],
+    ],
+    ids=["words for blocks", "numbers apart", "numbers shifted", "words for BNs"],
+)  # fmt: skip
+def test_order_that_cannot_be_told_is_an_error(golden, change, monkeypatch):
+    monkeypatch.setitem(STYLES, "these", change)
+    state = renamed(state_dict(golden, "zeropad20"), "these")
+    with pytest.raises(UserError, match="order of the layers cannot be told"):
+        convert(dict(sorted(state.items())), depth=20)
+    check(convert(state, depth=20, **CONSTANTS), golden, "zeropad20")  # the file's order
+
+
+@pytest.fixture
+def command(tmp_path, capsys):
+    """Run the command; return exit code and stderr. An output that was there stays as it was."""
+
+    def run(file, *arguments, depth="8", output=tmp_path / "net.keras"):
+        before = output.read_bytes() if output.is_file() else None
+        argv = [str(file), "--depth", depth, "--output", str(output), *map(str, arguments)]
+        try:
+            code = terminal.run(lambda: main(argv))
+        except SystemExit as stop:
+            code = stop.code
+        text = capsys.readouterr().err
+        assert text.count("\n") == 1 and text.startswith("error: "), text
+        assert (output.read_bytes() if output.is_file() else None) == before
+        assert not list(tmp_path.rglob(".tmp-*"))
+        return code, text
+
+    return run
+
+
+FIXTURE = GOLDEN / "resnet8_split.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--depth", "57"], "nearest: 56, 62"),
+        (["--depth", "x"], "invalid int value"),
+        (["--padding", "both"], "invalid choice"),
+        (["--padding", "split", "--shortcut", "projection"], "padding=split is for"),
+        (["--padding", "split", "--model", "plain"], "padding=split is for"),
+        (["--shortcut", "projection", "--model", "plain"], "no shortcut"),
+        (["--mean", "125", "123", "114"], "--mean must be in units of 0..1"),
+        (["--mean", "nan", "0", "0"], "--mean must be in units of 0..1"),
+        (["--std", "0", "1", "1"], "--std must be in units of 0..1"),
+        (["--key", "ema"], "--key is for files of torch.save"),
+        (["--output", "net.h5"], "must end in .keras"),
+        (["--output", "/nonexistent/net.keras"], "could not be written"),
+    ],
+)
+def test_bad_flags_end_in_one_line(command, arguments, text):
+    code, stderr = command(FIXTURE, *arguments)
+    assert code == 2 and text in stderr
+
+
+def test_bad_files_end_in_one_line(command, tmp_path):
+    whole = FIXTURE.read_bytes()
+    bad = {
+        "missing.safetensors": (None, "must be a file"),
+        "other.zip": (whole, "must end in one of .safetensors, .pt"),
+        "empty.safetensors": (b"", "could not be read as safetensors"),
+        "text.safetensors": (b"not a checkpoint at all", "could not be read as safetensors"),
+        "torn.safetensors": (whole[: len(whole) // 2], "could not be read as safetensors"),
+    }
+    output = tmp_path / "net.keras"
+    output.write_bytes(b"an older net")
+    for name, (data, text) in bad.items():
+        if data is not None:
+            (tmp_path / name).write_bytes(data)
+        code, stderr = command(tmp_path / name)
+        assert code == 2 and text in stderr, name
+    huge = tmp_path / "huge.safetensors"
+    huge.touch()
+    os.truncate(huge, LIMIT + 1)
+    code, stderr = command(huge)
+    assert code == 2 and "may have" in stderr
+
+
+def test_without_torch_its_files_are_refused_and_safetensors_work(tmp_path):
+    (tmp_path / "net.pt").write_bytes(b"anything")
+    program = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from keras_resnet.commands import convert, terminal\n"
+        "sys.exit(terminal.run(lambda: convert.main(sys.argv[1:])))"
+    )
+
+    def run(file):
+        options = ["--depth", "8", "--padding", "split", "--output", str(tmp_path / "net.keras")]
+        return subprocess.run(
+            [sys.executable, "-c", program, str(file), *options],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            cwd=GOLDEN.parents[1],
+        )
+
+    refused = run(tmp_path / "net.pt")
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert "net.pt needs PyTorch, which is not installed here: pip install torch" in refused.stderr
+    assert not (tmp_path / "net.keras").exists()
+    assert run(FIXTURE).returncode == 0
+    assert (tmp_path / "net.keras").exists()
+
+
+# --- with PyTorch ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def torch():
+    return pytest.importorskip("torch", reason="reads files of torch.save; PyTorch is optional")
+
+
+@pytest.fixture(scope="module")
+def make_golden(torch):
+    """golden/make_golden.py as a module: PyTorch's own nets."""
+    spec = importlib.util.spec_from_file_location("make_golden", GOLDEN / "make_golden.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+WRAPPERS = {
+    "plain.pt": lambda state: state,
+    "wrapped.th": lambda state: {"state_dict": state, "best_prec1": 92.1},
+    "model.ckpt": lambda state: {"epoch": 7, "model": state, "args": {"lr": 0.1}},
+    "net.pth": lambda state: {"net": state, "acc": 93.0, "epoch": 200},
+    "module.pth.tar": lambda state: {"state_dict": {f"module.{k}": v for k, v in state.items()}},
+    "shuffled.pt": lambda state: dict(sorted(state.items(), key=lambda item: item[0][::-1])),
+    "nameless.pt": lambda state: {
+        f"{hash(k.rpartition('.')[0]) % 10**12:012d}.{k.rpartition('.')[2]}": v
+        for k, v in state.items()
+    },
+    "half.pt": lambda state: {
+        k: v.bfloat16().double() if v.is_floating_point() else v for k, v in state.items()
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("depth", "shortcut", "padding"),
+    [
+        (20, "zeropad", "end"),
+        (20, "zeropad", "split"),
+        (20, "projection", "end"),
+        (14, "projection-all", "end"),
+        (8, "plain", "end"),
+    ],
+)
+def test_files_of_torch(torch, make_golden, tmp_path, depth, shortcut, padding):
+    net = make_golden.Net(depth, shortcut, padding, num_classes=7)
+    net = make_golden.randomize(net, seed=depth).bfloat16().float().eval()
+    images = make_golden.images(4, seed=1)
+    with torch.no_grad():
+        expected = net(images).softmax(1).numpy()
+    assert expected.std(axis=0).max() > 5e-4  # the images are told apart
+    kind = {"model": "plain"} if shortcut == "plain" else {"shortcut": shortcut}
+    for name, wrap in WRAPPERS.items():
+        torch.save(wrap(net.state_dict()), tmp_path / name)
+        tensors = read_checkpoint(tmp_path / name)
+        ours = convert(tensors, depth, padding=padding, **kind, **CONSTANTS)
+        found = keras.ops.convert_to_numpy(ours(images.numpy(), training=False))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4, err_msg=name)
+
+
+def test_checkpoint_with_optimizer_and_two_nets(torch, make_golden, tmp_path, command):
+    nets = [make_golden.randomize(make_golden.Net(8), seed) for seed in (1, 2)]
+    optimizer = torch.optim.SGD(nets[0].parameters(), lr=0.1, momentum=0.9)
+    torch.nn.functional.cross_entropy(
+        nets[0](make_golden.images(2, 0)), torch.tensor([1, 2])
+    ).backward()
+    optimizer.step()
+    content = {"model": nets[0].state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(content, tmp_path / "one.pt")
+    assert "layer1.0.conv1.weight" in read_checkpoint(tmp_path / "one.pt")
+    torch.save({**content, "ema": {"shadow": nets[1].state_dict()}}, tmp_path / "two.pt")
+    code, stderr = command(tmp_path / "two.pt")
+    assert code == 2 and "Found: 'model', 'ema.shadow'" in stderr
+    found = read_checkpoint(tmp_path / "two.pt", key="ema.shadow")
+    np.testing.assert_array_equal(found["linear.weight"], nets[1].linear.weight.detach().numpy())
+    code, stderr = command(tmp_path / "one.pt", "--key", "ema")
+    assert code == 2 and "Found: 'model'" in stderr
+
+
+class Trap:
+    """What unpickling it would run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_bad_files_of_torch_end_in_one_line(torch, tmp_path, command, monkeypatch):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
+    torch.save({"state_dict": Trap(tmp_path / "sprung")}, tmp_path / "trap.pt")
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "vector.pt")
+    torch.save([torch.zeros(3)], tmp_path / "list.pt")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "torn.pt").write_bytes((tmp_path / "module.pt").read_bytes()[:700])
+    for name in ("module", "trap", "empty", "text", "torn"):
+        code, stderr = command(tmp_path / f"{name}.pt")
+        assert code == 2 and "could not be read" in stderr, name
+    for name in ("vector", "list"):
+        code, stderr = command(tmp_path / f"{name}.pt")
+        assert code == 2 and "Found: none" in stderr, name
+    assert not (tmp_path / "sprung").exists()
+    # A view can claim more than the file holds.
+    bomb = {"conv.weight": torch.zeros(1).expand(2**20, 2**10, 3, 3)}
+    torch.save(bomb, tmp_path / "bomb.pt")
+    code, stderr = command(tmp_path / "bomb.pt")
+    assert code == 2 and "the tensors have more than" in stderr
+    monkeypatch.setattr(checkpoint, "LIMIT", (tmp_path / "vector.pt").stat().st_size)
+    code, stderr = command(tmp_path / "module.pt")
+    assert code == 2 and "may have" in stderr

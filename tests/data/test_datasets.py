@@ -1,0 +1,131 @@
+"""Data sets, the split, and properties of the stream of batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_resnet.data import datasets, stream, synthetic
+from keras_resnet.errors import UserError
+
+
+def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch) -> None:
+    """The user's word first; then the folder of the machine that trained, which may not be here."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
+    home = tmp_path / "tensorflow_datasets"
+    assert datasets.folder_of("cifar10") == home
+    assert datasets.folder_of("cifar10", recorded="/nowhere") == home
+    (tmp_path / "tfds/cifar10").mkdir(parents=True)
+    assert datasets.folder_of("cifar10", recorded="~/tfds") == tmp_path / "tfds"
+    assert datasets.folder_of("cifar100", recorded="~/tfds") == home
+    assert datasets.folder_of("cifar10", "~/mine", recorded="~/tfds") == tmp_path / "mine"
+    monkeypatch.setenv("TFDS_DATA_DIR", "/data")
+    assert datasets.folder_of("cifar10", recorded="~/tfds") == tmp_path / "tfds"
+    assert datasets.folder_of("cifar100", recorded="~/tfds") == Path("/data")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("val_size", [0, 1, 300])
+def test_split_is_a_partition(seed: int, val_size: int) -> None:
+    train, validation = stream.split(1000, val_size, seed)
+    assert len(validation) == val_size
+    assert sorted([*train, *validation]) == list(range(1000))
+
+
+def test_split_depends_on_the_seed_alone() -> None:
+    np.testing.assert_array_equal(stream.split(500, 50, 3)[1], stream.split(500, 50, 3)[1])
+    assert not np.array_equal(stream.split(500, 50, 3)[1], stream.split(500, 50, 4)[1])
+
+
+@pytest.mark.parametrize("val_size", [-1, 1000])
+def test_split_rejects(val_size: int) -> None:
+    with pytest.raises(UserError, match="`val_size` must be"):
+        stream.split(1000, val_size, 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 250])
+def test_stream_is_one_permutation_after_another(batch_size: int) -> None:
+    size, seed = 100, 5
+    steps = 5 * size // batch_size + 1
+    order = np.concatenate([stream.batch_indices(seed, k, size, batch_size) for k in range(steps)])
+    epochs = [order[k : k + size] for k in range(0, 5 * size, size)]
+    for epoch in epochs:  # every image once
+        assert sorted(epoch) == list(range(size))
+    assert len({tuple(epoch) for epoch in epochs}) == 5
+
+
+def test_stream_is_a_function_of_seed_and_step() -> None:
+    rng = np.random.default_rng(0)
+    forward = [stream.batch_indices(1, k, 90, 40) for k in range(30)]
+    for k in rng.permutation(30):
+        np.testing.assert_array_equal(stream.batch_indices(1, int(k), 90, 40), forward[k])
+    assert not np.array_equal(stream.batch_indices(2, 0, 90, 40), forward[0])
+
+
+def test_synthetic_is_drawn_from_a_seed() -> None:
+    a, b, c = (synthetic.synthetic((300, 100), seed) for seed in (0, 0, 1))
+    assert a.train_images.shape == (300, 32, 32, 3) and a.train_images.dtype == np.uint8
+    assert a.test_images.shape == (100, 32, 32, 3) and a.train_labels.dtype == np.int32
+    np.testing.assert_array_equal(a.train_images, b.train_images)
+    assert not np.array_equal(a.train_images, c.train_images)
+    assert set(a.train_labels) == set(range(10)) and len(a.class_names) == 10
+
+
+def test_synthetic_normalisation_is_that_of_the_images() -> None:
+    data = synthetic.synthetic((5_000, 10))
+    pixels = data.train_images.reshape(-1, 3)
+    np.testing.assert_allclose(pixels.mean(axis=0), data.mean, atol=1.5)
+    np.testing.assert_allclose(pixels.std(axis=0), data.std, atol=1.5)
+
+
+def test_synthetic_is_too_hard_for_a_linear_classifier() -> None:
+    """Softmax regression on all pixels: under 50 % (chance: 10 %). ResNet-20 passes 90 %."""
+    import keras
+
+    data = synthetic.synthetic((20_000, 2_000))
+    x, x_test = (i.reshape(len(i), -1).astype("float32") / 127.5 - 1
+                 for i in (data.train_images, data.test_images))  # fmt: skip
+    model = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, metrics=["accuracy"])
+    model.fit(x, data.train_labels, batch_size=256, epochs=6, verbose=0)
+    assert model.evaluate(x_test, data.test_labels, verbose=0)[1] < 0.5
+
+
+def test_real_cifar10(cifar10: datasets.Dataset) -> None:
+    assert cifar10.train_images.shape == (50_000, 32, 32, 3)
+    assert cifar10.test_images.shape == (10_000, 32, 32, 3)
+    assert cifar10.class_names[3] == "cat"
+    np.testing.assert_array_equal(np.bincount(cifar10.train_labels), 5_000)
+    np.testing.assert_array_equal(np.bincount(cifar10.test_labels), 1_000)
+    pixels = cifar10.train_images.reshape(-1, 3)
+    np.testing.assert_allclose(pixels.mean(axis=0), cifar10.mean, atol=1e-3)
+    np.testing.assert_allclose([pixels[:, c].std() for c in range(3)], cifar10.std, atol=1e-3)
+
+
+def test_cifar100_through_the_mock_data_of_tfds(tmp_path) -> None:
+    import tensorflow_datasets as tfds
+
+    with tfds.testing.mock_data(num_examples=30):
+        data = datasets.load("cifar100", str(tmp_path))
+    assert data.train_images.shape == (30, 32, 32, 3) and data.train_images.dtype == np.uint8
+    assert len(data.class_names) == 100
+    assert data.train_labels.min() >= 0 and data.train_labels.max() < 100  # fine labels
+
+
+def test_missing_data_names_the_folder_and_the_ways_out(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no network, wherever this test runs
+    with pytest.raises(UserError) as error:
+        datasets.load("cifar10", str(tmp_path / "nowhere"))
+    for part in (str(tmp_path / "nowhere"), "`data_dir`", "TFDS_DATA_DIR", "`dataset` synthetic"):
+        assert part in str(error.value)
+
+
+def test_unknown_data_set() -> None:
+    with pytest.raises(UserError, match="`dataset` must be one of cifar10, cifar100, synthetic"):
+        datasets.load("mnist")

@@ -1,0 +1,194 @@
+"""Our optimizer and nets against PyTorch's numbers, which golden/make_golden.py made."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+NETS = ("zeropad8", "projection8", "plain8", "zeropad20")
+BN_WEIGHTS = ("weight", "bias", "running_mean", "running_var")
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "nets.npz") as file:
+        return dict(file)
+
+
+def our_name(module: str) -> str:
+    """Name of our layer for a PyTorch module of make_golden.Net."""
+    if match := re.fullmatch(r"layer(\d)\.(\d+)\.(.+)", module):
+        stage, block, rest = match.groups()
+        rest = {"shortcut.0": "shortcut", "shortcut.1": "shortcut_bn"}.get(rest, rest)
+        return f"stage{stage}_block{int(block) + 1}_{rest}"
+    return {"conv1": "stem_conv", "bn1": "stem_bn", "linear": "head_dense"}[module]
+
+
+def torch_weights(golden: dict[str, np.ndarray], depth: int) -> dict[str, np.ndarray]:
+    """PyTorch's state_dict by its own keys, float32."""
+    prefix = f"weights{depth}/"
+    weights = {}
+    for key, value in golden.items():
+        if key.startswith(prefix) and not key.endswith("/scale"):
+            scale = golden.get(f"{key}/scale", np.float32(1))
+            weights[key.removeprefix(prefix)] = value.astype("float32") * scale
+    return weights
+
+
+def build(golden: dict[str, np.ndarray], name: str) -> keras.Model:
+    """Our net of that name with PyTorch's weights and constants; every weight finds its place."""
+    kind, depth = re.fullmatch(r"([a-z]+)(\d+)", name).groups()
+    constants = {key: [float(v) * 255 for v in golden[key]] for key in ("mean", "std")}
+    if kind == "plain":
+        net = keras_resnet.plain(int(depth), **constants)
+    else:
+        net = keras_resnet.resnet(int(depth), shortcut=kind, **constants)
+    weights = torch_weights(golden, int(depth))
+    if kind != "projection":
+        weights = {key: value for key, value in weights.items() if "shortcut" not in key}
+    modules = list(dict.fromkeys(key.rpartition(".")[0] for key in weights))
+    for module in modules:
+        net.get_layer(our_name(module)).set_weights(our_form(weights, module))
+    assert sum(v.size for v in weights.values()) == net.count_params()
+    return net
+
+
+def our_form(weights: dict[str, np.ndarray], module: str) -> list[np.ndarray]:
+    """The arrays of one PyTorch module as our layer takes them."""
+    kernel = weights[f"{module}.weight"]
+    if kernel.ndim == 4:
+        return [kernel.transpose(2, 3, 1, 0)]
+    if kernel.ndim == 2:
+        return [kernel.T, weights[f"{module}.bias"]]
+    return [weights[f"{module}.{leaf}"] for leaf in BN_WEIGHTS]
+
+
+def logits_of(net: keras.Model) -> keras.Model:
+    return keras.Model(net.input, net.get_layer("head_dense").output)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def running(net: keras.Model) -> dict[str, np.ndarray]:
+    """Running mean and variance of every BN, by layer."""
+    layers = [layer for layer in net.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    return {layer.name: np.concatenate(layer.get_weights()[2:]) for layer in layers}
+
+
+def golden_running(golden: dict[str, np.ndarray], name: str, net: keras.Model) -> dict:
+    """The same from PyTorch: its BNs in the order of its state_dict."""
+    keys = [k for k in torch_weights(golden, int(re.sub(r"\D", "", name))) if "running_mean" in k]
+    flat, start, result = golden[f"{name}/running"], 0, {}
+    ours = running(net)
+    for key in keys:
+        layer = our_name(key.removesuffix(".running_mean"))
+        if layer in ours:
+            result[layer] = flat[start : start + ours[layer].size]
+            start += ours[layer].size
+    assert start == flat.size
+    return result
+
+
+@pytest.mark.parametrize("name", ["kernel", "gamma", "bias"])
+def test_sgd_makes_the_same_20_updates_as_torch(name):
+    with np.load(GOLDEN / "sgd.npz") as file:
+        initial, gradients, expected = (
+            file[f"{name}/{k}"] for k in ("initial", "gradients", "weights")
+        )
+    variable = keras.Variable(initial)
+    optimizer = keras_resnet.SGD(learning_rate=0.1, momentum=0.9, coupled_weight_decay=1e-4)
+    optimizer.build([variable])
+    for gradient, weights in zip(gradients, expected, strict=True):
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(variable), weights, rtol=0, atol=1e-6)
+    assert len(gradients) == 20
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("name", NETS)
+def test_forward_equals_torch(golden, name, dtype):
+    net = build(golden, name)
+    images = golden["images"].astype(dtype)
+    logits = keras.ops.convert_to_numpy(logits_of(net)(images, training=False))
+    np.testing.assert_allclose(logits, golden[f"{name}/logits"], rtol=0, atol=1e-4)
+    probabilities = keras.ops.convert_to_numpy(net(images, training=False))
+    np.testing.assert_allclose(probabilities, softmax(golden[f"{name}/logits"]), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_stride_2_samples_the_same_pixels_as_torch(golden, name):
+    net = build(golden, name)
+    part = keras.Model(net.input, net.get_layer("stage2_block1_conv1").output)
+    found = keras.ops.convert_to_numpy(part(golden["images"][:2], training=False))[..., :4]
+    np.testing.assert_allclose(found, golden[f"{name}/stage2_conv1"], rtol=0, atol=1e-4)
+
+
+def test_strided_conv_and_zeropad_shortcut_see_the_same_pixels():
+    net = keras_resnet.resnet(8)
+    for stage in (2, 3):
+        conv = net.get_layer(f"stage{stage}_block1_conv1")
+        kernel = np.zeros(conv.kernel.shape, "float32")
+        kernel[1, 1, :, : kernel.shape[2]] = np.eye(kernel.shape[2])
+        conv.set_weights([kernel])
+        block_input = net.get_layer(f"stage{stage - 1}_block1_relu2").output
+        shortcut = net.get_layer(f"stage{stage}_block1_shortcut").output
+        part = keras.Model(block_input, [conv.output, shortcut])
+        x = np.random.default_rng(0).random((2, *block_input.shape[1:]), "float32")
+        left, right = (keras.ops.convert_to_numpy(y) for y in part(x))
+        np.testing.assert_array_equal(left, right)
+        np.testing.assert_array_equal(left[..., : x.shape[-1]], x[:, ::2, ::2])
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_training_mode_uses_and_keeps_the_statistics_that_torch_does(golden, name):
+    net = build(golden, name)
+    before = running(net)
+    logits = keras.ops.convert_to_numpy(logits_of(net)(golden["images"], training=True))
+    np.testing.assert_allclose(logits, golden[f"{name}/training_logits"], rtol=0, atol=1e-4)
+    expected, found = golden_running(golden, name, net), running(net)
+    assert expected.keys() == found.keys()
+    for layer, values in found.items():
+        # In the smallest maps a biased variance would be 0.26 % (of the tenth that is new) off.
+        np.testing.assert_allclose(values, expected[layer], rtol=1e-5, atol=1e-5, err_msg=layer)
+        assert np.abs(values - before[layer]).max() > 0.01
+
+
+def test_two_training_steps_equal_torch(golden):
+    net = build(golden, "zeropad8")
+    model = logits_of(net)
+    model.compile(
+        keras_resnet.SGD(learning_rate=0.1, momentum=0.9, coupled_weight_decay=1e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+    losses = []
+    for _ in range(2):
+        losses.append(float(model.train_on_batch(golden["images"], golden["labels"])))
+        model.reset_metrics()
+    np.testing.assert_allclose(losses, golden["train/losses"], rtol=1e-5)
+    keys = [key.removeprefix("train/") for key in golden if key.startswith("train/")]
+    modules = {key.rpartition(".")[0] for key in keys} - {""}
+    assert len(modules) == 15
+    for module in modules:
+        arrays = net.get_layer(our_name(module)).get_weights()
+        if arrays[0].ndim == 4:
+            theirs = {"weight": arrays[0].transpose(3, 2, 0, 1)}
+        elif arrays[0].ndim == 2:
+            theirs = {"weight": arrays[0].T, "bias": arrays[1]}
+        else:
+            theirs = dict(zip(BN_WEIGHTS, arrays, strict=True))
+        for leaf, value in theirs.items():
+            expected = golden[f"train/{module}.{leaf}"]
+            np.testing.assert_allclose(
+                value.ravel()[::7], expected, rtol=0, atol=2e-5, err_msg=f"{module}.{leaf}"
+            )

@@ -1,0 +1,193 @@
+"""The layers, seen from their outputs."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_resnet.nets.layers import BatchNormalization, RandomPadCrop, ZeroPadShortcut
+
+
+def coordinates(n: int) -> np.ndarray:
+    """Images whose pixel (row, column) is the colour (row + 1, column + 1, 7)."""
+    row, column = np.mgrid[1:33, 1:33].astype("uint8")
+    image = np.stack([row, column, np.full_like(row, 7)], axis=-1)
+    return np.broadcast_to(image, (n, 32, 32, 3))
+
+
+def draws(layer: RandomPadCrop, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crop offsets (rows, columns; 0..8) and flips of one call, read from the pixels."""
+    out = layer(coordinates(n), training=True).numpy()
+    flips = out[:, 16, 16, 1] > out[:, 16, 17, 1]
+    columns = np.where(flips, out[:, 16, 15, 1], out[:, 16, 16, 1])
+    return out[:, 16, 16, 0] - 17 + 4, columns - 17 + 4, flips
+
+
+def test_crop_is_a_crop_of_the_padded_image() -> None:
+    layer = RandomPadCrop(4, fill=(10.5, 20.5, 30.5), flip=True, seed=3)
+    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+    state = layer.seed_generator.state.numpy()
+    rows, columns, flips = draws(layer, 40)
+    layer.seed_generator.state.assign(state)
+    out = layer(images, training=True).numpy()
+    padded = np.empty((40, 40, 40, 3), np.float32)
+    padded[:] = (10.5, 20.5, 30.5)
+    padded[:, 4:36, 4:36] = images
+    for i in range(40):
+        y, x = int(rows[i]), int(columns[i])
+        crop = padded[i, y : y + 32, x : x + 32]
+        np.testing.assert_array_equal(out[i], crop[:, ::-1] if flips[i] else crop)
+    assert flips.any() and not flips.all()
+
+
+def test_offsets_and_flips_are_uniform_and_independent() -> None:
+    layer = RandomPadCrop(4, flip=True, seed=0)
+    parts = [draws(layer, 1000) for _ in range(24)]
+    rows, columns, flips = (np.concatenate(part) for part in zip(*parts, strict=True))
+    n = len(rows)
+    counts = np.bincount((rows * 9 + columns).astype(int), minlength=81)
+    assert len(counts) == 81 and counts.min() > 0
+    # Chi-square with 80 degrees of freedom: 124.8 is its 99.9 % quantile.
+    assert ((counts - n / 81) ** 2 / (n / 81)).sum() < 124.8
+    assert abs(flips.mean() - 0.5) < 4 * 0.5 / np.sqrt(n)
+    series = [rows, columns, flips.astype(float)]
+    for a in series:  # no series says anything about another, nor about the next image's
+        for b in series:
+            lagged = np.corrcoef(a[:-1], b[1:])[0, 1]
+            same = 0 if a is b else np.corrcoef(a, b)[0, 1]
+            assert abs(lagged) < 4 / np.sqrt(n) and abs(same) < 4 / np.sqrt(n)
+
+
+def test_flip_is_off_by_default() -> None:
+    assert not draws(RandomPadCrop(4, seed=1), 200)[2].any()
+
+
+def test_augmentation_is_a_function_of_seed_and_call() -> None:
+    images = coordinates(16)
+    first, second = RandomPadCrop(seed=5), RandomPadCrop(seed=5)
+    calls = [first(images, training=True).numpy() for _ in range(4)]
+    assert not np.array_equal(calls[0], calls[1])
+    second.seed_generator.state.assign([5, 3])
+    np.testing.assert_array_equal(second(images, training=True), calls[3])
+    assert not np.array_equal(RandomPadCrop(seed=6)(images, training=True), calls[0])
+
+
+def test_validation_is_not_augmented() -> None:
+    images = coordinates(4)
+    np.testing.assert_array_equal(RandomPadCrop(seed=0)(images, training=False), images)
+
+
+@pytest.mark.parametrize("arguments", [{"padding": -1}, {"padding": 1.5}])
+def test_random_pad_crop_rejects(arguments: dict) -> None:
+    with pytest.raises(ValueError, match="padding must be"):
+        RandomPadCrop(**arguments)
+
+
+def test_random_pad_crop_rejects_fill_of_other_size() -> None:
+    with pytest.raises(ValueError, match="one number a channel"):
+        RandomPadCrop(fill=(1.0,))(coordinates(1))
+
+
+def test_zero_pad_shortcut_takes_even_pixels_and_pads_at_the_end() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 7, 6, 3)).astype("float32")
+    out = ZeroPadShortcut(5, 2)(x).numpy()
+    assert out.shape == (2, 4, 3, 5)
+    np.testing.assert_array_equal(out[..., :3], x[:, ::2, ::2])
+    np.testing.assert_array_equal(out[..., 3:], 0)
+
+
+def test_zero_pad_shortcut_max_pool() -> None:
+    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+    out = ZeroPadShortcut(4, 2, pooling="max")(x).numpy()
+    windows = x.reshape(2, 3, 2, 3, 2, 3).max(axis=(2, 4))
+    np.testing.assert_array_equal(out, np.pad(windows, [(0, 0)] * 3 + [(0, 1)]))
+
+
+@pytest.mark.parametrize("pooling", [None, "max"])
+@pytest.mark.parametrize("size", [6, 7])
+def test_zero_pad_shortcut_shape(pooling: str | None, size: int) -> None:
+    layer = ZeroPadShortcut(8, 2, pooling)
+    assert (
+        layer.compute_output_shape((3, size, size, 4)) == layer(tf.zeros((3, size, size, 4))).shape
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"filters": 0}, "filters must be"),
+        ({"filters": 4, "strides": 0}, "strides must be"),
+        ({"filters": 4, "pooling": "mean"}, "pooling must be"),
+    ],
+)
+def test_zero_pad_shortcut_rejects(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ZeroPadShortcut(**arguments)
+
+
+def test_zero_pad_shortcut_rejects_fewer_filters_than_channels() -> None:
+    with pytest.raises(ValueError, match="C at most filters=2"):
+        ZeroPadShortcut(2)(tf.zeros((1, 4, 4, 3)))
+
+
+def test_layers_survive_serialisation() -> None:
+    for layer in (
+        ZeroPadShortcut(8, 2, "max", name="a"),
+        RandomPadCrop(3, (1.0, 2.0, 3.0), flip=True, seed=4, name="b"),
+        BatchNormalization(momentum=0.9, epsilon=1e-5, name="c"),
+    ):
+        again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+        assert type(again) is type(layer) and again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("mixed_bfloat16", 3e-2)])
+def test_batch_normalization_equals_keras_layer(dtype: str, tolerance: float) -> None:
+    """Outputs, gradients and running statistics; bfloat16 has 8 significant bits."""
+    rng = np.random.default_rng(0)
+    x = tf.constant(rng.normal(2, 3, (16, 8, 8, 6)), "float32")
+    upstream = tf.constant(rng.normal(size=x.shape), "float32")
+    gamma, beta = rng.uniform(0.5, 2, 6), rng.normal(size=6)
+    results = []
+    for kind, policy in ((BatchNormalization, dtype), (keras.layers.BatchNormalization, "float32")):
+        layer = kind(momentum=0.9, epsilon=1e-5, dtype=policy)
+        layer.build(x.shape)
+        layer.gamma.assign(gamma)
+        layer.beta.assign(beta)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+            loss = tf.reduce_sum(tf.cast(y, "float32") * upstream)
+        gradients = tape.gradient(loss, [x, layer.gamma.value, layer.beta.value])
+        results.append((layer, y, gradients))
+    (ours, y, gradients), (theirs, y0, gradients0) = results
+    assert y.dtype == ("bfloat16" if dtype == "mixed_bfloat16" else "float32")
+    np.testing.assert_allclose(tf.cast(y, "float32"), y0, atol=4 * tolerance)
+    for g, g0 in zip(gradients, gradients0, strict=True):
+        scale = float(tf.reduce_max(tf.abs(g0)))
+        np.testing.assert_allclose(tf.cast(g, "float32"), g0, atol=4 * tolerance * scale)
+    np.testing.assert_allclose(ours.moving_mean, theirs.moving_mean, atol=tolerance)
+    n = 16 * 8 * 8
+    unbiased = (theirs.moving_variance.numpy() - 0.9) * n / (n - 1) + 0.9
+    np.testing.assert_allclose(ours.moving_variance, unbiased, rtol=tolerance)
+    theirs.set_weights(ours.get_weights())
+    inference = tf.cast(ours(x, training=False), "float32")
+    np.testing.assert_allclose(inference, theirs(x, training=False), atol=8 * tolerance)
+
+
+def test_batch_normalization_trains_with_the_fused_kernel() -> None:
+    layer = BatchNormalization()
+    layer.build((None, 4, 4, 2))
+    graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(
+        tf.TensorSpec((2, 4, 4, 2))
+    )
+    assert "FusedBatchNormV3" in {op.type for op in graph.graph.get_operations()}
+
+
+def test_batch_normalization_frozen_keeps_its_statistics() -> None:
+    layer = BatchNormalization()
+    layer.build((None, 4, 4, 2))
+    layer.trainable = False
+    layer(tf.random.normal((8, 4, 4, 2)), training=True)
+    np.testing.assert_array_equal(layer.moving_mean, [0, 0])

@@ -1,0 +1,82 @@
+"""Checkpoints without training: whatever is damaged is noticed, and never as a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_resnet.errors import UserError
+from keras_resnet.runs import checkpoints, files
+from keras_resnet.runs.checkpoints import State
+
+ARRAYS = {"net/a": np.arange(6, dtype=np.float32), "random/0": np.array([1, 2], np.uint32)}
+
+
+def state_of(step: int) -> State:
+    """What a checkpoint holds besides arrays."""
+    return {"step": step, "rows": [], "seconds": 1.5, "timed": step}
+
+
+def test_a_checkpoint_comes_back_exactly(tmp_path: Path) -> None:
+    path = checkpoints.save_checkpoint(tmp_path, 7, ARRAYS, state_of(7))
+    arrays, state = checkpoints.load_checkpoint(path)
+    assert state == state_of(7) and arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert arrays[name].dtype == array.dtype
+        np.testing.assert_array_equal(arrays[name], array)
+
+
+def test_the_last_two_are_kept(tmp_path: Path) -> None:
+    for step in (5, 10, 15):
+        checkpoints.save_checkpoint(tmp_path, step, ARRAYS, state_of(step))
+    assert [p.name for p in checkpoints.list_checkpoints(tmp_path)] == [
+        "step-00000015.npz",
+        "step-00000010.npz",
+    ]
+
+
+def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
+    """Data or headers: either ValueError, or exactly what was saved (unused header fields)."""
+    path = checkpoints.save_checkpoint(tmp_path, 1, ARRAYS, state_of(1))
+    whole = path.read_bytes()
+    noticed = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x01
+        path.write_bytes(damaged)
+        try:
+            arrays, state = checkpoints.load_checkpoint(path)
+        except ValueError:
+            noticed += 1
+        else:
+            assert state == state_of(1)
+            assert all(np.array_equal(arrays[name], ARRAYS[name]) for name in ARRAYS)
+    assert noticed > len(whole) / 2
+
+
+def test_every_truncation_is_noticed(tmp_path: Path) -> None:
+    path = checkpoints.save_checkpoint(tmp_path, 1, ARRAYS, state_of(1))
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"unreadable|checksum"):
+            checkpoints.load_checkpoint(path)
+
+
+def test_a_pickle_is_never_read(tmp_path: Path) -> None:
+    path = tmp_path / "step-00000001.npz"
+    np.savez(path, a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(ValueError, match="unreadable"):
+        checkpoints.load_checkpoint(path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    files.write_json(path, {"a": 1})
+    with pytest.raises(UserError, match="could not be written"), files.atomic(path) as temporary:
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert json.loads(path.read_text()) == {"a": 1} and list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,57 @@
+"""What is installed: the same ranges everywhere, all data files, one command."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+
+
+def listed(name: str) -> set[str]:
+    """The requirements in a file, without comments and included files."""
+    lines = (REPOSITORY / name).read_text().splitlines()
+    return {line.split("#")[0].strip() for line in lines if re.match(r"[A-Za-z]", line)}
+
+
+def test_requirements_and_package_name_the_same_ranges() -> None:
+    extras = PROJECT["optional-dependencies"]
+    expected = {*PROJECT["dependencies"], *extras["export"], *extras["convert"]}
+    assert listed("requirements.txt") == expected
+    assert listed("requirements-report.txt") == set(extras["report"])
+    assert listed("requirements-torch.txt") <= set(extras["torch"])
+
+
+def test_every_import_is_declared() -> None:
+    import ast
+    import sys
+
+    names = {
+        "PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "ai_edge_litert": None,
+    }  # fmt: skip
+    declared = {
+        re.split(r"[<>=\[]", requirement)[0]
+        for requirement in (
+            *PROJECT["dependencies"],
+            *(r for extra in PROJECT["optional-dependencies"].values() for r in extra),
+        )
+    }
+    for path in (REPOSITORY / "keras_resnet").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            found: list[str] = []
+            if isinstance(node, ast.Import):
+                found = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                found = [node.module or ""]
+            for module in found:
+                top = module.split(".")[0]
+                if top in sys.stdlib_module_names or top == "keras_resnet":
+                    continue
+                package = names.get(top, top)
+                assert package is None or package in declared, f"{path.name} imports {top}"
+
+
+def test_the_command_is_the_packages() -> None:
+    assert PROJECT["scripts"] == {"keras-resnet": "keras_resnet.__main__:entry_point"}

@@ -1,0 +1,110 @@
+"""Run train.py in this process with a fault switched on: `python fault_driver.py FAULT FLAGS...`.
+
+FAULT is `none`, or `<event>:<count>`: at the count-th time (from 1) that the event happens, the process
+kills itself with SIGKILL, exactly there. Events: `update` (before an update's callback), `write` (in the
+middle of writing a checkpoint), `rename` (a temporary file is whole, not yet renamed), `renamed` (renamed,
+the folder not yet synced), `save` (in the middle of saving model.keras). `wait:<count>` instead prints
+"waiting" at that update and waits for a signal; SIGUSR1 lets it go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as train.py does
+
+import keras
+import numpy as np
+
+import train
+from keras_resnet.commands import terminal
+from keras_resnet.data import synthetic
+from keras_resnet.runs import files
+from keras_resnet.training.callback import RunCallback
+
+synthetic.SYNTHETIC_SIZES = (1_000, 200)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def at(count: int, act: Callable[[], None]) -> Callable[[], None]:
+    """A function that acts when it is called for the count-th time."""
+    calls = iter(range(1, sys.maxsize))
+    return lambda: act() if next(calls) == count else None
+
+
+def wrap(owner: Any, name: str, before: Callable[[], None]) -> None:
+    original = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        before()
+        return original(*arguments, **options)
+
+    setattr(owner, name, wrapped)
+
+
+def half(owner: Any, name: str, event: Callable[[], None]) -> None:
+    """Let `owner.name(path-or-file, ...)` write all of it, cut it in half, then report the event."""
+    original = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        result = original(*arguments, **options)
+        target = next(a for a in arguments if isinstance(a, Path) or hasattr(a, "fileno"))
+        path = target if isinstance(target, Path) else Path(target.name)
+        if hasattr(target, "flush"):
+            target.flush()
+        whole = path.read_bytes()
+        os.truncate(path, len(whole) // 2)
+        event()
+        path.write_bytes(whole)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def install(fault: str) -> None:
+    kind, _, count = fault.partition(":")
+    event = at(int(count or 0), die)
+    match kind:
+        case "none":
+            pass
+        case "update":
+            wrap(RunCallback, "on_train_batch_end", event)
+        case "wait":
+            signal.signal(signal.SIGUSR1, lambda *_: None)
+            # Every signal leaves a byte here. `signal.pause` would miss one that comes just before it.
+            arrived, wakeup = os.pipe()
+            os.set_blocking(wakeup, False)
+            signal.set_wakeup_fd(wakeup)
+
+            def wait() -> None:
+                print("waiting", flush=True)
+                os.read(arrived, 1)
+
+            wrap(RunCallback, "on_train_batch_end", at(int(count), wait))
+        case "write":
+            half(np, "savez", event)
+        case "save":
+            half(keras.Model, "save", event)
+        case "rename":
+            wrap(os, "replace", event)
+        case "renamed":
+            wrap(files, "sync_folder", event)
+        case _:
+            raise ValueError(fault)
+
+
+if __name__ == "__main__":
+    install(sys.argv[1])
+    sys.exit(terminal.run(lambda: train.main(sys.argv[2:])))

@@ -1,0 +1,461 @@
+"""Training for real: a small net learns, the same seed repeats, the artefacts are what they say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import train as command
+from keras_resnet.commands import terminal
+from keras_resnet.data import constants, datasets, stream, synthetic
+from keras_resnet.errors import DIVERGED
+from keras_resnet.runs import checkpoints
+from keras_resnet.runs.folder import RunFolder
+from keras_resnet.training import devices, resume
+from keras_resnet.training.config import TrainConfig
+from keras_resnet.training.model import CHUNK, batches, build_net, training_model
+from keras_resnet.training.reporters import Terminal
+from keras_resnet.training.timing import Clock
+
+pytestmark = pytest.mark.usefixtures("small_synthetic")
+SMALL = ["--depth", "8", "--dataset", "synthetic", "--val-size", "300", "--batch-size", "32"]
+
+
+def run(*flags: object) -> int:
+    return terminal.run(lambda: command.main([*SMALL, *map(str, flags)]))
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "metrics.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers(folder: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows(folder)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of 300 updates that several tests look at."""
+    output = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "SYNTHETIC_SIZES", (2_000, 500))
+        code = run("--steps", 300, "--eval-every", 100, "--output-dir", output, "--name", "small")
+    assert code == 0
+    return output / "small" / "seed-0"
+
+
+@pytest.mark.parametrize("start", [0, 7, CHUNK, 100])
+def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
+    config = TrainConfig(batch_size=30, seed=3)
+    # 1,000 images: a permutation ends inside a chunk, and inside a batch.
+    train = np.arange(0, 2_000, 2)
+    labels = np.random.default_rng(0).integers(0, 10, 2_000).astype(np.int32)
+    fed = batches(config, labels, train, 3, start).take(2 * CHUNK + 5)
+    for step, (index, label) in enumerate(fed, start):
+        expected = train[stream.batch_indices(3, step, len(train), 30)]
+        np.testing.assert_array_equal(index, expected)
+        np.testing.assert_array_equal(label, labels[expected])
+        assert index.dtype == label.dtype == "int32"
+    assert step == start + 2 * CHUNK + 4
+
+
+def test_a_small_net_learns(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert results["test_error"] < 45  # chance: 90
+    losses = [float(row["train_loss"]) for row in rows(finished)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_run_folder(finished: Path) -> None:
+    assert [row["step"] for row in rows(finished)] == ["100", "200", "300"]
+    assert [row["learning_rate"] for row in rows(finished)] == ["0.1", "0.01", "0.001"]
+    config = json.loads((finished / "config.json").read_text())
+    assert config["settings"]["depth"] == 8 and config["device"]["kind"] in ("CPU", "GPU")
+    assert config["class_names"] == list(constants.SYNTHETIC_CLASSES)
+    assert set(config["versions"]) >= {"keras", "tensorflow", "numpy"}
+    assert config["onednn"] is devices.onednn()
+    assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
+    assert not list(finished.rglob(".tmp-*"))
+    results = json.loads((finished / "results.json").read_text())
+    assert results["device"] == config["device"]
+    # The first update pays for tracing and is not timed.
+    state = checkpoints.load_checkpoint(checkpoints.list_checkpoints(finished)[0])[1]
+    assert state["timed"] == 299
+    assert results["images_per_second"] == pytest.approx(299 * 32 / state["seconds"], rel=1e-3)
+
+
+def test_other_cpu_kernels_are_told(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = json.loads((finished / "config.json").read_text())
+    config["device"] = {"kind": "CPU", "name": "a CPU"}  # on a GPU the kernels make no difference
+    monkeypatch.setattr(devices, "device", lambda: ("CPU", "a CPU"))
+    now = devices.onednn()
+    for recorded, told in (
+        ({"onednn": now}, ""),
+        ({"onednn": not now}, f"with another use of oneDNN ({not now})"),
+        ({}, "with perhaps another use of oneDNN (not recorded)"),
+    ):
+        old = {key: value for key, value in config.items() if key != "onednn"}
+        (tmp_path / "config.json").write_text(json.dumps({**old, **recorded}))
+        resume.print_changes(RunFolder(tmp_path).read_config())
+        out = capsys.readouterr().out
+        assert told in out and bool(out) is bool(told)
+
+
+def test_an_emulated_precision_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(devices, "onednn", lambda: True)
+    monkeypatch.setattr(devices, "device", lambda: ("CPU", "a CPU"))
+    flags = ["--steps", 4, "--val-size", 0, "--output-dir", tmp_path]
+    assert run(*flags, "--precision", "mixed_bfloat16") == 0
+    note = (
+        "note: mixed_bfloat16 may be much slower than float32 here: the CPU has no avx512_bf16 or"
+    )
+    assert capsys.readouterr().out.count(note) == 1
+
+
+def test_the_saved_net_scores_the_test_error(finished: Path) -> None:
+    net = keras.models.load_model(finished / "model.keras")
+    assert {layer.dtype_policy.name for layer in net.layers} == {"float32"}
+    data = datasets.load("synthetic")
+    predicted = net.predict(data.test_images, verbose=0).argmax(axis=1)
+    results = json.loads((finished / "results.json").read_text())
+    assert np.mean(predicted != data.test_labels) * 100 == pytest.approx(results["test_error"])
+
+
+def test_a_finished_run_is_left_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    again = ["--steps", 300, "--eval-every", 100, "--output-dir", finished.parent.parent]
+    assert run(*again, "--name", "small") == 0
+    assert "is finished" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+
+
+def test_other_settings_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--steps", 300, "--output-dir", finished.parent.parent, "--name", "small"]
+    assert run(*flags, "--learning-rate", 0.05, "--checkpoint-every", 100) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for part in (
+        "--learning-rate 0.1 there, 0.05 now",
+        "--eval-every 100 there, 500 now",
+        "--checkpoint-every 500 there, 100 now",
+    ):
+        assert part in error
+    assert "--depth" not in error
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_the_same_seed_repeats_and_another_does_not(tmp_path: Path, precision: str) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        flags = ["--steps", 8, "--eval-every", 2, "--seed", seed, "--precision", precision]
+        assert run(*flags, "--output-dir", tmp_path, "--name", name) == 0
+    a, b = (numbers(tmp_path / name / "seed-1") for name in "ab")
+    assert a == b
+    c = numbers(tmp_path / "c" / "seed-2")
+    assert [row["train_loss"] for row in a] != [row["train_loss"] for row in c]
+
+
+def test_float16_scales_its_loss(tmp_path: Path) -> None:
+    """And scales the gradients back: its updates are those of float32."""
+    data = datasets.load("synthetic")
+    index, changes = np.arange(8, dtype="int32"), {}
+    for precision in ("float32", "mixed_float16"):
+        config = TrainConfig(depth=8, dataset="synthetic", steps=8, precision=precision)
+        net = build_net(config, data, 0, precision)
+        model = training_model(config, data, net, 0)
+        before = net.get_weights()
+        for _ in range(2):
+            model.train_on_batch(index, data.train_labels[index])
+        changes[precision] = np.concatenate(
+            [(b - a).ravel() for a, b in zip(before, net.get_weights(), strict=True)]
+        )
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    error = np.linalg.norm(changes["mixed_float16"] - changes["float32"])
+    assert error < 0.05 * np.linalg.norm(changes["float32"])
+    flags = ["--steps", 4, "--precision", "mixed_float16", "--output-dir", tmp_path]
+    assert run(*flags, "--batch-size", 8, "--name", "half") == 0
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only a GPU gets, XLA and several updates an execution, on the CPU that is here."""
+    monkeypatch.setattr(devices, "device", lambda: ("GPU", "a CPU that plays one"))
+
+
+GPU = ["--steps", 300, "--eval-every", 100, "--checkpoint-every", 50, "--precision", "float32"]
+
+
+@pytest.mark.usefixtures("a_gpu")
+def test_the_code_for_gpus_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*GPU, "--output-dir", tmp_path, "--name", "gpu") == 0
+    folder = tmp_path / "gpu" / "seed-0"
+    assert [row["step"] for row in rows(folder)] == ["100", "200", "300"]
+    assert json.loads((folder / "results.json").read_text())["test_error"] < 45
+    assert [path.name for path in checkpoints.list_checkpoints(folder)] == [
+        "step-00000300.npz",
+        "step-00000250.npz",
+    ]
+    # The first execution, of 50 updates, compiles and is not timed.
+    assert checkpoints.load_checkpoint(checkpoints.list_checkpoints(folder)[0])[1]["timed"] == 250
+    assert capsys.readouterr().out.count("first 100 updates: ") == 1
+
+
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send this process a SIGTERM at an update."""
+    update = Terminal.update
+
+    def stopping(terminal: Terminal, now: int, logs: dict, clock: Clock) -> None:
+        update(terminal, now, logs, clock)
+        if now == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Terminal, "update", stopping)
+
+
+def test_a_run_that_moves_to_a_gpu_at_an_odd_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", 40, "--eval-every", 20, "--checkpoint-every", 20, "--output-dir", tmp_path]
+    flags += ["--precision", "float32"]
+    assert run(*flags, "--name", "cpu") == 0
+    with monkeypatch.context() as patch:
+        stop_at(17, patch)
+        assert run(*flags, "--name", "moved") == 128 + signal.SIGTERM
+    monkeypatch.setattr(devices, "device", lambda: ("GPU", "a CPU that plays one"))
+    capsys.readouterr()
+    assert run(*flags, "--name", "moved") == 0
+    out = capsys.readouterr().out
+    assert "resuming at update 17 of 40" in out and "began with another device" in out
+    cpu, moved = (rows(tmp_path / name / "seed-0") for name in ("cpu", "moved"))
+    assert [row["step"] for row in moved] == ["20", "40"]
+    # The same batches, crops and flips; sums in another order.
+    assert float(moved[0]["train_loss"]) == pytest.approx(float(cpu[0]["train_loss"]), rel=0.02)
+    newest = checkpoints.list_checkpoints(tmp_path / "moved" / "seed-0")[0]
+    assert newest.name == "step-00000040.npz"
+    # One update of each session is not timed.
+    assert checkpoints.load_checkpoint(newest)[1]["timed"] == 40 - 2
+
+
+def test_several_runs_are_summarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--steps", 8, "--val-size", 0, "--output-dir", tmp_path, "--name", "x", "--seed", 4]
+    assert run(*flags, "--runs", 2) == 0
+    summary = json.loads((tmp_path / "x" / "summary.json").read_text())
+    assert summary["seeds"] == [4, 5] and summary["runs"] == 2
+    assert summary["test_error_mean"] == pytest.approx(np.mean(summary["test_errors"]), abs=1e-3)
+    assert summary["test_error_std"] == pytest.approx(
+        np.std(summary["test_errors"], ddof=1), abs=1e-3
+    )
+    assert "2 runs, seeds [4, 5]" in capsys.readouterr().out
+    assert rows(tmp_path / "x" / "seed-4")[0]["val_error"] == ""
+
+
+def test_a_loss_that_becomes_nan_stops_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", 100, "--learning-rate", 1e30, "--output-dir", tmp_path]
+    assert run(*flags) == DIVERGED == 3
+    error = capsys.readouterr().err
+    assert "NaN or infinite at update" in error and error.count("\n") == 1
+    assert not list(tmp_path.rglob("results.json"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--depth", 57], "depth=57; nearest: 56, 62"),
+        (["--depth", 6 * 10**30 + 2], "nearest: 1196, 1202"),
+        (["--depth", "many"], "invalid int value: 'many'"),
+        (["--batch-size", 0], "--batch-size must be 1 or more. Received: 0"),
+        (["--batch-size", 5000], "--batch-size must be at most the 1700 training images"),
+        (["--learning-rate", -1], "--learning-rate must be above 0. Received: -1"),
+        (["--learning-rate", "nan"], "--learning-rate must be a finite number. Received: "),
+        (["--weight-decay", -1], "--weight-decay must be 0 or more"),
+        (["--momentum", 1], "--momentum must be 0 or more and below 1"),
+        (["--steps", 3], "--steps must be 4 or more"),
+        (["--steps", 10**30], "--steps must be at most 1000000000. Received: 1000"),
+        (["--steps", 100, "--warmup-steps", 60], "--warmup-steps must be 0 or more and below half"),
+        (["--runs", 0], "--runs must be 1 or more"),
+        (["--runs", 10**12], "--runs must be at most 10000"),
+        (["--seed", -1], "--seed must be 0 or more"),
+        (["--val-size", 2000], "--val-size must be 0 or more and below the 2000"),
+        (["--dataset", "mnist"], "invalid choice: 'mnist'"),
+        (["--shortcut", "none"], "invalid choice: 'none'"),
+        (["--model", "plain", "--shortcut", "projection"], "--shortcut must be left out"),
+        (["--name", "a/b"], "--name must be a folder name"),
+        (["--name", " "], "--name must be a folder name of printable characters"),
+        (["--name", "a\nb"], r"Received: 'a\nb'"),
+        (["--name", "a\udcff"], r"Received: 'a\udcff'"),  # a byte that is not UTF-8
+        (["--output-dir", ""], "--output-dir must be a path of printable characters, not empty"),
+        (["--output-dir", "a\udcff"], "--output-dir must be a path of printable characters"),
+        (["--data-dir", "a\udcff"], "--data-dir must be a path of printable characters"),
+        (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
+        (["--name", "x" * 300], "could not be looked at (File name too long)"),
+        (["--name", "x" * 300, "--restart"], "could not be looked at (File name too long)"),
+        (["--wings", 2], "unrecognized arguments: --wings"),
+    ],
+)
+def test_bad_flags(
+    flags: list, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        # Few steps, so that a check that is gone fails here and does not train for hours.
+        code = run("--output-dir", tmp_path, "--steps", 8, *flags)
+    except SystemExit as stop:  # argparse's way
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2 and message in error and error.count("\n") == 1, error
+    assert not list(tmp_path.rglob("metrics.csv"))
+
+
+@pytest.mark.parametrize(
+    ("depth", "flags", "warmup"),
+    [(20, {}, 0), (110, {}, 400), (1202, {}, 400), (110, {"warmup_steps": 0}, 0),
+     (20, {"warmup_steps": 7}, 7), (110, {"steps": 100}, 25)],
+)  # fmt: skip
+def test_default_warmup(depth: int, flags: dict, warmup: int) -> None:
+    assert TrainConfig(depth=depth, **flags).warmup == warmup
+
+
+@pytest.mark.slow
+def test_resnet20_passes_90_percent_on_synthetic_within_500_updates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (50_000, 10_000))
+    flags = ["--dataset", "synthetic", "--steps", 500, "--output-dir", tmp_path]
+    assert terminal.run(lambda: command.main(list(map(str, flags)))) == 0
+    results = json.loads((tmp_path / "resnet20-synthetic/seed-0/results.json").read_text())
+    assert results["test_error"] < 10
+
+
+@pytest.mark.slow
+def test_resnet20_learns_the_real_cifar10(tmp_path: Path, data_dir: str) -> None:
+    flags = ["--steps", 300, "--data-dir", data_dir, "--output-dir", tmp_path]
+    assert terminal.run(lambda: command.main(list(map(str, flags)))) == 0
+    results = json.loads((tmp_path / "resnet20/seed-0/results.json").read_text())
+    assert results["test_error"] < 60  # chance: 90
+
+
+def test_a_missing_summary_comes_again_and_recipes_are_not_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--output-dir", tmp_path, "--name", "x", "--val-size", 0]
+    assert run(*flags, "--steps", 8) == 0
+    summary = tmp_path / "x" / "summary.json"
+    before = summary.read_text()
+    summary.unlink()
+    assert run(*flags, "--steps", 8) == 0
+    assert summary.read_text() == before
+    assert run(*flags, "--steps", 12, "--seed", 1) == 0
+    assert json.loads(summary.read_text())["seeds"] == [1]
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json"])
+def test_foreign_json_is_refused(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "x" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("{}")
+    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 2
+    error = capsys.readouterr().err
+    assert "must be a file of this program" in error and error.count("\n") == 1
+
+
+def test_restart_where_a_file_is_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "seed-0").touch()
+    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x", "--restart") == 2
+    error = capsys.readouterr().err
+    assert "must be a folder that can be written to" in error and error.count("\n") == 1
+
+
+def test_sizes_that_do_not_fit_leave_no_folder(tmp_path: Path) -> None:
+    assert run("--batch-size", 5000, "--output-dir", tmp_path) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_wrong_with_a_later_seed_is_said_before_the_first_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", 8, "--output-dir", tmp_path, "--name", "x"]
+    assert run(*flags, "--seed", 1) == 0
+    capsys.readouterr()
+    assert run(*flags, "--runs", 2, "--learning-rate", 0.05) == 2
+    assert "seed-1 holds a run with other settings" in capsys.readouterr().err
+    assert not (tmp_path / "x" / "seed-0").exists()
+
+
+def test_restart_moves_all_runs_aside_before_the_first_trains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = ["--steps", 8, "--output-dir", tmp_path, "--name", "x", "--runs", 2]
+    assert run(*flags) == 0
+    with monkeypatch.context() as patch:
+        stop_at(3, patch)
+        assert run(*flags, "--restart") == 128 + signal.SIGTERM
+    # So that the same command without --restart trains seed 1 too.
+    assert {path.name for path in (tmp_path / "x").glob("seed-*")} == {
+        "seed-0", "seed-0.old-1", "seed-1.old-1",
+    }  # fmt: skip
+    assert run(*flags) == 0
+    assert (tmp_path / "x" / "seed-1" / "results.json").exists()
+
+
+def test_a_checkpoint_of_another_program_is_refused_at_the_very_end_too(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "small" / "seed-0"
+    shutil.copytree(finished, folder)
+    (folder / "results.json").unlink()
+    arrays, state = checkpoints.load_checkpoint(checkpoints.list_checkpoints(folder)[0])
+    arrays.pop("net/head_dense/bias")
+    checkpoints.save_checkpoint(folder, 300, arrays, state)
+    assert (
+        run("--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small") == 2
+    )
+    error = capsys.readouterr().err
+    assert "does not fit this version" in error and error.count("\n") == 1
+    assert not (folder / "results.json").exists()
+
+
+def test_a_metrics_file_changed_by_hand_ends_in_one_line(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "small" / "seed-0"
+    shutil.copytree(finished, folder)
+    (folder / "results.json").unlink()
+    (folder / "metrics.csv").write_text("step,train_loss\nthree,1.5\n")
+    assert (
+        run("--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small") == 2
+    )
+    error = capsys.readouterr().err
+    assert "metrics.csv could not be read" in error and error.count("\n") == 1
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "x" / "seed-0"
+    folder.mkdir(parents=True)
+    (folder / "tensorboard").touch()  # a file where the folder should be
+    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 0
+    assert "warning: the TensorBoard log could not be written" in capsys.readouterr().out
+    assert (folder / "results.json").exists()
