@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def _finish(path: Path, facts: Mapping[str, Any]) -> None:
     graph.name = facts["name"]
     model.doc_string = facts["description"]
     onnx.helper.set_model_props(model, metadata(facts))
+    _name_by_layers(graph)
     _pool_by_maximum(graph)
     _drop_unused_opsets(model)
     del graph.value_info[:]  # names its own batch axes; inferred again below
@@ -49,6 +51,34 @@ def _finish(path: Path, facts: Mapping[str, Any]) -> None:
     onnx.checker.check_model(inferred, full_check=True)
     # Saved without the inferred shapes: tract takes them for facts where the user fixes the batch.
     onnx.save(model, path)
+
+
+def _name_by_layers(graph: onnx.GraphProto) -> None:
+    """Name nodes and tensors by the net's layers: `stem_conv`, not `Conv__94`."""
+    names: dict[str, str] = {}
+    # tf2onnx names by call: serving_1/<net>_1/<layer>_1/...
+    prefix = re.compile(rf"^serving_\d+/(?:{re.escape(graph.name)}_\d+/)?")
+
+    def new(name: str) -> str:
+        return re.sub(r"^(\w+?)_\d+(?=/)", r"\1", prefix.sub("", name))
+
+    interface = {value.name for value in (*graph.input, *graph.output)}
+    for node in graph.node:
+        node.name = new(node.name)
+        if node.op_type == "Conv" and len(node.input) > 1:
+            node.name = new(node.input[1]).partition("/")[0]
+            names[node.output[0]] = f"{node.name}:0"
+    tensors = [name for node in graph.node for name in (*node.input, *node.output)]
+    for name in dict.fromkeys([*tensors, *(value.name for value in graph.initializer)]):
+        if name not in interface:
+            names.setdefault(name, new(name))
+    if len(set(names.values())) != len(names):
+        return  # two would share a name: leave all as they are
+    for node in graph.node:
+        for field in (node.input, node.output):
+            field[:] = [names.get(name, name) for name in field]
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
 
 
 def _pool_by_maximum(graph: onnx.GraphProto) -> None:

@@ -19,7 +19,7 @@ CALIBRATION_IMAGES = 512
 _BATCH = 64
 # Relu is in the list so that it disappears: the range of the 8 bits then starts at zero.
 _INTEGER_OPS = ["Conv", "Relu", "Add", "AveragePool", "MaxPool", "Pad"]
-_FLOAT_LAYERS = ("/normalization", "/head_", "/probabilities", "/class_id")
+_FLOAT_LAYERS = ("normalization", "head_", "probabilities", "class_id")
 
 
 def quantize(source: Path, target: Path, images: np.ndarray) -> None:
@@ -64,7 +64,7 @@ def quantize(source: Path, target: Path, images: np.ndarray) -> None:
             nodes_to_exclude=[
                 node.name
                 for node in onnx.load(prepared).graph.node
-                if any(layer in node.name for layer in _FLOAT_LAYERS)
+                if node.name.startswith(_FLOAT_LAYERS)
             ],
             calibrate_method=quantization.CalibrationMethod.MinMax,
         )

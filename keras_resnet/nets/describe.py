@@ -48,7 +48,9 @@ def recognize_dataset(net: keras.Model) -> str | None:
             continue
         offset = [-m / s for m, s in zip(mean, std, strict=True)]
         ours = np.array([[1 / s for s in std], offset])
-        theirs = np.broadcast_to(np.array([layer.scale, layer.offset]), (2, len(mean)))
+        theirs = np.broadcast_to(
+            np.array([layer.scale, layer.offset]).reshape(2, -1), (2, len(mean))
+        )
         if np.allclose(ours, theirs, rtol=1e-6):
             return name
     return None

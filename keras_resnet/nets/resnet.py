@@ -158,8 +158,11 @@ def _network(
         return relu(y, f"{path}_relu2")
 
     image = keras.Input(input_shape, dtype="float32", name="image")
-    scale = [1.0 / s for s in std]
-    offset = [-m / s for m, s in zip(mean, std, strict=True)]
+    scale: list[Any] = [1.0 / s for s in std]
+    offset: list[Any] = [-m / s for m, s in zip(mean, std, strict=True)]
+    if keras.config.image_data_format() == "channels_first":
+        # Keras would take the constants of each channel for those of each row; three axes say which.
+        scale, offset = [[scale]], [[offset]]
     x = layers.Rescaling(scale, offset, dtype="float32", name="normalization")(image)
     x = relu(conv_bn(x, 16, 3, 1, "stem_conv"), "stem_relu")
     for stage, filters in enumerate((16, 32, 64), start=1):

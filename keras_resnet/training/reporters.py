@@ -87,6 +87,8 @@ class Terminal:
             self._bar.set_postfix_str("validating", refresh=True)
 
     def evaluated(self, row: MetricsRow) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str("", refresh=False)
         validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
         rate = row["images_per_second"]
         self._print(

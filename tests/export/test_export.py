@@ -198,6 +198,37 @@ def test_onnx_is_valid_and_of_the_opset_that_most_programs_read(exported) -> Non
     assert {entry.domain: entry.version for entry in model.opset_import} == {"": 17}
 
 
+def test_onnx_nodes_have_the_names_of_layers(exported) -> None:
+    net, folder, _ = exported
+    nodes = {node.name: node for node in onnx.load(folder / "model.onnx").graph.node}
+    convs = {layer.name for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}
+    assert convs == {name for name, node in nodes.items() if node.op_type == "Conv"}
+    assert not [name for name in nodes if name.startswith("serving") or name.startswith("Conv__")]
+    assert "AveragePool" not in {node.op_type for node in nodes.values()}
+    int8 = onnx.load(folder / "model.int8.onnx")
+    quantized = {name for node in int8.graph.node if node.op_type == "Conv" for name in [node.name]}
+    assert quantized == convs
+
+
+def test_onnx_keeps_no_shapes_that_hinder_a_fixed_batch(exported) -> None:
+    """tract fixes the batch in the input; inner shapes with a symbolic batch then contradict it."""
+    assert not onnx.load(exported[1] / "model.onnx").graph.value_info
+
+
+def test_keras_opens_the_export_folder(exported) -> None:
+    net, folder, _ = exported
+    again = keras.models.load_model(folder)
+    for one, other in zip(net.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_an_export_names_no_folder_of_this_machine(exported) -> None:
+    _, folder, _ = exported
+    for name in ("export.json", "README.md"):
+        text = (folder / name).read_text()
+        assert str(folder.parent) not in text and "data_dir" not in text
+
+
 @pytest.mark.parametrize(
     "options",
     [{"plain": True}, {"shortcut": "projection-all"}, {"shortcut": "zeropad-maxpool"}, {}],
