@@ -182,7 +182,7 @@ def table(result: dict[str, Any]) -> str:
         )
     for batch, fit in result["linear_in_depth"].items():
         lines.append(
-            f"batch {batch}: {fit['intercept']:.3g} + {fit['slope']:.3g} x depth ms an image; no "
+            f"batch {batch}: {fit['intercept']:.3g} + {fit['slope']:.3g} x depth ms per image; no "
             f"depth is more than {fit['largest_error']:.1%} off the line"
         )
     deepest = result["deepest"]
@@ -207,7 +207,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Time per image against depth, with the lines; images a second against batch size."""
+    """Time per image against depth, with the lines; images per second against batch size."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12.5, 3.8), layout="constrained")

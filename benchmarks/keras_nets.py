@@ -19,7 +19,7 @@ from benchmarks import measure
 from benchmarks.worker import Turns
 from keras_resnet.data import datasets, stream
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.export import formats, quantize
+from keras_resnet.export import formats, onnx_file, quantize
 from keras_resnet.export.serving import serving_model
 from keras_resnet.nets.layers import BatchNormalization
 from keras_resnet.runs import provenance
@@ -248,7 +248,7 @@ def _export(
     }
     seconds = {}
     for kind in (formats.SAVED_MODEL, formats.ONNX):
-        formats.write(kind, serving, folder / formats.FILES[kind], 18, facts)
+        formats.write(kind, serving, folder / formats.FILES[kind], onnx_file.OPSET, facts)
         seconds[kind] = round(time.perf_counter() - start, 1)
         start = time.perf_counter()
     return seconds

@@ -83,7 +83,7 @@ class Worker:
         return self._answer()
 
     def rate(self, seconds: float) -> float:
-        """Updates (or batches) a second over one turn of at least `seconds`."""
+        """Updates (or batches) per second over one turn of at least `seconds`."""
         answer = self.ask("turn", seconds=seconds)
         return answer["updates"] / answer["seconds"]
 
@@ -115,7 +115,7 @@ def interleave(
     A turn lasts `seconds` at least, times `share` where the worker's spec has one.
 
     Returns:
-        For each worker the updates a second of each round; and the percentage of the machine's CPU
+        For each worker the updates per second of each round; and the percentage of the machine's CPU
         time that went to other processes meanwhile: above a few percent, measure again.
     """
     start, others = time.perf_counter(), _cpu_of_others(workers)
@@ -139,7 +139,7 @@ def _cpu_of_others(workers: Mapping[str, Worker]) -> float:
 
 
 def summary(values: Sequence[float], digits: int = 5) -> dict[str, Any]:
-    """Median, smallest and largest of one number a round, and all of them."""
+    """Median, smallest and largest of one number per round, and all of them."""
     values = [float(f"{value:.{digits}g}") for value in values]
     return {
         "median": float(f"{statistics.median(values):.{digits}g}"),

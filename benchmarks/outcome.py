@@ -142,7 +142,7 @@ def table(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
-    """Images a second of all contenders, a panel for each depth; whiskers are min and max."""
+    """Images per second of all contenders, a panel for each depth; whiskers are min and max."""
     from matplotlib.figure import Figure
 
     rows = [("Training", result["training"]), ("Inference", result["inference"])]

@@ -116,7 +116,7 @@ def _train(
     order = np.empty(0, np.int64)
 
     def augmented(index: torch.Tensor) -> torch.Tensor:
-        """Pad-crop and flip, one draw an image; uint8 `(N, 32, 32, 3)`."""
+        """Pad-crop and flip, one draw per image; uint8 `(N, 32, 32, 3)`."""
         rows = axis + torch.randint(2 * PAD + 1, (batch, 1))
         flip = torch.randint(2, (batch, 1)) == 1
         columns = torch.where(flip, axis.flip(0), axis) + torch.randint(2 * PAD + 1, (batch, 1))

@@ -8,6 +8,7 @@ the one that Keras is configured for. Only our own commands put it off, until th
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,10 @@ def __dir__() -> list[str]:
 
 def _is_our_command() -> bool:
     """Whether this process runs `keras-resnet`, `python -m keras_resnet`, or a checkout's train.py."""
-    if "-m" in sys.orig_argv:
-        module = sys.orig_argv[sys.orig_argv.index("-m") + 1]
-        if module == "keras_resnet" or module.startswith("keras_resnet.commands."):
+    if sys.argv[:1] == ["-m"]:  # Python is still looking for the module that -m names
+        following = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+        named = [word for flag, word in following if re.fullmatch(r"-[A-Za-z]*m", flag)]
+        if named and (named[0] == "keras_resnet" or named[0].startswith("keras_resnet.commands.")):
             return True
     script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("-c")
     checkout = Path(__file__).resolve().parent.parent

@@ -67,6 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_resnet.convert.weights import convert
 
     refuse_foreign_folder(arguments.output.parent)
+    if arguments.dataset and files.exists(arguments.output.with_name("labels.txt")):
+        raise UserError(
+            f"{arguments.output.with_name('labels.txt')} is there already, and --dataset would replace "
+            "it: name another folder with --output"
+        )
     tensors = read_checkpoint(arguments.checkpoint, arguments.key)
     if arguments.dataset == "cifar100":  # cifar10's are the default
         mean, std = NORMALIZATION["cifar100"]
@@ -79,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = CLASS_NAMES[arguments.dataset] if arguments.dataset else ()
     if len(names) == net.output_shape[-1]:
         labels = "".join(f"{name}\n" for name in names)
-        files.write_atomic(arguments.output.parent / "labels.txt", labels)
+        files.write_atomic(arguments.output.with_name("labels.txt"), labels)
     trainable = sum(math.prod(variable.shape) for variable in net.trainable_variables)
     console.print_line(
         f"{arguments.output}: {net.name}, {net.output_shape[-1]} classes, {trainable:,} trainable "

@@ -16,7 +16,10 @@ from keras_resnet.inference.open import DEFAULT_MODEL, EXPECTED
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """`argparse` whose errors are one line (exit code 2), without the usage text."""
+    """`argparse` whose errors are one line (exit code 2), without the usage text or abbreviated flags."""
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> typing.NoReturn:
         console.print_error(f"error: {message} (see {self.prog} --help)")

@@ -3,7 +3,7 @@
     keras-resnet predict cat.png photos/
     keras-resnet predict --model experiments/resnet56/seed-0 cat.png
 
-A line an image: the most probable classes. Folders are walked, sorted, without hidden files.
+One line per image: the most probable classes. Folders are walked, sorted, without hidden files.
 What cannot be read gets a line on stderr, the others are still done, and the exit code is 1.
 """
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file or folder of images")
     add_model_flag(parser)
     parser.add_argument(
-        "--top-k", type=int, default=3, metavar="K", help="classes an image (default: %(default)s)"
+        "--top-k", type=int, default=3, metavar="K", help="classes per image (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)

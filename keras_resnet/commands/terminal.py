@@ -9,13 +9,20 @@ from collections.abc import Callable
 from types import FrameType
 
 from keras_resnet import console
-from keras_resnet.errors import UserError
+from keras_resnet.errors import USER_ERROR, UserError
 from keras_resnet.training.config import TrainConfig
 
 # Arguments of the library that are flags of a command.
 FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
     "data_dir", "dataset", "formats", "key", "mean", "model", "opset", "output", "padding", "plot",
     "quantize", "restart", "shortcut", "split", "std",
+}  # fmt: skip
+
+
+# Packages that come with an extra only.
+EXTRAS = {
+    "onnx": "export", "tf2onnx": "export", "onnxruntime": "export", "safetensors": "convert",
+    "matplotlib": "report",
 }  # fmt: skip
 
 
@@ -42,6 +49,15 @@ def run(command: Callable[[], int | None]) -> int:
     except UserError as error:
         console.print_error(f"error: {_with_flags(str(error))}")
         return error.exit_code
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        console.print_error(
+            f"error: this needs {error.name}, which is not installed: pip install {error.name}, or this "
+            f"package with its extra [{extra}]"
+        )
+        return USER_ERROR
     except KeyboardInterrupt:
         console.print_error("interrupted")
         return 128 + signal.SIGINT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,10 +28,10 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, np.nd
         UserError: where the file is missing, too large, of another kind or damaged.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"the checkpoint must be a file. Received: {path}")
-    if path.stat().st_size > LIMIT:
-        raise UserError(f"a checkpoint may have {LIMIT:,} bytes. {path}: {path.stat().st_size:,}")
+    if os.path.getsize(path) > LIMIT:
+        raise UserError(f"a checkpoint may have {LIMIT:,} bytes. {path}: {os.path.getsize(path):,}")
     if path.suffix in _TORCH_SUFFIXES:
         return _read_torch(path, key)
     if path.suffix != ".safetensors":

@@ -78,7 +78,7 @@ def modules(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]
 def differences(
     found: Sequence[Module], shapes: Mapping[str, Shape], dense: Shape
 ) -> tuple[list[str], str]:
-    """What the checkpoint has more or fewer of than the net, a line for each shape, and a hint.
+    """What the checkpoint has more or fewer of than the net, one line per shape, and a hint.
 
     Args:
         found: of the checkpoint.

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-# Channel means and standard deviations of CIFAR-10's training images, in pixel units (0..255).
-CIFAR10_MEAN = (125.306918046875, 122.950394140625, 113.86538318359375)
-CIFAR10_STD = (62.99321928, 62.08870764, 66.70489964)
 # Channel means and standard deviations of the training images, in pixel units (0..255).
 # tests/data/test_datasets.py computes them again from the images.
+CIFAR10_MEAN = (125.306918046875, 122.950394140625, 113.86538318359375)
+CIFAR10_STD = (62.99321928, 62.08870764, 66.70489964)
 NORMALIZATION: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "cifar10": (CIFAR10_MEAN, CIFAR10_STD),
     "cifar100": ((129.3042, 124.0700, 112.4341), (68.1702, 65.3918, 70.4184)),

@@ -21,10 +21,15 @@ def folder_of(name: str, data_dir: str | None = None, recorded: str | None = Non
             it holds the data set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
     """
     if data_dir:
-        return Path(data_dir).expanduser()
-    if recorded and (Path(recorded).expanduser() / name).is_dir():
-        return Path(recorded).expanduser()
-    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+        return _expanded(data_dir)
+    if recorded and os.path.isdir(_expanded(recorded) / name):
+        return _expanded(recorded)
+    return _expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def _expanded(path: str) -> Path:
+    """`~` as the home folder. Unlike pathlib's, it leaves an unknown user's as it is."""
+    return Path(os.path.expanduser(path))
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:

@@ -7,7 +7,7 @@ import numpy as np
 from keras_resnet.errors import UserError
 
 # Salts that keep the random streams of one seed apart.
-_SPLIT, _ORDER, _DRAW = 1, 2, 3
+_SPLIT, _ORDER = 1, 2  # 3 is synthetic.py's
 
 
 def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,7 @@ outputs = interpreter.get_signature_runner("serving_default")(image=images)
 probabilities, class_id = outputs["probabilities"], outputs["class_id"]
 """
 _KERAS = """\
-With this package (`pip install keras-resnet-cifar`), which registers the net's layers with Keras:
+With this package (keras_resnet, from its repository), which registers the net's layers with Keras:
 
 ```python
 import keras_resnet  # before load_model
@@ -150,7 +150,7 @@ section 4.2), with keras_resnet {facts["versions"]["keras_resnet"]}, commit {com
 
 - Input: `image`, uint8 `[N, {height}, {width}, 3]`, RGB, 0..255. Normalization is inside.
 - Outputs: `probabilities`, float32 `[N, {classes}]`; `class_id`, int64 `[N]`.
-- Classes: `labels.txt`, one a line, in the order of `class_id`.
+- Classes: `labels.txt`, one per line, in the order of `class_id`.
 
 It knows {classes} kinds of small images and gives each image one of them, whatever it shows.
 """

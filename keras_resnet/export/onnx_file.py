@@ -72,8 +72,9 @@ def _name_by_layers(graph: onnx.GraphProto) -> None:
     for name in dict.fromkeys([*tensors, *(value.name for value in graph.initializer)]):
         if name not in interface:
             names.setdefault(name, new(name))
-    if len(set(names.values())) != len(names):
-        return  # two would share a name: leave all as they are
+    taken = [*names.values(), *interface]
+    if len(set(taken)) != len(taken):
+        return  # two tensors would share a name: leave theirs as they are
     for node in graph.node:
         for field in (node.input, node.output):
             field[:] = [names.get(name, name) for name in field]

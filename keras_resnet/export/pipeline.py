@@ -99,11 +99,6 @@ def export(
         verify.print_table(facts["verification"])
         verify.judge(facts["verification"], final)
         _write_keras(net, folder)
-        facts["sha256"] = {
-            str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
-            for item in sorted(folder.rglob("*"))
-            if item.is_file()
-        }
         facts["files"] = {
             item.name: sum(f.stat().st_size for f in [item, *item.rglob("*")] if f.is_file())
             for item in sorted(folder.iterdir())
@@ -113,6 +108,11 @@ def export(
         (folder / "labels.txt").write_text("".join(f"{name}\n" for name in source.class_names))
         for name in ("MODEL_CARD.md", "README.md"):
             (folder / name).write_text(text)
+        facts["sha256"] = {
+            str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
+            for item in sorted(folder.rglob("*"))
+            if item.is_file()
+        }
         (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
     sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in facts["files"].items())
     console.print_line(f"wrote {final}: {sizes}; {time.perf_counter() - start:.0f} s")

@@ -25,7 +25,7 @@ _FLOAT_LAYERS = ("normalization", "head_", "probabilities", "class_id")
 def quantize(source: Path, target: Path, images: np.ndarray) -> None:
     """Write the int8 version of an exported net.
 
-    Activations are uint8 with one scale a tensor, weights int8 with one scale an output channel,
+    Activations are uint8 with one scale per tensor, weights int8 with one scale per output channel,
     in 7 bits: CPUs without VNNI add pairs of products in 16 bits, which 8-bit weights overflow.
     On a CIFAR-10 ResNet-20 of 23.43 % test error, int8 had 23.32 % with 7 bits and 23.52 % with 8.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def open_source(
     needs_data: bool,
 ) -> Source:
     config = results = None
-    if path.is_dir() or file.name == "model.keras":
+    beside = path.is_dir() or file.name == "model.keras"
+    if beside and not (file.parent / "export.json").is_file():  # there config.json is Keras's
         run = RunFolder(file.parent)
         config, results = run.read_config(), run.read_results()
     settings = config["settings"] if config else {}
@@ -44,7 +46,7 @@ def open_source(
     data = None
     if name:
         folder = datasets.folder_of(name, data_dir, recorded=str(settings.get("data_dir") or ""))
-        if dataset or needs_data or (folder / name).is_dir():
+        if dataset or needs_data or os.path.isdir(folder / name):
             data = datasets.load(name, str(folder))
     elif needs_data:
         raise UserError(

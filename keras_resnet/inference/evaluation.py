@@ -56,7 +56,7 @@ def evaluate(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> 
     classes = len(classifier.class_names)
     if not 0 < len(images) == len(labels) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
-            f"labels must be one an image, 0..{classes - 1}. Received: {len(images)} images and "
+            f"labels must be one per image, 0..{classes - 1}. Received: {len(images)} images and "
             f"{len(labels)} labels"
         )
     chunk = classifier.chunk
@@ -92,7 +92,7 @@ def error_table(result: Evaluation, names: Sequence[str]) -> str:
         cell = max(len(str(confusion.max())), 4)
         lines += [
             "",
-            "confusion matrix: a row a true class, a column a predicted one, in the same order",
+            "confusion matrix: one row per true class, one column per predicted one, in the same order",
         ]
         for name, row in zip(names, confusion, strict=True):
             lines.append(f"{name:<{width}}  " + " ".join(f"{count:{cell}}" for count in row))

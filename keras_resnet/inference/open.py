@@ -48,17 +48,10 @@ def open_net(path: Path) -> OpenedNet:
     Raises:
         UserError: if it is missing, damaged or not a net of this package.
     """
-    if path.is_file():
-        _check_sum(path)
-    if (path / "saved_model.pb").is_file():
-        model = _open_saved_model(path)
-    elif path.suffix == ".onnx" and path.is_file():
-        model = _open_onnx(path)
-    elif path.is_dir() or (path.suffix == ".keras" and path.is_file()):
-        model = _open_keras(path)
-    else:
-        found = "which is another file" if path.exists() else "which does not exist"
-        raise UserError(f"the model must be {EXPECTED}. Received: {path}, {found}")
+    try:
+        model = _opened(path)
+    except OSError as error:
+        raise UserError(f"{path} could not be read ({error.strerror or error})") from None
     batch, *size, channels = model.shape if len(model.shape) == 4 else (0, None, None)
     classes = model.classes
     if batch is not None or None in size or channels != 3 or not classes:
@@ -71,6 +64,19 @@ def open_net(path: Path) -> OpenedNet:
     if len(names) != classes:
         raise UserError(f"{path} has {classes} classes but metadata with {len(names)} names")
     return model._replace(names=names)
+
+
+def _opened(path: Path) -> OpenedNet:
+    if path.is_file():
+        _check_sum(path)
+    if (path / "saved_model.pb").is_file():
+        return _open_saved_model(path)
+    if path.suffix == ".onnx" and path.is_file():
+        return _open_onnx(path)
+    if path.is_dir() or (path.suffix == ".keras" and path.is_file()):
+        return _open_keras(path)
+    found = "which is another file" if path.exists() else "which does not exist"
+    raise UserError(f"the model must be {EXPECTED}. Received: {path}, {found}")
 
 
 def _check_sum(path: Path) -> None:
@@ -169,7 +175,7 @@ def _parse_names(text: str, path: Path) -> tuple[str, ...]:
 
 
 def _names_beside(path: Path, classes: int) -> tuple[str, ...] | None:
-    """Names from labels.txt (one a line) or a run's config.json in the model's folder."""
+    """Names from labels.txt (one per line) or a run's config.json in the model's folder."""
     for file in (path.parent / "labels.txt", path.parent / "config.json"):
         try:
             if file.suffix == ".txt":

@@ -100,7 +100,7 @@ class RandomPadCrop(keras.layers.Layer):
 
     Args:
         padding: pixels added on each side, 0 or more.
-        fill: colour of the border, one number a channel, in the units of the input (0..255).
+        fill: colour of the border, one number per channel, in the units of the input (0..255).
         flip: also mirror each image left-right with probability 1/2 (after the crop). The same gather
             does it; Keras's `RandomFlip` costs several passes over the batch.
         seed: integer.
@@ -113,7 +113,7 @@ class RandomPadCrop(keras.layers.Layer):
         float tensor `(N, H, W, C)` of the layer's compute dtype.
 
     Raises:
-        ValueError: if `padding` is negative, or `fill` has not one number a channel.
+        ValueError: if `padding` is negative, or `fill` has not one number per channel.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class RandomPadCrop(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] != len(self.fill):
             raise ValueError(
-                f"{self.name}: fill must have one number a channel. "
+                f"{self.name}: fill must have one number per channel. "
                 f"Received: fill={self.fill}, input_shape={input_shape}"
             )
 
@@ -190,7 +190,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     inference, other backends, other axes) is Keras's.
 
     The one difference: the running variance is the unbiased one (n/(n-1), as in PyTorch and Caffe),
-    Keras's is the biased one; with n = 128 * 8 * 8 pixels a channel at least, they are at most 1.0002
+    Keras's is the biased one; with n = 128 * 8 * 8 pixels per channel at least, they are at most 1.0002
     apart.
 
     Call arguments:
@@ -218,7 +218,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf  # only where it is the backend
 
-        # Given the running statistics, the kernel updates them too: 8 small operations fewer a layer.
+        # Given the running statistics, the kernel updates them too: 8 small operations fewer per layer.
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=tf.convert_to_tensor(self.gamma),

@@ -17,7 +17,7 @@ from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
 
 
 def allow_deep_graphs() -> None:
-    """Raise Python's recursion limit for good: Keras walks a graph by recursion, several frames a layer.
+    """Raise Python's recursion limit for good: Keras walks a graph by recursion, several frames per layer.
 
     ResNet-1202 has 4,200 layers. Building, training, saving and exporting it all need this.
     """
@@ -45,8 +45,8 @@ def resnet(
             `"zeropad-maxpool"` (2x2 maxima instead of every second pixel).
         num_classes: 2 or more.
         input_shape: (height, width, channels) of the images.
-        mean: colour, one number a channel in pixel units, that is subtracted from the input.
-        std: one number a channel in pixel units that the input is then divided by.
+        mean: colour, one number per channel in pixel units, that is subtracted from the input.
+        std: one number per channel in pixel units that the input is then divided by.
         seed: of the initial weights; the same seed gives the same weights.
         dtype: Keras dtype policy of the layers, e.g. `"mixed_bfloat16"`; default Keras's own.
             Normalisation, the dense layer and the softmax stay float32.
@@ -104,7 +104,7 @@ def _network(
         raise ValueError(f"num_classes must be 2 or more. Received: num_classes={num_classes}")
     if not len(mean) == len(std) == input_shape[-1]:
         raise ValueError(
-            "mean and std must have one number a channel. "
+            "mean and std must have one number per channel. "
             f"Received: mean={mean}, std={std}, input_shape={input_shape}"
         )
     mean = [number("mean", value) for value in mean]

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from keras_resnet.report.rows import Run
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 import io
 import statistics
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet.errors import UserError
-from keras_resnet.report.rows import Row, sections
+from keras_resnet.report.rows import Row, Run, sections
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_ERROR = 25.0
 MAX_SECTIONS = 8
@@ -47,8 +43,7 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise UserError(
-            "the report draws with matplotlib, which is not installed: "
-            "pip install 'keras-resnet-cifar[report]' (or pip install matplotlib)"
+            "the report draws with matplotlib, which is not installed: pip install matplotlib"
         ) from None
 
 
@@ -134,7 +129,7 @@ def progress(rows: Sequence[Row], columns: int) -> Figure:
 def picture(
     draw: Callable[[Sequence[Row], int], Figure], rows: Sequence[Row], kind: str, columns: int = 2
 ) -> bytes:
-    """Draw (`figure6` or `progress`) to a file: `kind` is `"png"` (150 dots an inch) or `"svg"`."""
+    """Draw (`figure6` or `progress`) to a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
     import matplotlib
 
     data = io.BytesIO()

@@ -15,7 +15,7 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import RECIPES
 from keras_resnet.runs.folder import MetricsRow, RunConfig, RunFolder, RunResults
-from keras_resnet.runs.settings import BEFORE, decisive
+from keras_resnet.runs.settings import decisive
 from keras_resnet.training.config import TrainConfig
 
 MOVED_ASIDE = re.compile(r"\.old-\d+$")
@@ -66,7 +66,10 @@ class Run:
         """Every setting that matters but the seed: runs with equal keys may be averaged."""
         whole: RunConfig = {
             **self.saved,  # of this or another version, or written by hand with less
-            "settings": {**self.config.settings(), **BEFORE, **self.saved["settings"]},
+            "settings": {
+                **self.config.settings(),
+                **{k: v for k, v in self.saved["settings"].items() if v is not None},
+            },
         }
         key = decisive(whole)
         key["precision"] = key["precision"] or self.config.precision

@@ -51,7 +51,10 @@ def save_checkpoint(
         arrays: name -> array (no object arrays).
         state: what else a resume needs, as JSON.
     """
-    members = {**arrays, "state": np.frombuffer(json.dumps(state).encode(), np.uint8)}
+    members = {
+        **arrays,
+        "state": np.frombuffer(json.dumps(state, allow_nan=False).encode(), np.uint8),
+    }
     members[_DIGEST] = _digest(members)
     path = folder / "checkpoints" / f"step-{step:08d}.npz"
     with atomic(path) as temporary:

@@ -50,7 +50,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object atomically."""
-    write_atomic(path, json.dumps(value, indent=2) + "\n")
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 def exists(path: Path) -> bool:
@@ -59,8 +59,7 @@ def exists(path: Path) -> bool:
         return path.exists()
     except OSError as error:
         raise UserError(
-            f"{path} could not be looked at ({error.strerror}); name another folder with `output_dir` "
-            "or `name`"
+            f"{path} could not be looked at ({error.strerror}); name another folder"
         ) from None
 
 
@@ -74,7 +73,7 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
     try:
         # Without waiting: opening a FIFO would.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as file:
+        try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 raise UserError(f"{path} must be a file. Received: another kind; move it away")
@@ -83,7 +82,10 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
                     f"{path} must have at most {limit:,} bytes. Received: {found.st_size:,}; it is no "
                     "file of this program: move it away"
                 )
-            return file.read()
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -109,7 +111,7 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         raise UserError(
             f"the output folder must be writable. Received: {folder} ({error.strerror}); "
-            "name another with `output_dir`"
+            "name another"
         ) from None
 
 

@@ -59,7 +59,7 @@ class RunResults(TypedDict):
     """results.json: what came out; errors in percent."""
 
     test_error: Percent
-    test_loss: NotRequired[float]
+    test_loss: NotRequired[float | None]  # None: not finite
     val_error: NotRequired[Percent | None]
     train_error: NotRequired[Percent]
     steps: NotRequired[Count]
@@ -147,8 +147,8 @@ class RunFolder:
             return msgspec.json.decode(data, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UserError(
-                f"{path} {_what_is_wrong(error)}: it must be a file of this program; use another `name`, "
-                "or `restart` to move the run aside and start over"
+                f"{path} {_what_is_wrong(error)}: it must be a file of this program; move it or its "
+                "folder away, or start over with train's --restart"
             ) from None
 
 

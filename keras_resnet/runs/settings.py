@@ -53,7 +53,10 @@ def without_folders(config: RunConfig) -> RunConfig:
 def command_without_folders(command: str) -> str:
     """A command line without the flags that name folders, and with scripts by their names alone."""
     kept: list[str] = []
-    words = iter(shlex.split(command))
+    try:
+        words = iter(shlex.split(command))
+    except ValueError:  # written by hand: a quotation that does not end
+        return ""
     for word in words:
         if word in FOLDER_FLAGS:
             next(words, None)

@@ -88,7 +88,7 @@ def _check_replaceable(final: Path, written: frozenset[str], marker: str) -> Non
 
 def _remove_leftovers(final: Path) -> None:
     """Delete the staging folders of exports that were killed."""
-    old = final.with_name(f"{final.name}.old")
+    old = _aside(final)
     if not final.exists() and old.is_dir():
         old.rename(final)  # it died between the two renames of `_move`
     for folder in final.parent.glob(f".tmp-*-{final.name}"):
@@ -100,12 +100,23 @@ def _remove_leftovers(final: Path) -> None:
 def _move(staging: Path, final: Path) -> None:
     """Put `staging` in the place of `final`.
 
-    What was there is renamed to `<name>.old` first, and is still there if the process dies before the
-    second rename.
+    What was there gets another name first. It is there again if the second rename fails, and the next
+    export puts it back if the process dies between the two.
     """
-    old = final.with_name(f"{final.name}.old")
-    if final.is_dir():
+    old = _aside(final)
+    replaced = final.is_dir()
+    if replaced:
         shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
-    staging.rename(final)
+    try:
+        staging.rename(final)
+    except OSError:
+        if replaced:
+            old.rename(final)
+        raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _aside(final: Path) -> Path:
+    """Where an export waits while it is replaced: a name that no user has."""
+    return final.with_name(f".tmp-old-{final.name}")

@@ -160,4 +160,7 @@ class RunCallback(keras.callbacks.Callback):
 
 def _rounded(value: float | None, digits: int = 9) -> float | None:
     # 9 digits tell every float32 from its neighbours; more would be noise in the file.
-    return None if value is None else float(f"{value:.{digits}g}")
+    # JSON knows no NaN and no infinity: such a loss is stored as not measured.
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")

@@ -81,6 +81,9 @@ class TrainConfig:
             _reject("learning_rate", "above 0", recipe.learning_rate)
         if recipe.weight_decay < 0:
             _reject("weight_decay", "0 or more", recipe.weight_decay)
+        for name in ("learning_rate", "weight_decay"):
+            if getattr(recipe, name) > 1e30:  # float32 would soon be infinite
+                _reject(name, "at most 1e30", getattr(recipe, name))
         if not 0 <= recipe.momentum < 1:
             _reject("momentum", "0 or more and below 1", recipe.momentum)
         if not 0 <= self.warmup < recipe.steps // 2:

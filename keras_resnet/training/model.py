@@ -74,7 +74,7 @@ def training_model(
     if net.get_layer("stem_conv").compute_dtype == "float16":
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
     gpu = devices.device()[0] == "GPU"
     model.compile(
         optimizer,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from keras_resnet.errors import UserError
@@ -41,15 +42,11 @@ class RunPlan:
         """Whether there is nothing left to do."""
         return self.results is not None
 
-    def check_unchanged(self) -> None:
-        """Raise UserError where another process has been in the folder since the plan was made."""
-        if self.folder.read_config() != self.began_with or (
-            self.folder.read_results() is not None and not self.finished
-        ):
-            raise UserError(
-                f"another process has trained in {self.folder.path} meanwhile; give the same command "
-                "again to go on from what it left"
-            )
+    def renew(self) -> RunPlan:
+        """This plan as it is now, with the lock held: another process may have been here meanwhile."""
+        if self.folder.read_config() == self.began_with and self.folder.read_results() is None:
+            return self
+        return _resolve(self.config, self.seed, self.folder)
 
 
 def plan_runs(config: TrainConfig, restart: bool = False) -> list[RunPlan]:
@@ -72,7 +69,7 @@ def plan_runs(config: TrainConfig, restart: bool = False) -> list[RunPlan]:
 
 def experiment_folder(config: TrainConfig) -> Path:
     """The folder of an experiment's runs."""
-    return Path(config.output_dir).expanduser() / config.experiment
+    return Path(os.path.expanduser(config.output_dir)) / config.experiment
 
 
 def _new(config: TrainConfig, seed: int, folder: RunFolder) -> RunPlan:

@@ -32,7 +32,9 @@ class Signals:
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
-        self._old = {s: signal.signal(s, self._note) for s in SIGNALS}
+        # One that is ignored stays ignored: that is what `nohup` is for.
+        wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+        self._old = {s: signal.signal(s, self._note) for s in wanted}
         return self
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

@@ -24,6 +24,8 @@ def summarize(experiment: Path, config: RunConfig) -> None:
         if seed.isdigit() and other and results and decisive(other) == decisive(config):
             finished[int(seed)] = results["test_error"]
     errors = [finished[seed] for seed in sorted(finished)]
+    if not errors:
+        return
     summary = {
         "test_error_mean": round(statistics.mean(errors), 4),
         "test_error_std": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,

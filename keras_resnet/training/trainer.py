@@ -8,6 +8,7 @@ that was not (CPU; a GPU's kernels may add in another order).
 
 from __future__ import annotations
 
+import math
 import resource
 import shlex
 import sys
@@ -106,8 +107,10 @@ def _train_locked(plan: RunPlan, data: Dataset) -> tuple[int, RunConfig]:
     files.make_folder(plan.folder.path)
     with files.lock(plan.folder.path):
         files.remove_leftovers(plan.folder.path)
-        plan.check_unchanged()
+        plan = plan.renew()
         config = plan.began_with
+        if plan.finished and config is not None:
+            return 0, config
         if config is None:
             config = _describe(plan, data)
         else:
@@ -177,8 +180,17 @@ def _describe(plan: RunPlan, data: Dataset) -> RunConfig:
         "git_commit": provenance.git_commit(),
         "device": {"kind": kind, "name": name},
         "onednn": devices.onednn(),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": _command(),
     }
+
+
+def _command() -> str:
+    """The command that trains this, as it can be given again."""
+    script = Path(sys.argv[0]).name
+    installed = script in ("keras-resnet", "__main__.py")
+    return shlex.join(
+        [*(["keras-resnet"] if installed else ["python", sys.argv[0]]), *sys.argv[1:]]
+    )
 
 
 def _print_plan(plan: RunPlan, net: keras.Model) -> None:
@@ -209,7 +221,7 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
     images = clock.timed * plan.recipe.batch_size
     results: RunResults = {
         "test_error": round(test_error, 4),
-        "test_loss": test_loss,
+        "test_loss": test_loss if math.isfinite(test_loss) else None,
         "val_error": last["val_error"],
         "train_error": last["train_error"] or 0.0,
         "steps": plan.recipe.steps,

@@ -24,6 +24,7 @@ from keras_resnet.__main__ import main
 from keras_resnet.commands import terminal
 from keras_resnet.data import synthetic
 from keras_resnet.runs import checkpoints
+from keras_resnet.training import callback
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -285,6 +286,28 @@ def test_a_net_with_a_huge_kernel_is_refused(
     keras.Model.from_config(config).save(tmp_path / "net.keras")
     assert call("evaluate", "--model", tmp_path / "net.keras") == 2
     assert_one_line(capsys, "has sizes")
+
+
+def test_an_export_beside_one_of_the_users_folders(run: Path, tmp_path: Path) -> None:
+    """The old export waits under a name of ours while it is replaced, never under one of the user's."""
+    mine = tmp_path / "out.old" / "precious.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for _ in range(2):
+        assert call("export", run, "--formats", "onnx", "--output", tmp_path / "out") == 0
+    assert mine.read_text() == "mine"
+    # And an export can be exported again.
+    assert call("export", tmp_path / "out", "--formats", "onnx", "--output", tmp_path / "two") == 0
+
+
+def test_a_loss_that_is_not_finite_is_stored_as_not_measured(run: Path) -> None:
+    assert callback._rounded(float("nan")) is None and callback._rounded(float("inf")) is None
+    assert callback._rounded(0.1 + 0.2, 3) == 0.3
+
+
+def test_a_quotation_that_does_not_end_in_a_stored_command(run: Path, tmp_path: Path) -> None:
+    change(run / "config.json", lambda config: config.update(command="python train.py --name it's"))
+    assert call("export", run, "--formats", "onnx", "--output", tmp_path / "out") == 0
 
 
 # --- the user's own Keras -------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def test_numbers_by_hand():
     "labels", [[0, 1, 3, 0], [0, 1, -1, 0], [0, 1]], ids=["above", "below", "count"]
 )
 def test_labels_that_do_not_fit(labels):
-    with pytest.raises(ValueError, match=r"labels must be one an image, 0\.\.2"):
+    with pytest.raises(ValueError, match=r"labels must be one per image, 0\.\.2"):
         evaluate(fake(np.eye(3)[[0, 1, 2, 0]]), numbered(4), np.array(labels))
     with pytest.raises(ValueError, match="0 images"):
         evaluate(fake(np.eye(3)), numbered(0), np.zeros(0, np.int32))

@@ -375,7 +375,7 @@ def test_wrong_file_fails_and_leaves_the_old_export(
 
 @pytest.mark.parametrize(
     ("renames", "name", "content"),
-    [(0, "export", "old"), (1, "export.old", "old"), (2, "export", "new")],
+    [(0, "export", "old"), (1, ".tmp-old-export", "old"), (2, "export", "new")],
 )
 def test_killed_while_renaming(tmp_path: Path, renames: int, name: str, content: str) -> None:
     """SIGKILL before, between and after the two renames: the old folder or the new one, whole."""

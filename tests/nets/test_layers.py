@@ -86,7 +86,7 @@ def test_random_pad_crop_rejects(arguments: dict) -> None:
 
 
 def test_random_pad_crop_rejects_fill_of_other_size() -> None:
-    with pytest.raises(ValueError, match="one number a channel"):
+    with pytest.raises(ValueError, match="one number per channel"):
         RandomPadCrop(fill=(1.0,))(coordinates(1))
 
 

@@ -208,7 +208,7 @@ def test_restart_moves_the_old_run_aside(half_done: Path, reference: dict[str, P
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signals_checkpoint_and_say_so(
     signum: int, reference: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -220,8 +220,9 @@ def test_signals_checkpoint_and_say_so(
     code, _, err = run(tmp_path)
     assert code == 2 and "another process is training" in err and err.count("\n") == 1
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
+    assert "stopping: saving a checkpoint; Ctrl-C again loses what came after update 14" in out
     assert own_lines(err).count("\n") == 1 and "at update 17" in err and "resumes" in err
     newest = checkpoints.list_checkpoints(tmp_path / "run/seed-0")[0]
     assert newest.name == "step-00000017.npz"

@@ -22,7 +22,9 @@ from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training import devices, resume
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import CHUNK, batches, build_net, training_model
+from keras_resnet.training.plan import plan_runs
 from keras_resnet.training.reporters import Terminal
+from keras_resnet.training.signals import Signals
 from keras_resnet.training.timing import Clock
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
@@ -194,7 +196,7 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
 
 @pytest.fixture
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What only a GPU gets, XLA and several updates an execution, on the CPU that is here."""
+    """What only a GPU gets, XLA and several updates per execution, on the CPU that is here."""
     monkeypatch.setattr(devices, "device", lambda: ("GPU", "a CPU that plays one"))
 
 
@@ -285,6 +287,7 @@ def test_a_loss_that_becomes_nan_stops_the_run(
         (["--batch-size", 5000], "--batch-size must be at most the 1700 training images"),
         (["--learning-rate", -1], "--learning-rate must be above 0. Received: -1"),
         (["--learning-rate", "nan"], "--learning-rate must be a finite number. Received: "),
+        (["--learning-rate", 1e39], "--learning-rate must be at most 1e30. Received: 1e+39"),
         (["--weight-decay", -1], "--weight-decay must be 0 or more"),
         (["--momentum", 1], "--momentum must be 0 or more and below 1"),
         (["--steps", 3], "--steps must be 4 or more"),
@@ -459,3 +462,28 @@ def test_a_log_that_cannot_be_written_stops_nothing(
     assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 0
     assert "warning: the TensorBoard log could not be written" in capsys.readouterr().out
     assert (folder / "results.json").exists()
+
+
+def test_a_seed_that_another_process_finished_meanwhile_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--steps", 8, "--output-dir", tmp_path, "--name", "x"]
+    config = TrainConfig(
+        depth=8, dataset="synthetic", val_size=300, batch_size=32, steps=8,
+        output_dir=str(tmp_path), name="x",
+    )  # fmt: skip
+    (early,) = plan_runs(config)
+    assert run(*flags) == 0  # the other process
+    late = early.renew()
+    assert not early.finished and late.finished and late.began_with is not None
+
+
+def test_an_ignored_hangup_stays_ignored() -> None:
+    """What `nohup` is for."""
+    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Signals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signals.received == 0
+    finally:
+        signal.signal(signal.SIGHUP, old)
