@@ -1,14 +1,7 @@
-"""The trained ResNet-20 that comes with the package.
+"""Ship a trained net with the package, or store a run's small files (for those who publish this package).
 
-    net = keras_resnet.resnet(depth=20, weights="cifar10")      # in Python
-    keras-resnet predict cat.png                      # and without --model
-
-It lies in `weights/resnet20-cifar10/` as the run folder that made it (config.json, results.json,
-model.keras), so that everything that opens a run folder opens it, with a card.
-
-    python -m keras_resnet.commands.publish experiments/resnet20/seed-0
-
-puts a finished run of yours in its place (for those who publish this package).
+python -m keras_resnet.commands.publish experiments/resnet20/seed-0
+python -m keras_resnet.commands.publish RUN --results results/resnet20-fast/seed-0
 """
 
 from __future__ import annotations
