@@ -132,10 +132,14 @@ def interleave(
 
 def _cpu_of_others(workers: Mapping[str, Worker]) -> float:
     """CPU seconds since the start of the machine that were not the workers'."""
+    return cpu_busy() - sum(worker.cpu_seconds() for worker in workers.values())
+
+
+def cpu_busy() -> float:
+    """CPU seconds of all processes since the start of the machine."""
     fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     idle = fields[3] + fields[4]
-    busy = (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
-    return busy - sum(worker.cpu_seconds() for worker in workers.values())
+    return (sum(fields) - idle) / os.sysconf("SC_CLK_TCK")
 
 
 def summary(values: Sequence[float], digits: int = 5) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from benchmarks import measure, run  # noqa: E402
 from benchmarks.measure import Worker  # noqa: E402
 from keras_resnet.commands import flags, terminal  # noqa: E402
 from keras_resnet.errors import UserError  # noqa: E402
-from keras_resnet.recipes import PAPER  # noqa: E402  # noqa: E402
+from keras_resnet.recipes import PAPER  # noqa: E402
 from keras_resnet.runs import files  # noqa: E402
 from keras_resnet.runs.folder import RunFolder, RunResults  # noqa: E402
 
@@ -87,7 +87,7 @@ def _measure(command: Sequence[str], torch: Worker, every: float, seconds: float
     """Run a command of Python from its start to its end, halted for PyTorch's turns."""
     turns: list[float] = []
     halted = 0.0
-    clock, stat = time.perf_counter(), _busy()
+    clock, stat = time.perf_counter(), measure.cpu_busy()
     own = torch.cpu_seconds()
     process = subprocess.Popen([sys.executable, *command], cwd=measure.ROOT)
     try:
@@ -110,14 +110,8 @@ def _measure(command: Sequence[str], torch: Worker, every: float, seconds: float
         )
     times = os.times()
     used = times.children_user + times.children_system + torch.cpu_seconds() - own
-    others = 100 * (_busy() - stat - used) / (wall * (os.cpu_count() or 1))
+    others = 100 * (measure.cpu_busy() - stat - used) / (wall * (os.cpu_count() or 1))
     return {"seconds": wall - halted, "torch": turns, "others": round(max(0.0, others), 1)}
-
-
-def _busy() -> float:
-    """CPU seconds of all processes since the start of the machine."""
-    fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def _outcome(found: dict[str, Any], results: RunResults) -> dict[str, Any]:
