@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = flags.settings_from(arguments, TrainConfig)
-    console.print_status("starting TensorFlow")
-    startup.start_keras(needs="tensorflow")
+    console.print_status(f"starting {startup.configured_backend()}")
+    startup.start_keras()
     from keras_resnet.training.signals import Interrupted
     from keras_resnet.training.trainer import train
 

@@ -1,18 +1,25 @@
-"""CIFAR-10 and CIFAR-100 through tensorflow_datasets."""
+"""CIFAR-10 and CIFAR-100 from a folder of tensorflow_datasets, read without TensorFlow."""
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import logging
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
+from PIL import Image
 
 from keras_resnet import console
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
+
+_MAX_RECORD_BYTES = 1 << 20  # an image of 32x32 pixels has 2 kB
 
 
 def read(name: str, folder: Path) -> Dataset:
@@ -29,12 +36,11 @@ def read(name: str, folder: Path) -> Dataset:
         builder = tfds.builder(name, data_dir=str(folder))
         if not builder.is_prepared() and (network := _reachable(builder.info.homepage)):
             console.print_line(f"{name} is not in {folder}: downloading it ...")
-            builder.download_and_prepare()
-        # Files in their order, so that the same files give the same arrays.
-        train, test = builder.as_dataset(
-            split=["train", "test"], shuffle_files=False, as_supervised=True
-        )
-        (train_images, train_labels), (test_images, test_labels) = _arrays(train), _arrays(test)
+            # TensorFlow alone writes the format that tfds takes by default.
+            other = None if importlib.util.find_spec("tensorflow") else "array_record"
+            builder.download_and_prepare(file_format=other)
+        train_images, train_labels = _read_split(builder, "train")
+        test_images, test_labels = _read_split(builder, "test")
     except Exception as error:  # tfds and its downloader raise many kinds
         reason = f"{type(error).__name__}: {error}"[:200] if network else "no network"
         raise UserError(
@@ -46,10 +52,57 @@ def read(name: str, folder: Path) -> Dataset:
         name,
         tuple(builder.info.features["label"].names),
         train_images,
-        train_labels.astype(np.int32),
+        train_labels,
         test_images,
-        test_labels.astype(np.int32),
+        test_labels,
     )
+
+
+def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 `(N, 32, 32, 3)` and labels int32 `(N,)`, in the order of the files."""
+    info = builder.info.splits[split]
+    images = np.empty((info.num_examples, 32, 32, 3), np.uint8)
+    labels = np.empty(info.num_examples, np.int32)
+    if builder.info.file_format.value == "tfrecord":
+        records = (record for path in info.filepaths for record in _tfrecords(Path(path)))
+        examples = map(_decode, records)
+    else:  # a format that tfds reads without TensorFlow
+        examples = ((e["image"], e["label"]) for e in builder.as_data_source(split))
+    for k, (image, label) in enumerate(examples):
+        images[k], labels[k] = image, label
+    if k + 1 != len(labels):
+        raise ValueError(f"{split} has {k + 1} examples, and not {len(labels)}")
+    return images, labels
+
+
+def _tfrecords(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file, each checked.
+
+    tfds reads such files with TensorFlow alone, which needs longer for it than this: length (8 bytes),
+    its checksum (4), the record, its checksum (4).
+    """
+    with open(path, "rb") as file:
+        while head := file.read(12):
+            length = int.from_bytes(head[:8], "little")
+            if _masked_crc32c(head[:8]) != head[8:] or length > _MAX_RECORD_BYTES:
+                raise ValueError(f"{path.name} is damaged")
+            record = file.read(length)
+            if _masked_crc32c(record) != file.read(4):
+                raise ValueError(f"{path.name} is damaged")
+            yield record
+
+
+def _masked_crc32c(data: bytes) -> bytes:
+    crc = google_crc32c.value(data)
+    return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def _decode(record: bytes) -> tuple[np.ndarray, int]:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    features = tf_example_pb2.Example.FromString(record).features.feature
+    with Image.open(io.BytesIO(features["image"].bytes_list.value[0]), formats=["PNG"]) as image:
+        return np.asarray(image), features["label"].int64_list.value[0]
 
 
 def _reachable(url: str) -> bool:
@@ -62,9 +115,3 @@ def _reachable(url: str) -> bool:
         return False
     return True
 
-
-def _arrays(examples: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of a `tf.data.Dataset` of examples."""
-    batches = list(examples.batch(1_000).as_numpy_iterator())
-    images, labels = zip(*batches, strict=True)
-    return np.concatenate(images), np.concatenate(labels)

@@ -95,8 +95,8 @@ class RandomPadCrop(keras.layers.Layer):
     The paper pads after subtracting the mean, with zeros; here the layer sees raw pixels, so the
     border is the colour that the net's normalisation maps to zero.
 
-    The draw of the k-th call is a pure function of (seed, k): `seed_generator.state` is
-    `(seed, k)`, and assigning it continues the stream from any step.
+    What the layer itself draws in its k-th call is a pure function of (seed, k): `seed_generator.state`
+    is `(seed, k)`, and assigning it continues the stream from any step. Backends draw other numbers.
 
     Args:
         padding: pixels added on each side, 0 or more.
@@ -107,6 +107,8 @@ class RandomPadCrop(keras.layers.Layer):
 
     Call arguments:
         inputs: `(N, H, W, C)`, uint8 or float.
+        draw: int32 `(N, 3)`, 0 or more: row, column (modulo 2 * padding + 1) and mirroring (modulo 2)
+            of each image's crop; see `data.crops`. Without it the layer draws by itself.
         training: without it (validation, inference) the images pass unchanged.
 
     Returns:
@@ -142,19 +144,20 @@ class RandomPadCrop(keras.layers.Layer):
                 f"Received: fill={self.fill}, input_shape={input_shape}"
             )
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any, draw: Any = None, training: bool = False) -> Any:
         if not training:
             return ops.cast(inputs, self.compute_dtype)
         _, height, width, channels = inputs.shape
         n = ops.shape(inputs)[0]
         pad, places = self.padding, 2 * self.padding + 1
-        draw = keras.random.randint((n, 3), 0, places * places * 2, seed=self.seed_generator)
+        if draw is None:
+            draw = keras.random.randint((n, 3), 0, places * places * 2, seed=self.seed_generator)
         # The source pixel of every output pixel. Gathering is one pass over the batch; padding, slicing
         # and selecting would be several.
         rows = ops.arange(height, dtype="int32") + draw[:, 0:1] % places - pad
         columns = ops.arange(width, dtype="int32") + draw[:, 1:2] % places - pad
         if self.flip:
-            columns = ops.where(draw[:, 2:3] % 2 == 0, columns, columns[:, ::-1])
+            columns = ops.where(draw[:, 2:3] % 2 == 0, columns, ops.flip(columns, 1))
         inside = ops.logical_and(
             ops.logical_and(rows >= 0, rows < height)[:, :, None],
             ops.logical_and(columns >= 0, columns < width)[:, None, :],
@@ -182,16 +185,17 @@ class RandomPadCrop(keras.layers.Layer):
 
 @_register
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's `BatchNormalization` that trains with TensorFlow's fused kernel.
+    """Keras's `BatchNormalization` that trains with the fused kernel of TensorFlow or PyTorch.
 
-    On TensorFlow, Keras computes the moments op by op in float32, which halves the speed of training
-    on a CPU. In training on 4-D channels-last input this layer runs `FusedBatchNormV3` instead:
-    activations of any float dtype, statistics in float32. Everything else (arguments, weights, config,
-    inference, other backends, other axes) is Keras's.
+    Keras computes the moments op by op in float32, which halves the speed of training on a CPU. In
+    training on 4-D channels-last input this layer runs `FusedBatchNormV3` on TensorFlow and
+    `torch.nn.functional.batch_norm` on PyTorch instead: activations of any float dtype, statistics in
+    float32. On JAX, XLA fuses Keras's operations. Everything else (arguments, weights, config,
+    inference, other axes) is Keras's.
 
-    The one difference: the running variance is the unbiased one (n/(n-1), as in PyTorch and Caffe),
-    Keras's is the biased one; with n = 128 * 8 * 8 pixels per channel at least, they are at most 1.0002
-    apart.
+    The one difference: the running variance of the fused kernels is the unbiased one (n/(n-1), as in
+    Caffe), Keras's is the biased one; with n = 128 * 8 * 8 pixels per channel at least, they are at most
+    1.0002 apart.
 
     Call arguments:
         inputs: float tensor `(N, H, W, C)`; N * H * W must be above 1 in training.
@@ -202,7 +206,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         fused = (
-            keras.backend.backend() == "tensorflow"
+            keras.backend.backend() in ("tensorflow", "torch")
             and training
             and self.trainable
             and mask is None
@@ -216,6 +220,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if not fused:
             return super().call(inputs, training=training, mask=mask)
+        if keras.backend.backend() == "torch":
+            return self._call_torch(inputs)
+        return self._call_tensorflow(inputs)
+
+    def _call_tensorflow(self, inputs: Any) -> Any:
         import tensorflow as tf  # only where it is the backend
 
         # Given the running statistics, the kernel updates them too: 8 small operations fewer per layer.
@@ -232,3 +241,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.moving_mean.assign(mean)
         self.moving_variance.assign(variance)
         return outputs
+
+    def _call_torch(self, inputs: Any) -> Any:
+        import torch
+
+        outputs = torch.nn.functional.batch_norm(
+            inputs.permute(0, 3, 1, 2),  # channels last in memory: a view, which the kernel takes
+            self.moving_mean.value,  # updated in place
+            self.moving_variance.value,
+            self.gamma.value,
+            self.beta.value,
+            training=True,
+            momentum=1.0 - self.momentum,
+            eps=self.epsilon,
+        )
+        return outputs.permute(0, 2, 3, 1)

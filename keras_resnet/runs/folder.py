@@ -46,6 +46,7 @@ class RunConfig(TypedDict):
     """config.json: what decides a run, written before its first update."""
 
     settings: dict[str, bool | int | float | str | None]
+    backend: NotRequired[Literal["tensorflow", "jax", "torch"]]  # up to 0.2.0 there was one
     precision: NotRequired[Literal["float32", "mixed_bfloat16", "mixed_float16"]]
     class_names: NotRequired[list[str]]
     versions: NotRequired[dict[str, str]]
@@ -72,6 +73,7 @@ class RunResults(TypedDict):
     shortcut: NotRequired[str | None]
     dataset: NotRequired[str]
     seed: NotRequired[int]
+    backend: NotRequired[str]
     precision: NotRequired[str]
     peak_memory_mib: NotRequired[Count]
     device: NotRequired[Device]

@@ -140,6 +140,8 @@ class RunCallback(keras.callbacks.Callback):
     def _evaluate(self, logs: dict[str, float]) -> None:
         for reporter in self.reporters:
             reporter.evaluating(self.step)
+        # On JAX `fit` holds the variables' values; to touch `self.model` gives them back.
+        assert self.model is not None
         images, labels = self.validation
         loss, error = evaluate(self.logits, images, labels) if len(labels) else (None, None)
         rate = self.clock.rate()

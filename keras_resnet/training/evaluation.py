@@ -5,6 +5,8 @@ from __future__ import annotations
 import keras
 import numpy as np
 
+from keras_resnet.training import backends
+
 EVALUATION_BATCH = 500
 
 
@@ -15,7 +17,7 @@ def logits_of(net: keras.Model) -> keras.Model:
 
 def evaluate(model: keras.Model, images: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Mean cross-entropy and error in percent of a model that returns logits `(N, classes)`."""
-    logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0).astype(np.float64)
+    logits = backends.current().predict(model, images, EVALUATION_BATCH).astype(np.float64)
     top = logits.max(axis=1)
     log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
     loss = float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))

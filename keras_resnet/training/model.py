@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
-from keras_resnet.data import stream
+from keras_resnet.data import crops, stream
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.nets.layers import RandomPadCrop
 from keras_resnet.nets.resnet import BUILDERS
 from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
-from keras_resnet.training import devices
+from keras_resnet.training import backends
+from keras_resnet.training.backends.base import Chunk
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import logits_of
 
-# Batches that the stream makes at a time: a call of Python for each one costs 2 % of the speed.
+# Batches that the stream makes at a time: NumPy's calls cost less for many.
 CHUNK = 32
 
 
@@ -45,28 +45,27 @@ class _ResidentImages(keras.layers.Layer):
 
     def __init__(self, images: np.ndarray, **kwargs: Any):
         super().__init__(**kwargs)
-        self._images = tf.constant(images)
+        # A variable: JAX would bake a constant into the program, and send it there with each compilation.
+        self._images = self.add_weight(
+            images.shape, lambda shape, dtype: images, "uint8", trainable=False, name="images"
+        )
 
     def call(self, indices: Any) -> Any:
         return ops.take(self._images, indices, axis=0)
 
 
 def training_model(
-    config: TrainConfig, data: Dataset, net: keras.Model, seed: int, start: int = 0
+    config: TrainConfig, data: Dataset, net: keras.Model, start: int = 0
 ) -> keras.Model:
-    """indices -> images -> augmentation -> logits, compiled with the run's recipe.
+    """(indices, crops) -> images -> augmentation -> logits, compiled with the run's recipe.
 
     `start` is the number of updates that were made already, in an earlier session.
     """
-    crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
-    model = keras.Sequential(
-        [
-            keras.Input((), dtype="int32", name="index"),
-            _ResidentImages(data.train_images, name="images"),
-            RandomPadCrop(4, fill=data.mean, flip=True, seed=crop_seed, dtype="float32"),
-            logits_of(net),
-        ]
-    )
+    index = keras.Input((), dtype="int32", name="index")
+    draw = keras.Input((3,), dtype="int32", name="draw")
+    images = _ResidentImages(data.train_images, name="images")(index)
+    crop = RandomPadCrop(crops.PADDING, fill=data.mean, flip=True, dtype="float32")
+    model = keras.Model([index, draw], logits_of(net)(crop(images, draw=draw)))
     recipe = config.resolved_recipe
     optimizer: keras.optimizers.Optimizer = SGD(
         schedule_of(recipe), recipe.momentum, recipe.weight_decay, nesterov=recipe.nesterov
@@ -75,15 +74,11 @@ def training_model(
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
-    gpu = devices.device()[0] == "GPU"
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        # XLA pays on a GPU (not measured here) and costs on a CPU.
-        jit_compile=gpu,
-        # Fewer returns to Python; on a CPU an update takes so long that it makes no difference.
-        steps_per_execution=_divisor(config, start) if gpu else 1,
+        **backends.current().compile_options(_divisor(config, start)),
     )
     # Keras would build slots and metrics at the first update; a resume fills them before it.
     optimizer.build(model.trainable_variables)
@@ -100,19 +95,22 @@ def _divisor(config: TrainConfig, start: int) -> int:
     return max(k for k in range(1, 51) if common % k == 0)
 
 
-def batches(
+def chunks_of_batches(
     config: TrainConfig, labels: np.ndarray, train: np.ndarray, seed: int, start: int
-) -> tf.data.Dataset:
-    """Endless (index, label) batches, int32, from update `start` on; see `stream.batch_indices`."""
+) -> Callable[[], Iterator[Chunk]]:
+    """A function that begins the endless stream of batches from update `start` on, in chunks.
 
+    See `stream.batch_indices` and `crops.draws`.
+    """
     batch_size = config.resolved_recipe.batch_size
 
-    def chunks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def chunks() -> Iterator[Chunk]:
         for first in itertools.count(start, CHUNK):
             steps = range(first, first + CHUNK)
             index = train[[stream.batch_indices(seed, k, len(train), batch_size) for k in steps]]
-            yield index.astype(np.int32), labels[index]
+            yield (
+                (index.astype(np.int32), crops.draws(seed, first, CHUNK, batch_size)),
+                labels[index],
+            )
 
-    spec = tf.TensorSpec((CHUNK, batch_size), tf.int32)
-    chunked = tf.data.Dataset.from_generator(chunks, output_signature=(spec, spec))
-    return chunked.unbatch().prefetch(8)
+    return chunks

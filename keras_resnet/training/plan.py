@@ -6,6 +6,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+import keras
+
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import Recipe
 from keras_resnet.runs import files, settings
@@ -100,6 +102,13 @@ def _resolve(config: TrainConfig, seed: int, folder: RunFolder) -> RunPlan:
         plan = dataclasses.replace(plan, precision=old["precision"], reason="as this run began")
     elif plan.precision != old["precision"]:
         different.append(f"`precision` {old['precision']} there, {plan.precision} now")
+    backend = old.get("backend", "tensorflow")
+    if results is None and backend != keras.backend.backend():
+        raise UserError(
+            f"{folder.path} holds a run that was begun on Keras's backend {backend}, to whose bits "
+            f"{keras.backend.backend()} cannot go on: set KERAS_BACKEND={backend} to resume it, or give "
+            "another `name`"
+        )
     different += settings.differences(old["settings"], config.settings())
     refuse_other_settings(folder.path, different)
     return dataclasses.replace(plan, began_with=old, results=results)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import socket
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import tensorflow as tf
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.record_writer import RecordWriter
 from tqdm import tqdm
 
 from keras_resnet import console
@@ -120,11 +124,15 @@ class TensorBoard:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._writer: tf.summary.SummaryWriter | None = None
+        self._writer: RecordWriter | None = None
 
     def begin(self, step: int) -> None:
+        # Its own writers are TensorFlow's, or write from a thread, which loses errors.
+        name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         with self._forgiving():
-            self._writer = tf.summary.create_file_writer(str(self.folder))
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._writer = RecordWriter(open(self.folder / name, "wb"))  # noqa: SIM115
+            self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def update(self, step: int, logs: Mapping[str, float], clock: Clock) -> None:
         pass
@@ -133,24 +141,30 @@ class TensorBoard:
         pass
 
     def evaluated(self, row: MetricsRow) -> None:
-        if self._writer is None:
-            return
-        with self._forgiving(), self._writer.as_default(step=row["step"]):
-            for name, value in row.items():
-                if name != "step" and value is not None:
-                    tf.summary.scalar(name, value)
-            self._writer.flush()
+        values = [
+            summary_pb2.Summary.Value(tag=name, simple_value=value)
+            for name, value in row.items()
+            if name != "step" and isinstance(value, float)
+        ]
+        summary = summary_pb2.Summary(value=values)
+        with self._forgiving():
+            self._write(event_pb2.Event(wall_time=time.time(), step=row["step"], summary=summary))
 
     def close(self) -> None:
         if self._writer is not None:
             with self._forgiving():
                 self._writer.close()
 
+    def _write(self, event: event_pb2.Event) -> None:
+        if self._writer is not None:
+            self._writer.write(event.SerializeToString())
+            self._writer.flush()
+
     @contextlib.contextmanager
     def _forgiving(self) -> Iterator[None]:
         try:
             yield
-        except (tf.errors.OpError, OSError) as error:
+        except OSError as error:
             console.print_line(f"warning: the TensorBoard log could not be written ({error})")
 
 

@@ -63,10 +63,11 @@ def print_changes(old: RunConfig) -> None:
         ("other versions", old.get("versions"), provenance.versions()),
         ("another device", old.get("device"), {"kind": kind, "name": name}),
     ]
-    if kind == "CPU":  # on a GPU nothing of the training depends on it
+    onednn = devices.onednn()
+    if kind == "CPU" and onednn is not None:  # on a GPU nothing of the training depends on it
         other = "another" if "onednn" in old else "perhaps another"
         recorded = old.get("onednn", "not recorded")
-        facts.append((f"{other} use of oneDNN", recorded, devices.onednn()))
+        facts.append((f"{other} use of oneDNN", recorded, onednn))
     for what, there, now in facts:
         if there != now:
             console.print_line(

@@ -11,7 +11,9 @@ from keras_resnet.errors import UserError
 
 
 class TrainingState:
-    """The variables of a net, and of the model that trains it: optimizer, metrics, random generators.
+    """The variables of a net, and of the optimizer and the metrics of the model that trains it.
+
+    Nothing random is among them: order, crops and flips are functions of (seed, step).
 
     Args:
         net: what is trained.
@@ -27,9 +29,7 @@ class TrainingState:
         # By path, so that two slots of one shape cannot change places unnoticed.
         named |= {f"optimizer/{v.path}": v for v in self.model.optimizer.variables}
         metrics = [v for metric in self.model.metrics for v in metric.variables]
-        seeds = [v for layer in self.model.layers for v in _seed_states(layer)]
-        named |= {f"metric/{k}": v for k, v in enumerate(metrics)}
-        return named | {f"random/{k}": v for k, v in enumerate(seeds)}
+        return named | {f"metric/{k}": v for k, v in enumerate(metrics)}
 
     def capture(self) -> dict[str, np.ndarray]:
         """The variables' values now."""
@@ -58,14 +58,10 @@ class TrainingState:
             variable.assign(arrays[name])
 
     def _by_path(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Rename what version 0.1.0 kept by position: the optimizer's variables, in their order."""
-        renamed = dict(arrays)
+        """Read what version 0.1.0 kept: the optimizer's variables by position, and a generator's state."""
+        renamed = {name: array for name, array in arrays.items() if not name.startswith("random/")}
         by_position = {f"optimizer/{k}": v for k, v in enumerate(self.model.optimizer.variables)}
         if by_position.keys() <= renamed.keys():
             for old, variable in by_position.items():
                 renamed[f"optimizer/{variable.path}"] = renamed.pop(old)
         return renamed
-
-
-def _seed_states(layer: keras.Layer) -> list[keras.Variable]:
-    return [v for v in layer.variables if v.path.endswith("seed_generator_state")]

@@ -23,11 +23,11 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.runs import files, provenance
 from keras_resnet.runs.folder import RunConfig, RunResults
-from keras_resnet.training import devices
+from keras_resnet.training import backends, devices
 from keras_resnet.training.callback import Diverged, RunCallback
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import evaluate, logits_of
-from keras_resnet.training.model import batches, build_net, training_model
+from keras_resnet.training.model import build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import RunPlan, experiment_folder, plan_runs
 from keras_resnet.training.reporters import TensorBoard, Terminal, duration
 from keras_resnet.training.resume import find_checkpoint, print_changes
@@ -50,11 +50,6 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
         UserError: for everything the user can mend, and (exit code 3) for a loss that became NaN.
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            "training needs Keras's tensorflow backend. "
-            f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
-        )
     experiment = experiment_folder(config)
     # What is wrong is told before the first seed trains, not after hours, at the second.
     plans = plan_runs(config, restart)
@@ -119,9 +114,7 @@ def _train_locked(plan: RunPlan, data: Dataset) -> tuple[int, RunConfig]:
         if plan.began_with is None:
             plan.folder.write_config(config)
         net = build_net(plan.config, data, plan.seed, plan.precision)
-        model = training_model(
-            plan.config, data, net, plan.seed, start=found[1]["step"] if found else 0
-        )
+        model = training_model(plan.config, data, net, start=found[1]["step"] if found else 0)
         _print_plan(plan, net)
         train_index, val_index = stream.split(
             len(data.train_labels), plan.config.val_size, plan.seed
@@ -156,7 +149,8 @@ def _fit(
     plan: RunPlan, model: keras.Model, run: RunCallback, data: Dataset, train_index: np.ndarray
 ) -> None:
     steps = plan.recipe.steps - run.step
-    fed = batches(plan.config, data.train_labels, train_index, plan.seed, run.step)
+    chunks = chunks_of_batches(plan.config, data.train_labels, train_index, plan.seed, run.step)
+    fed = backends.current().feed(chunks)
     try:
         model.fit(fed, steps_per_epoch=steps, callbacks=[run], shuffle=False, verbose=0)
     except Diverged as diverged:
@@ -172,16 +166,18 @@ def _fit(
 
 def _describe(plan: RunPlan, data: Dataset) -> RunConfig:
     kind, name = devices.device()
-    return {
+    config: RunConfig = {
         "settings": {**plan.config.settings(), "seed": plan.seed},
+        "backend": keras.backend.backend(),
         "precision": plan.precision,  # type: ignore[typeddict-item]
         "class_names": list(data.class_names),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
         "device": {"kind": kind, "name": name},
-        "onednn": devices.onednn(),
         "command": _command(),
     }
+    onednn = devices.onednn()
+    return config if onednn is None else {**config, "onednn": onednn}
 
 
 def _command() -> str:
@@ -199,7 +195,10 @@ def _print_plan(plan: RunPlan, net: keras.Model) -> None:
         f"{plan.config.experiment}, seed {plan.seed}: {_parameters(net):,} parameters; "
         f"run folder {plan.folder.path}"
     )
-    console.print_line(f"device: {kind} ({device}); precision: {plan.precision} ({plan.reason})")
+    console.print_line(
+        f"backend: {keras.backend.backend()}; device: {kind} ({device}); "
+        f"precision: {plan.precision} ({plan.reason})"
+    )
     if slow := devices.emulation(plan.precision):
         console.print_line(f"note: {plan.precision} may be much slower than float32 here: {slow}")
     console.print_line(f"recipe: {recipes.describe_changes(plan.recipe, plan.config.depth)}")
@@ -234,6 +233,7 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
         "shortcut": config.shortcut if config.model == "resnet" else None,
         "dataset": config.dataset,
         "seed": plan.seed,
+        "backend": keras.backend.backend(),
         "precision": plan.precision,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "device": {"kind": kind, "name": name},

@@ -131,7 +131,7 @@ def test_the_optimizer_is_the_recipes() -> None:
     for name, recipe in RECIPES.items():
         config = TrainConfig(depth=8, dataset="synthetic", recipe=name)
         net = build_net(config, data, 0, "float32")
-        optimizer = training_model(config, data, net, 0).optimizer
+        optimizer = training_model(config, data, net).optimizer
         assert optimizer.nesterov is recipe.nesterov
         assert optimizer.momentum == recipe.momentum
         assert optimizer.coupled_weight_decay == recipe.weight_decay

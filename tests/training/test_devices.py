@@ -13,7 +13,8 @@ import pytest
 
 from keras_resnet.commands import startup
 from keras_resnet.runs import provenance
-from keras_resnet.training import devices
+from keras_resnet.training import cpu, devices
+from keras_resnet.training.backends import tensorflow
 
 
 @pytest.mark.parametrize(
@@ -26,11 +27,11 @@ from keras_resnet.training import devices
     ],
 )
 def test_auto_on_a_cpu(flags: set, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset(flags))
-    monkeypatch.setattr(devices, "onednn", lambda: True)
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(tensorflow, "onednn", lambda: True)
     chosen, reason = devices.precision("auto")
     assert chosen == expected and "the CPU" in reason
-    monkeypatch.setattr(devices, "onednn", lambda: False)
+    monkeypatch.setattr(tensorflow, "onednn", lambda: False)
     assert devices.precision("auto") == ("float32", "TensorFlow runs without oneDNN on the CPU")
 
 
@@ -66,8 +67,9 @@ def test_what_was_asked_for_is_taken() -> None:
 def test_a_type_that_the_cpu_emulates_is_said_to_be_slow(
     policy: str, flags: set, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset(flags))
-    monkeypatch.setattr(devices, "onednn", lambda: True)
+    for module in (cpu, devices):
+        monkeypatch.setattr(module, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(tensorflow, "onednn", lambda: True)
     monkeypatch.setattr(devices, "device", lambda: ("CPU", "a CPU"))
     assert devices.emulation(policy) == expected
     monkeypatch.setattr(devices, "device", lambda: ("GPU", "a GPU"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -15,13 +16,14 @@ import pytest
 
 import train as command
 from keras_resnet.commands import terminal
-from keras_resnet.data import constants, datasets, stream, synthetic
+from keras_resnet.data import constants, crops, datasets, stream, synthetic
 from keras_resnet.errors import DIVERGED
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.training import devices, resume
+from keras_resnet.training import backends, devices, resume
+from keras_resnet.training.backends import tensorflow
 from keras_resnet.training.config import TrainConfig
-from keras_resnet.training.model import CHUNK, batches, build_net, training_model
+from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import plan_runs
 from keras_resnet.training.reporters import Terminal
 from keras_resnet.training.signals import Signals
@@ -61,12 +63,13 @@ def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
     # 1,000 images: a permutation ends inside a chunk, and inside a batch.
     train = np.arange(0, 2_000, 2)
     labels = np.random.default_rng(0).integers(0, 10, 2_000).astype(np.int32)
-    fed = batches(config, labels, train, 3, start).take(2 * CHUNK + 5)
-    for step, (index, label) in enumerate(fed, start):
+    fed = backends.current().feed(chunks_of_batches(config, labels, train, 3, start))
+    for step, ((index, draw), label) in enumerate(itertools.islice(fed, 2 * CHUNK + 5), start):
         expected = train[stream.batch_indices(3, step, len(train), 30)]
         np.testing.assert_array_equal(index, expected)
         np.testing.assert_array_equal(label, labels[expected])
-        assert index.dtype == label.dtype == "int32"
+        np.testing.assert_array_equal(draw, crops.draws(3, step, 1, 30)[0])
+        assert index.dtype == label.dtype == draw.dtype == "int32"
     assert step == start + 2 * CHUNK + 4
 
 
@@ -180,10 +183,10 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
     for precision in ("float32", "mixed_float16"):
         config = TrainConfig(depth=8, dataset="synthetic", steps=8, precision=precision)
         net = build_net(config, data, 0, precision)
-        model = training_model(config, data, net, 0)
+        model = training_model(config, data, net)
         before = net.get_weights()
         for _ in range(2):
-            model.train_on_batch(index, data.train_labels[index])
+            model.train_on_batch((index, crops.draws(0, 0, 1, 8)[0]), data.train_labels[index])
         changes[precision] = np.concatenate(
             [(b - a).ravel() for a, b in zip(before, net.get_weights(), strict=True)]
         )
@@ -197,7 +200,7 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
 @pytest.fixture
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """What only a GPU gets, XLA and several updates per execution, on the CPU that is here."""
-    monkeypatch.setattr(devices, "device", lambda: ("GPU", "a CPU that plays one"))
+    monkeypatch.setattr(tensorflow, "device", lambda: ("GPU", "a CPU that plays one"))
 
 
 GPU = ["--steps", 300, "--eval-every", 100, "--checkpoint-every", 50, "--precision", "float32"]
@@ -239,7 +242,7 @@ def test_a_run_that_moves_to_a_gpu_at_an_odd_update(
     with monkeypatch.context() as patch:
         stop_at(17, patch)
         assert run(*flags, "--name", "moved") == 128 + signal.SIGTERM
-    monkeypatch.setattr(devices, "device", lambda: ("GPU", "a CPU that plays one"))
+    monkeypatch.setattr(tensorflow, "device", lambda: ("GPU", "a CPU that plays one"))
     capsys.readouterr()
     assert run(*flags, "--name", "moved") == 0
     out = capsys.readouterr().out

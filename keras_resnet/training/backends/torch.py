@@ -1,0 +1,46 @@
+"""PyTorch: a Mac's GPU, and one NVIDIA GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from keras_resnet.training import cpu
+from keras_resnet.training.backends.base import Batch, Chunk, unchunked
+
+
+def device() -> tuple[str, str]:
+    kind = torch.device(keras.src.backend.torch.core.get_device()).type
+    if kind == "cuda":
+        return "GPU", torch.cuda.get_device_name()
+    if kind == "mps":
+        return "MPS", "the Mac's GPU"
+    return "CPU", cpu.cpu_name()
+
+
+def native(policy: str) -> tuple[bool, str]:
+    match device()[0]:
+        case "GPU":
+            major, minor = torch.cuda.get_device_capability()
+            known = f"the GPU's compute capability is {major}.{minor}"
+            return major >= 8, f"{known}; bfloat16 is native from 8.0 on"
+        case "MPS":
+            return False, "bfloat16 on a Mac's GPU was not measured"
+    return cpu.native(policy)
+
+
+def feed(chunks: Callable[[], Iterator[Chunk]]) -> Iterator[Batch]:
+    return unchunked(chunks())
+
+
+def compile_options(divisor: int) -> dict[str, Any]:
+    # Keras refuses more than one step per execution here; torch.compile takes minutes to begin.
+    return {"jit_compile": False, "steps_per_execution": 1}
+
+
+def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+    return model.predict(images, batch_size=batch_size, verbose=0)
