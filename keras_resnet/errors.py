@@ -12,6 +12,7 @@ from numbers import Real
 
 USER_ERROR = 2  # something to mend
 DIVERGED = 3  # the loss became NaN or infinite
+LOST = 5  # another process of a run on several hosts has died
 DISAGREES = 4  # an exported file does not compute what Keras computes
 
 

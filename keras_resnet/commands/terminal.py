@@ -47,7 +47,7 @@ def run(command: Callable[[], int | None]) -> int:
         console.print_error("terminated")
         return 128 + signal.SIGTERM
     except UserError as error:
-        console.print_error(f"error: {_with_flags(str(error))}")
+        console.print_error(error_line(error))
         return error.exit_code
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
@@ -66,9 +66,9 @@ def run(command: Callable[[], int | None]) -> int:
         return 0
 
 
-def _with_flags(message: str) -> str:
+def error_line(error: UserError) -> str:
     """One line, with what the library calls `batch_size` as the user typed it: --batch-size."""
-    line = " ".join(message.split())
+    line = " ".join(f"error: {error}".split())
     return re.sub(
         r"`([a-z_]+)`",
         lambda name: f"--{name[1].replace('_', '-')}" if name[1] in FLAGS else name[0],

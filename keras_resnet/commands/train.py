@@ -13,8 +13,9 @@ import argparse
 from collections.abc import Sequence
 
 from keras_resnet import console
-from keras_resnet.commands import flags, startup
+from keras_resnet.commands import flags, startup, supervisor
 from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
+from keras_resnet.training import hosts
 from keras_resnet.training.config import TrainConfig
 
 
@@ -33,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     config = flags.settings_from(arguments, TrainConfig)
+    if hosts.are_many() and not supervisor.is_child():
+        return supervisor.supervise()
+    if supervisor.is_child():
+        supervisor.end_with_parent()
     console.print_status(f"starting {startup.configured_backend()}")
     startup.start_keras()
     from keras_resnet.training.signals import Interrupted
@@ -47,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{again} resumes"
         )
         return 128 + stop.signum
+    except Exception as error:
+        if supervisor.is_child():
+            supervisor.leave(error)
+        raise
     return 0
 
 

@@ -7,7 +7,7 @@ import io
 import logging
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
     labels = np.empty(info.num_examples, np.int32)
     if builder.info.file_format.value == "tfrecord":
         records = (record for path in info.filepaths for record in _tfrecords(Path(path)))
-        examples = map(_decode, records)
+        examples: Iterable[tuple[np.ndarray, int]] = map(_decode, records)
     else:  # a format that tfds reads without TensorFlow
         examples = ((e["image"], e["label"]) for e in builder.as_data_source(split))
     for k, (image, label) in enumerate(examples):
@@ -114,4 +114,3 @@ def _reachable(url: str) -> bool:
     except OSError:
         return False
     return True
-

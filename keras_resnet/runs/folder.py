@@ -40,6 +40,7 @@ class Device(TypedDict):
 
     kind: str
     name: str
+    count: NotRequired[int]  # where there are several
 
 
 class RunConfig(TypedDict):

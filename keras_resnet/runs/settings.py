@@ -10,8 +10,8 @@ from typing import Any
 from keras_resnet.recipes import PAPER
 from keras_resnet.runs.folder import RunConfig
 
-# Where a run lies and which of several it is: they change nothing in its numbers.
-PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "precision")
+# Where a run lies, which of several it is and what it trains on: they change no more than roundings.
+PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "precision", "devices")
 # How often it looks and saves: the weights are the same, but not the rows of metrics.csv.
 INTERVALS = ("eval_every", "checkpoint_every")
 # What a run did whose config.json does not say it: 0.1.0 knew the paper's recipe alone.

@@ -17,6 +17,7 @@ from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.checkpoints import State
 from keras_resnet.runs.folder import MetricsRow, RunFolder
+from keras_resnet.training import hosts
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import evaluate, logits_of
 from keras_resnet.training.reporters import Reporter
@@ -123,7 +124,7 @@ class RunCallback(keras.callbacks.Callback):
         if evaluated:
             self._evaluate(logs)
             self.model.reset_metrics()
-        interrupted = self.signals.received
+        interrupted = self._interrupted(evaluated)
         if last or interrupted or self.step % self.config.checkpoint_every == 0:
             self.checkpoint()
         if evaluated:
@@ -131,6 +132,14 @@ class RunCallback(keras.callbacks.Callback):
         if interrupted:
             raise Interrupted(interrupted, self.step)
         self.clock.start()
+
+    def _interrupted(self, evaluated: bool) -> int:
+        """The signal that ends the run at this update, on all its processes, or 0."""
+        if hosts.count() == 1:
+            return self.signals.received
+        if evaluated or self.step % hosts.AGREE_EVERY == 0:
+            return hosts.agree(self.signals.received)
+        return 0
 
     def close(self) -> None:
         """End the reporters."""

@@ -44,6 +44,7 @@ class TrainConfig:
     warmup_steps: int | None = _setting(None, "first updates at lower rates; with recipe paper from 110 layers on only")
     weight_decay: float | None = _setting(None, "coupled: added to the gradient before the momentum")
     momentum: float | None = _setting(None, "of SGD")
+    devices: int | None = _setting(None, "of each host, which share every batch (default: all; one but on JAX)")
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS)
     seed: int = _setting(0, "of weights, split, order, crops and flips")
     runs: int = _setting(1, "train seeds SEED .. SEED+RUNS-1 one after the other")
@@ -66,6 +67,8 @@ class TrainConfig:
         for name in ("eval_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 _reject(name, "1 or more", getattr(self, name))
+        if self.devices is not None and self.devices < 1:
+            _reject("devices", "1 or more", self.devices)
         if self.runs < 1:
             _reject("runs", "1 or more", self.runs)
         if self.runs > 10_000:

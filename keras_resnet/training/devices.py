@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_resnet.runs.folder import Device
 from keras_resnet.training import backends
 from keras_resnet.training.cpu import NATIVE, cpu_flags
 
@@ -11,6 +12,15 @@ from keras_resnet.training.cpu import NATIVE, cpu_flags
 def device() -> tuple[str, str]:
     """Kind ("GPU", "TPU", "MPS" or "CPU") and name of the device that is trained on."""
     return backends.current().device()
+
+
+def facts() -> Device:
+    """The device as it is recorded; `count` where there are several."""
+    kind, name = device()
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return {"kind": kind, "name": name}
+    return {"kind": kind, "name": name, "count": int(distribution.device_mesh.devices.size)}
 
 
 def precision(requested: str) -> tuple[str, str]:

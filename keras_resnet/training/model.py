@@ -47,8 +47,9 @@ class _ResidentImages(keras.layers.Layer):
         super().__init__(**kwargs)
         # A variable: JAX would bake a constant into the program, and send it there with each compilation.
         self._images = self.add_weight(
-            images.shape, lambda shape, dtype: images, "uint8", trainable=False, name="images"
+            images.shape, "zeros", "uint8", trainable=False, name="images"
         )
+        self._images.assign(images)
 
     def call(self, indices: Any) -> Any:
         return ops.take(self._images, indices, axis=0)

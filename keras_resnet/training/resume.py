@@ -58,13 +58,14 @@ def _missing(plan: RunPlan, found: int | None) -> list[str]:
 
 def print_changes(old: RunConfig) -> None:
     """Print what differs from where this run began: its bits may not be repeatable then."""
-    kind, name = devices.device()
     facts: list[tuple[str, object, object]] = [
         ("other versions", old.get("versions"), provenance.versions()),
-        ("another device", old.get("device"), {"kind": kind, "name": name}),
+        ("another device", old.get("device"), devices.facts()),
     ]
     onednn = devices.onednn()
-    if kind == "CPU" and onednn is not None:  # on a GPU nothing of the training depends on it
+    if (
+        devices.device()[0] == "CPU" and onednn is not None
+    ):  # on a GPU nothing of the training depends on it
         other = "another" if "onednn" in old else "perhaps another"
         recorded = old.get("onednn", "not recorded")
         facts.append((f"{other} use of oneDNN", recorded, onednn))

@@ -23,13 +23,13 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.runs import files, provenance
 from keras_resnet.runs.folder import RunConfig, RunResults
-from keras_resnet.training import backends, devices
+from keras_resnet.training import backends, devices, hosts
 from keras_resnet.training.callback import Diverged, RunCallback
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import evaluate, logits_of
 from keras_resnet.training.model import build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import RunPlan, experiment_folder, plan_runs
-from keras_resnet.training.reporters import TensorBoard, Terminal, duration
+from keras_resnet.training.reporters import Reporter, TensorBoard, Terminal, duration
 from keras_resnet.training.resume import find_checkpoint, print_changes
 from keras_resnet.training.signals import Interrupted, Signals
 from keras_resnet.training.summary import summarize
@@ -50,7 +50,19 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
         UserError: for everything the user can mend, and (exit code 3) for a loss that became NaN.
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
+    hosts.join()
     experiment = experiment_folder(config)
+    try:
+        devices = backends.current().distribute(config.devices)
+        with hosts.workplace(config, experiment, fresh=restart) as own:
+            _train_all(own, restart, data, devices)
+    finally:
+        keras.distribution.set_distribution(None)
+    return experiment
+
+
+def _train_all(config: TrainConfig, restart: bool, data: Dataset | None, count: int) -> None:
+    """Train the seeds one after the other, on so many devices."""
     # What is wrong is told before the first seed trains, not after hours, at the second.
     plans = plan_runs(config, restart)
     unfinished = [plan for plan in plans if not plan.finished]
@@ -58,7 +70,7 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
         if data is None:
             console.print_line(f"loading {config.dataset}")
             data = datasets.load(config.dataset, config.data_dir)
-        _check_sizes(config, data)
+        _check_sizes(config, data, count)
     if restart:
         for plan in unfinished:
             _move_aside(plan)
@@ -71,21 +83,25 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
             received, began_with = 0, plan.began_with
         else:
             assert data is not None
-            received, began_with = _train_locked(plan, data)
+            received, began_with = _train_locked(plan, data, count)
         assert began_with is not None
-        summarize(experiment, began_with)
+        summarize(experiment_folder(config), began_with)
         if received:
             raise Interrupted(received, plan.recipe.steps)
         keras.backend.clear_session()
-    return experiment
 
 
-def _check_sizes(config: TrainConfig, data: Dataset) -> None:
+def _check_sizes(config: TrainConfig, data: Dataset, count: int) -> None:
     left = stream.training_size(len(data.train_labels), config.val_size)
     batch_size = config.resolved_recipe.batch_size
     if left < batch_size:
         raise UserError(
             f"`batch_size` must be at most the {left} training images. Received: {batch_size}"
+        )
+    if batch_size % count:
+        raise UserError(
+            f"`batch_size` must be divisible by the {count} devices. Received: {batch_size}; give "
+            "another, or fewer `devices`"
         )
 
 
@@ -97,7 +113,7 @@ def _move_aside(plan: RunPlan) -> None:
             console.print_line(f"moved the run that was in {path} to {target}")
 
 
-def _train_locked(plan: RunPlan, data: Dataset) -> tuple[int, RunConfig]:
+def _train_locked(plan: RunPlan, data: Dataset, count: int) -> tuple[int, RunConfig]:
     """Train one seed; returns a signal that came too late to interrupt it, or 0, and config.json."""
     files.make_folder(plan.folder.path)
     with files.lock(plan.folder.path):
@@ -115,7 +131,7 @@ def _train_locked(plan: RunPlan, data: Dataset) -> tuple[int, RunConfig]:
             plan.folder.write_config(config)
         net = build_net(plan.config, data, plan.seed, plan.precision)
         model = training_model(plan.config, data, net, start=found[1]["step"] if found else 0)
-        _print_plan(plan, net)
+        _print_plan(plan, net, count)
         train_index, val_index = stream.split(
             len(data.train_labels), plan.config.val_size, plan.seed
         )
@@ -126,10 +142,7 @@ def _train_locked(plan: RunPlan, data: Dataset) -> tuple[int, RunConfig]:
                 net,
                 (data.train_images[val_index], data.train_labels[val_index]),
                 signals,
-                (
-                    Terminal(plan.recipe.steps, plan.recipe.batch_size),
-                    TensorBoard(plan.folder.path / "tensorboard"),
-                ),
+                _reporters(plan),
             )
             if found is not None:
                 run.resume(*found)
@@ -143,6 +156,15 @@ def _train_locked(plan: RunPlan, data: Dataset) -> tuple[int, RunConfig]:
                 _fit(plan, model, run, data, train_index)
             _finish(plan, data, run)
             return signals.received, config
+
+
+def _reporters(plan: RunPlan) -> list[Reporter]:
+    if hosts.index() > 0:  # process 0 tells
+        return []
+    return [
+        Terminal(plan.recipe.steps, plan.recipe.batch_size),
+        TensorBoard(plan.folder.path / "tensorboard"),
+    ]
 
 
 def _fit(
@@ -165,7 +187,6 @@ def _fit(
 
 
 def _describe(plan: RunPlan, data: Dataset) -> RunConfig:
-    kind, name = devices.device()
     config: RunConfig = {
         "settings": {**plan.config.settings(), "seed": plan.seed},
         "backend": keras.backend.backend(),
@@ -173,7 +194,7 @@ def _describe(plan: RunPlan, data: Dataset) -> RunConfig:
         "class_names": list(data.class_names),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
-        "device": {"kind": kind, "name": name},
+        "device": devices.facts(),
         "command": _command(),
     }
     onednn = devices.onednn()
@@ -189,14 +210,15 @@ def _command() -> str:
     )
 
 
-def _print_plan(plan: RunPlan, net: keras.Model) -> None:
+def _print_plan(plan: RunPlan, net: keras.Model, count: int) -> None:
     kind, device = devices.device()
     console.print_line(
         f"{plan.config.experiment}, seed {plan.seed}: {_parameters(net):,} parameters; "
         f"run folder {plan.folder.path}"
     )
     console.print_line(
-        f"backend: {keras.backend.backend()}; device: {kind} ({device}); "
+        f"backend: {keras.backend.backend()}; "
+        f"{'device' if count == 1 else f'{count} devices'}: {kind} ({device}); "
         f"precision: {plan.precision} ({plan.reason})"
     )
     if slow := devices.emulation(plan.precision):
@@ -216,7 +238,6 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
     with files.atomic(plan.folder.model_path) as temporary:
         net.save(temporary)
     config, clock, last = plan.config, run.clock, run.rows[-1]
-    kind, name = devices.device()
     images = clock.timed * plan.recipe.batch_size
     results: RunResults = {
         "test_error": round(test_error, 4),
@@ -236,7 +257,7 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
         "backend": keras.backend.backend(),
         "precision": plan.precision,
         "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-        "device": {"kind": kind, "name": name},
+        "device": devices.facts(),
         "versions": provenance.versions(),
         "git_commit": provenance.git_commit(),
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import keras
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
+from keras_resnet.errors import UserError
 from keras_resnet.training import cpu
 from keras_resnet.training.backends.base import Batch, Chunk, unchunked
 
@@ -32,8 +35,31 @@ def native(policy: str) -> tuple[bool, str]:
     return False, "on a CPU, XLA computes bfloat16 no faster"
 
 
+def distribute(devices: int | None) -> int:
+    here = jax.local_devices()
+    wanted = len(here) if devices is None else devices
+    if wanted > len(here):
+        raise UserError(
+            f"`devices` must be at most the {len(here)} that are here. Received: {wanted}"
+        )
+    if wanted == 1 and jax.process_count() == 1:
+        return 1
+    chosen: list[str] = []
+    for process in range(jax.process_count()):
+        local = [device for device in jax.devices() if device.process_index == process]
+        chosen += [f"{device.platform}:{device.id}" for device in local[:wanted]]
+    keras.distribution.set_distribution(
+        # Each process feeds its own rows of the batch.
+        keras.distribution.DataParallel(devices=chosen, auto_shard_dataset=False)
+    )
+    return len(chosen)
+
+
 def feed(chunks: Callable[[], Iterator[Chunk]]) -> Iterator[Batch]:
-    return unchunked(chunks())
+    processes, process = jax.process_count(), jax.process_index()
+    for (index, draw), label in unchunked(chunks()):
+        rows = slice(*(len(label) * k // processes for k in (process, process + 1)))
+        yield (index[rows], draw[rows]), label[rows]
 
 
 def compile_options(divisor: int) -> dict[str, Any]:
@@ -42,4 +68,43 @@ def compile_options(divisor: int) -> dict[str, Any]:
 
 
 def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    return model.predict(images, batch_size=batch_size, verbose=0)
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return model.predict(images, batch_size=batch_size, verbose=0)
+    # Keras's own cannot put together what is on other hosts, and wants batches that divide.
+    mesh = distribution.device_mesh.backend_mesh
+    shards = NamedSharding(mesh, PartitionSpec(distribution.batch_dim_name))
+    forward = _forward(model, NamedSharding(mesh, PartitionSpec()))
+    batch_size = -(-batch_size // mesh.size) * mesh.size
+    processes, process = jax.process_count(), jax.process_index()
+    mine = slice(*(batch_size * k // processes for k in (process, process + 1)))
+    outputs = []
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
+        padded = np.zeros((batch_size, *images.shape[1:]), images.dtype)
+        padded[: len(batch)] = batch
+        rows = jax.make_array_from_process_local_data(shards, padded[mine])
+        values = [
+            [v.value for v in vs]
+            for vs in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        outputs.append(np.asarray(forward(*values, rows))[: len(batch)])
+    return np.concatenate(outputs)
+
+
+# The compiled functions of the models that are still there.
+_compiled: weakref.WeakKeyDictionary[keras.Model, Callable[..., Any]] = weakref.WeakKeyDictionary()
+
+
+def _forward(model: keras.Model, replicated: NamedSharding) -> Callable[..., Any]:
+    """The model as a compiled function of its variables and images, whose outputs are on all devices."""
+    if model not in _compiled:
+        reference = weakref.ref(model)
+
+        def forward(trainable: Any, other: Any, images: Any) -> Any:
+            there = reference()
+            assert there is not None
+            return there.stateless_call(trainable, other, images, training=False)[0]
+
+        _compiled[model] = jax.jit(forward, out_shardings=replicated)
+    return _compiled[model]

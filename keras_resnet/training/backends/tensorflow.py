@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.training import cpu
-from keras_resnet.training.backends.base import Chunk
+from keras_resnet.training.backends.base import Chunk, one_device
 
 
 def device() -> tuple[str, str]:
@@ -42,6 +42,10 @@ def onednn() -> bool:
     from tensorflow.python.util import _pywrap_util_port  # no public name tells it
 
     return bool(_pywrap_util_port.IsMklEnabled())
+
+
+def distribute(devices: int | None) -> int:
+    return one_device(devices, len(tf.config.list_physical_devices("GPU")))
 
 
 def feed(chunks: Callable[[], Iterator[Chunk]]) -> tf.data.Dataset:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from keras_resnet.training import cpu
-from keras_resnet.training.backends.base import Batch, Chunk, unchunked
+from keras_resnet.training.backends.base import Batch, Chunk, one_device, unchunked
 
 
 def device() -> tuple[str, str]:
@@ -31,6 +31,10 @@ def native(policy: str) -> tuple[bool, str]:
         case "MPS":
             return False, "bfloat16 on a Mac's GPU was not measured"
     return cpu.native(policy)
+
+
+def distribute(devices: int | None) -> int:
+    return one_device(devices, torch.cuda.device_count())
 
 
 def feed(chunks: Callable[[], Iterator[Chunk]]) -> Iterator[Batch]:

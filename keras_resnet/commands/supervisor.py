@@ -1,0 +1,103 @@
+"""Watch over one of several processes that train a run together.
+
+When another process of a run dies, JAX's runtime ends this one, with a stack trace, or leaves it waiting in
+a collective operation. So the training is a child of the command, whose last words can be ours: one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from typing import Any, NoReturn, TextIO
+
+from keras_resnet import console
+from keras_resnet.commands import terminal
+from keras_resnet.errors import LOST, UserError
+
+_CHILD = "KERAS_RESNET_SUPERVISED"  # descriptor of a pipe that ends with the command
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# What JAX's runtime writes to stderr by itself, and the stack trace under it.
+_RUNTIME = re.compile(
+    rb"[IWEF]\d{4} |\*\*\* |    @ |Additional GRPC|:UNKNOWN:|\[Gloo\]|WARNING: All log"
+)
+LOST_TEXT = (
+    "error: another process of this run has ended or cannot be reached, so this one ends too: give the "
+    "same command on all hosts again, which resumes from the newest checkpoint"
+)
+
+
+def is_child() -> bool:
+    """Whether this process is the one that trains."""
+    return _CHILD in os.environ
+
+
+def supervise() -> int:
+    """Run this process's own command as a child, and return its exit code."""
+    reading, writing = (
+        os.pipe()
+    )  # the child sees its end when this process dies, however that happens
+    child = subprocess.Popen(
+        [sys.executable, *sys.orig_argv[1:]],
+        env={**os.environ, _CHILD: str(reading)},
+        pass_fds=[reading],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C comes here alone, and is handed on
+    )
+    os.close(reading)
+    for wanted in _SIGNALS:
+        if signal.getsignal(wanted) is not signal.SIG_IGN:
+            signal.signal(wanted, lambda number, frame: child.send_signal(number))
+    outputs = [(child.stdout, sys.stdout), (child.stderr, sys.stderr)]
+    readers = [threading.Thread(target=_pass_on, args=pair) for pair in outputs]
+    for reader in readers:
+        reader.start()
+    code = child.wait()
+    for reader in readers:
+        reader.join()
+    os.close(writing)
+    if code == -signal.SIGABRT:
+        console.print_error(LOST_TEXT)
+        return LOST
+    return code if code >= 0 else 128 - code
+
+
+def _pass_on(source: Any, target: TextIO) -> None:
+    """Hand on all lines but those of JAX's runtime."""
+    for line in source:
+        if not _RUNTIME.match(line):
+            with contextlib.suppress(OSError, ValueError):  # its reader has gone, as for `| head`
+                target.buffer.write(line)
+                target.flush()
+
+
+def end_with_parent() -> None:
+    """In the child: end when the command that watches over it has."""
+    descriptor = int(os.environ[_CHILD])
+
+    def wait() -> None:
+        os.read(descriptor, 1)
+        os._exit(LOST)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def leave(error: Exception) -> NoReturn:
+    """In the child: end at once. A normal end would wait for the others, who may wait for this one."""
+    if isinstance(error, UserError):
+        console.print_error(terminal.error_line(error))
+        os._exit(error.exit_code)
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
+        causes.append(cause)
+    if not any(type(cause).__name__ == "JaxRuntimeError" for cause in causes):
+        traceback.print_exception(error)
+        os._exit(1)
+    console.print_error(LOST_TEXT)
+    os._exit(LOST)
