@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from keras_resnet.data import datasets, stream, synthetic
+from keras_resnet.data import cifar, datasets, stream, synthetic
 from keras_resnet.errors import UserError
 
 
@@ -106,14 +107,59 @@ def test_real_cifar10(cifar10: datasets.Dataset) -> None:
     np.testing.assert_allclose([pixels[:, c].std() for c in range(3)], cifar10.std, atol=1e-3)
 
 
-def test_cifar100_through_the_mock_data_of_tfds(tmp_path) -> None:
+@pytest.fixture
+def toronto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+    """CIFAR-100's files as Toronto ships them, of 30 random training and 10 test images, to download."""
     import tensorflow_datasets as tfds
 
-    with tfds.testing.mock_data(num_examples=30):
-        data = datasets.load("cifar100", str(tmp_path))
-    assert data.train_images.shape == (30, 32, 32, 3) and data.train_images.dtype == np.uint8
-    assert len(data.class_names) == 100
-    assert data.train_labels.min() >= 0 and data.train_labels.max() < 100  # fine labels
+    folder = tmp_path / "download/cifar-100-binary"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 3, 32, 32), dtype=np.uint8)
+    rows = [bytes([k % 20, k % 100]) + pixels[k].tobytes() for k in range(40)]
+    (folder / "train.bin").write_bytes(b"".join(rows[:30]))
+    (folder / "test.bin").write_bytes(b"".join(rows[30:]))
+    for name, count in (("fine", 100), ("coarse", 20)):
+        (folder / f"{name}_label_names.txt").write_text(
+            "".join(f"{name}{k}\n" for k in range(count))
+        )
+    monkeypatch.setattr(
+        tfds.download.DownloadManager, "download_and_extract", lambda *_: folder.parent
+    )
+    monkeypatch.setattr(cifar, "_reachable", lambda url: True)
+    return pixels.transpose(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("tensorflow", [True, False])
+def test_what_tfds_downloads_is_read_with_and_without_tensorflow(
+    tensorflow: bool, toronto: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not tensorflow:  # then tfds writes array_record files
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    elif importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("TensorFlow, which writes TFRecord files, is not installed")
+    data = datasets.load("cifar100", str(tmp_path / "tfds"))
+    kind = "tfrecord" if tensorflow else "array_record"
+    assert list((tmp_path / "tfds").rglob(f"*{kind}*"))
+    assert data.class_names[:2] == ("fine0", "fine1") and len(data.class_names) == 100
+    # tfds shuffles the images when it writes them; here each has a label of its own.
+    assert sorted(data.train_labels) == list(range(30)) and data.train_labels.dtype == np.int32
+    np.testing.assert_array_equal(data.train_images, toronto[data.train_labels])
+    np.testing.assert_array_equal(data.test_images, toronto[data.test_labels])
+
+
+@pytest.mark.parametrize("place", ["length", "record"])
+def test_a_damaged_file_is_told(
+    place: str, toronto: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorflow", reason="it writes the TFRecord files")
+    datasets.load("cifar100", str(tmp_path))
+    file = next(tmp_path.rglob("*-train.tfrecord*"))
+    content = bytearray(file.read_bytes())
+    content[1 if place == "length" else 200] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"{file.name} is damaged"):
+        datasets.load("cifar100", str(tmp_path))
 
 
 def test_missing_data_names_the_folder_and_the_ways_out(

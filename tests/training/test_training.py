@@ -20,7 +20,7 @@ from keras_resnet.data import constants, crops, datasets, stream, synthetic
 from keras_resnet.errors import DIVERGED
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.training import backends, devices, resume
+from keras_resnet.training import backends, cpu, devices, resume
 from keras_resnet.training.backends import tensorflow
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
@@ -123,9 +123,10 @@ def test_other_cpu_kernels_are_told(
 def test_an_emulated_precision_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(devices, "cpu_flags", lambda: frozenset({"avx2"}))
-    monkeypatch.setattr(devices, "onednn", lambda: True)
-    monkeypatch.setattr(devices, "device", lambda: ("CPU", "a CPU"))
+    for module in (cpu, devices):
+        monkeypatch.setattr(module, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(tensorflow, "onednn", lambda: True)
+    monkeypatch.setattr(tensorflow, "device", lambda: ("CPU", "a CPU"))
     flags = ["--steps", 4, "--val-size", 0, "--output-dir", tmp_path]
     assert run(*flags, "--precision", "mixed_bfloat16") == 0
     note = (
