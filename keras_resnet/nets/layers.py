@@ -185,17 +185,16 @@ class RandomPadCrop(keras.layers.Layer):
 
 @_register
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Keras's `BatchNormalization` that trains with the fused kernel of TensorFlow or PyTorch.
+    """Keras's `BatchNormalization` that trains with each backend's fused kernel.
 
     Keras computes the moments op by op in float32, which halves the speed of training on a CPU. In
     training on 4-D channels-last input this layer runs `FusedBatchNormV3` on TensorFlow and
-    `torch.nn.functional.batch_norm` on PyTorch instead: activations of any float dtype, statistics in
-    float32. On JAX, XLA fuses Keras's operations. Everything else (arguments, weights, config,
-    inference, other axes) is Keras's.
+    `torch.nn.functional.batch_norm` on PyTorch instead; on JAX, XLA fuses the operations. Activations are
+    of any float dtype, statistics float32. Everything else (arguments, weights, config, inference, other
+    axes) is Keras's.
 
-    The one difference: the running variance of the fused kernels is the unbiased one (n/(n-1), as in
-    Caffe), Keras's is the biased one; with n = 128 * 8 * 8 pixels per channel at least, they are at most
-    1.0002 apart.
+    The one difference: the running variance is the unbiased one (n/(n-1)), as in PyTorch and Caffe.
+    Keras's is the biased one.
 
     Call arguments:
         inputs: float tensor `(N, H, W, C)`; N * H * W must be above 1 in training.
@@ -206,8 +205,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         fused = (
-            keras.backend.backend() in ("tensorflow", "torch")
-            and training
+            training
             and self.trainable
             and mask is None
             and len(inputs.shape) == 4
@@ -220,9 +218,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         if not fused:
             return super().call(inputs, training=training, mask=mask)
-        if keras.backend.backend() == "torch":
-            return self._call_torch(inputs)
-        return self._call_tensorflow(inputs)
+        match keras.backend.backend():
+            case "tensorflow":
+                return self._call_tensorflow(inputs)
+            case "torch":
+                return self._call_torch(inputs)
+        return self._call_jax(inputs)
 
     def _call_tensorflow(self, inputs: Any) -> Any:
         import tensorflow as tf  # only where it is the backend
@@ -256,3 +257,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
             eps=self.epsilon,
         )
         return outputs.permute(0, 2, 3, 1)
+
+    def _call_jax(self, inputs: Any) -> Any:
+        x = ops.cast(inputs, "float32")
+        mean, variance = ops.moments(x, axes=(0, 1, 2))
+        count = inputs.shape[0] * inputs.shape[1] * inputs.shape[2]  # of all devices
+        kept, new = self.momentum, 1.0 - self.momentum
+        self.moving_mean.assign(self.moving_mean * kept + mean * new)
+        unbiased = variance * (count / (count - 1))
+        self.moving_variance.assign(self.moving_variance * kept + unbiased * new)
+        outputs = ops.batch_normalization(
+            x, mean, variance, -1, self.beta, self.gamma, self.epsilon
+        )
+        return ops.cast(outputs, inputs.dtype)

@@ -1,6 +1,9 @@
 """Makes the golden numbers that tests/test_golden.py and tests/test_convert.py compare with.
 
-    python tests/golden/make_golden.py        (4 seconds on one core)
+    python tests/golden/make_golden.py [TEST_IMAGES.npy]       (10 seconds on one core)
+
+TEST_IMAGES.npy holds the first 1,000 images of CIFAR-10's test set, uint8 (1000, 32, 32, 3), in the order
+of tensorflow_datasets' files; without it, real.npz stays as it is.
 
 It needs PyTorch and safetensors (`pip install torch safetensors`); the tests that read the files do
 not need PyTorch. The files in the repository were made with torch 2.13.0+cpu, safetensors 0.8.0 and
@@ -11,6 +14,8 @@ Nothing here imports `keras_resnet`: the network is written from section 4.2 of 
 twice.
 
 sgd.npz                    20 updates of `torch.optim.SGD` from given gradients
+updates.npz                20 updates of a net on given crops of images, and the losses (see `make_updates`)
+real.npz                   logits of a net for real images
 nets.npz                   weights, images, and what the nets make of them (see `make_nets`)
 resnet8_split.safetensors  a checkpoint as it is met in the wild, and
 resnet8_split.npz          images with the probabilities of that net
@@ -18,6 +23,7 @@ resnet8_split.npz          images with the probabilities of that net
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,8 +96,8 @@ class Net(nn.Module):
         self.linear = nn.Linear(64, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        x = images.permute(0, 3, 1, 2).float() / 255
-        mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+        x = images.permute(0, 3, 1, 2).to(self.linear.weight.dtype) / 255
+        mean, std = (torch.tensor(values, dtype=x.dtype)[:, None, None] for values in (MEAN, STD))
         x = functional.relu(self.bn1(self.conv1((x - mean) / std)))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean((2, 3)))
@@ -216,6 +222,60 @@ def make_nets() -> dict[str, np.ndarray]:
     return result
 
 
+def make_updates(nets: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Twenty updates of zeropad8 with augmentation, in float64.
+
+    images, labels  uint8 (40, 32, 32, 3), and their classes
+    index, draw     of each update: which images; row, column (modulo 9) and mirroring (modulo 2)
+    losses          of each update, before it
+    """
+    random = torch.Generator().manual_seed(9)
+    batch, labels = images(40, seed=8), torch.arange(40) % 10
+    index = torch.randint(0, 40, (20, 16), generator=random)
+    draw = torch.randint(0, 162, (20, 16, 3), generator=random)
+    net = load(nets, 8, "zeropad").double().train()
+    # At higher rates float32 alone is 1e-4 off after twenty updates: roundings grow with each.
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.001, momentum=0.9, weight_decay=1e-4)
+    border = torch.tensor(MEAN, dtype=torch.float64) * 255
+    losses = []
+    for step in range(20):
+        crops = []
+        for image, (row, column, flip) in zip(batch[index[step]], draw[step].tolist(), strict=True):
+            padded = border.repeat(40, 40, 1)
+            padded[4:36, 4:36] = image.double()
+            crop = padded[row % 9 : row % 9 + 32, column % 9 : column % 9 + 32]
+            crops.append(crop.flip(1) if flip % 2 else crop)
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(net(torch.stack(crops)), labels[index[step]])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return {
+        "images": batch.numpy(),
+        "labels": labels.numpy().astype(np.int32),
+        "index": index.numpy().astype(np.int32),
+        "draw": draw.numpy().astype(np.int32),
+        "losses": np.array(losses),
+    }
+
+
+def make_real(nets: dict[str, np.ndarray], path: str) -> dict[str, np.ndarray]:
+    """Logits of zeropad20 for real images, computed in float64."""
+    net = load(nets, 20, "zeropad").double().eval()
+    with torch.no_grad():
+        return {"logits": net(torch.from_numpy(np.load(path))).float().numpy()}
+
+
+def load(nets: dict[str, np.ndarray], depth: int, *arguments: str) -> Net:
+    """A net with the weights that `make_nets` stores."""
+    net = Net(depth, *arguments)
+    for key, value in net.state_dict().items():
+        name = f"weights{depth}/{key}"
+        if value.ndim:
+            value.copy_(torch.from_numpy(nets[name] * nets.get(f"{name}/scale", np.float32(1))))
+    return net
+
+
 def make_checkpoint() -> dict[str, np.ndarray]:
     """Write a float16 safetensors file of a split-padded net under DataParallel, 5 classes."""
     net = randomize(Net(8, "zeropad", "split", num_classes=5), seed=5).half().float().eval()
@@ -233,7 +293,11 @@ def make_checkpoint() -> dict[str, np.ndarray]:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     np.savez_compressed(FOLDER / "sgd.npz", **make_sgd())
-    np.savez_compressed(FOLDER / "nets.npz", **make_nets())
+    nets = make_nets()
+    np.savez_compressed(FOLDER / "nets.npz", **nets)
+    np.savez_compressed(FOLDER / "updates.npz", **make_updates(nets))
+    if len(sys.argv) > 1:
+        np.savez_compressed(FOLDER / "real.npz", **make_real(nets, sys.argv[1]))
     np.savez_compressed(FOLDER / "resnet8_split.npz", **make_checkpoint())
     for file in sorted(FOLDER.glob("*.[ns]*")):
         print(f"{file.stat().st_size:>9,} bytes  {file.name}")

@@ -192,3 +192,33 @@ def test_two_training_steps_equal_torch(golden):
             np.testing.assert_allclose(
                 value.ravel()[::7], expected, rtol=0, atol=2e-5, err_msg=f"{module}.{leaf}"
             )
+
+
+def test_twenty_updates_on_given_crops_have_the_losses_of_torch(golden):
+    """Crops, batch statistics, gradients and optimizer together, against PyTorch in float64."""
+    with np.load(GOLDEN / "updates.npz") as file:
+        given = dict(file)
+    image, draw = keras.Input((32, 32, 3), name="pixels"), keras.Input((3,), dtype="int32")
+    mean = [float(v) * 255 for v in golden["mean"]]
+    crop = keras_resnet.RandomPadCrop(4, fill=mean, flip=True)
+    model = keras.Model([image, draw], logits_of(build(golden, "zeropad8"))(crop(image, draw=draw)))
+    model.compile(
+        keras_resnet.SGD(learning_rate=0.001, momentum=0.9, coupled_weight_decay=1e-4),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=keras.backend.backend() == "jax",
+    )
+    losses = []
+    for index, draws in zip(given["index"], given["draw"], strict=True):
+        images = given["images"][index].astype("float32")
+        losses.append(float(model.train_on_batch([images, draws], given["labels"][index])))
+        model.reset_metrics()
+    np.testing.assert_allclose(losses, given["losses"], rtol=0, atol=5e-5)
+
+
+def test_logits_of_a_thousand_real_images_equal_torch(golden, cifar10):
+    with np.load(GOLDEN / "real.npz") as file:
+        expected = file["logits"]
+    model = logits_of(build(golden, "zeropad20"))
+    logits = model.predict(cifar10.test_images[:1000], batch_size=250, verbose=0)
+    assert np.ptp(expected) > 1
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=5e-5)

@@ -1,0 +1,170 @@
+"""JAX on several devices and processes: the numbers of one device, and an end in one line when one dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet.errors import LOST
+from keras_resnet.runs import checkpoints
+from keras_resnet.runs.folder import RunFolder
+
+pytestmark = [
+    pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras's backend is not JAX"),
+    pytest.mark.slow,
+]
+DRIVER = Path(__file__).parents[1] / "training/fault_driver.py"
+# A rate at which roundings do not grow: at the paper's 0.1 they double with every few updates.
+FLAGS = [
+    "--depth=8", "--dataset=synthetic", "--val-size=100", "--batch-size=32", "--name=run",
+    "--steps=50", "--eval-every=10", "--checkpoint-every=10", "--learning-rate=0.001",
+]  # fmt: skip
+
+
+def start(
+    output: Path, *flags: str, devices: int = 1, fault: str = "none", **env: str
+) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, str(DRIVER), fault, *FLAGS, f"--output-dir={output}", *flags],
+        env={
+            **os.environ,
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            **env,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(output: Path, *flags: str, devices: int = 1) -> tuple[int, str, str]:
+    process = start(output, *flags, devices=devices)
+    out, err = process.communicate(timeout=200)
+    return process.returncode, out, err
+
+
+def start_two(
+    output: Path,
+    faults: tuple[str, str] = ("none", "none"),
+    flags_of_second: tuple[str, ...] = (),
+) -> list[subprocess.Popen]:
+    """Two processes of two devices each, on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    return [
+        start(
+            output,
+            *(flags_of_second if k else ()),
+            devices=2,
+            fault=faults[k],
+            KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
+            KERAS_DISTRIBUTION_NUM_PROCESSES="2",
+            KERAS_DISTRIBUTION_PROCESS_ID=str(k),
+        )
+        for k in range(2)
+    ]
+
+
+def ends(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
+    found = []
+    for process in processes:
+        out, err = process.communicate(timeout=200)
+        found.append((process.returncode, out, err))
+    return found
+
+
+def losses(output: Path) -> np.ndarray:
+    rows = RunFolder(output / "run/seed-0").read_metrics()
+    return np.array([[row["train_loss"], row["val_loss"]] for row in rows], float)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on one device."""
+    output = tmp_path_factory.mktemp("one")
+    code, _, err = run(output)
+    assert code == 0 and err == "", err
+    return output
+
+
+def test_four_devices_train_as_one_does(one: Path, tmp_path: Path) -> None:
+    code, out, err = run(tmp_path, devices=4)
+    assert code == 0 and "4 devices: CPU" in out, err
+    np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
+    assert RunFolder(tmp_path / "run/seed-0").read_config()["device"]["count"] == 4
+    # The same command on one device finds its results.
+    assert "is finished" in run(tmp_path)[1]
+
+
+def test_a_run_goes_on_with_other_devices(one: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, devices=4, fault="update:25")
+    process.communicate(timeout=200)
+    assert process.returncode == -signal.SIGKILL
+    code, out, err = run(tmp_path)
+    assert code == 0 and "resuming at update 20 of 50" in out, err
+    assert "note: this run began with another device" in out
+    np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--devices=3"], "--batch-size must be divisible by the 3 devices. Received: 32"),
+        (["--devices=5"], "--devices must be at most the 4 that are here. Received: 5"),
+    ],
+)
+def test_devices_that_do_not_fit(flags: list[str], expected: str, tmp_path: Path) -> None:
+    code, _, err = run(tmp_path, *flags, devices=4)
+    assert code == 2 and expected in err and err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_train_as_one_does(one: Path, tmp_path: Path) -> None:
+    """Stopped by a SIGTERM to one of them, then resumed by the same commands."""
+    processes = start_two(tmp_path)
+    metrics = tmp_path / "run/seed-0/metrics.csv"
+    while not metrics.exists() or metrics.read_text().count("\n") < 2:
+        assert processes[0].poll() is None
+        time.sleep(0.01)
+    processes[1].send_signal(signal.SIGTERM)
+    for code, _, err in ends(processes):
+        assert code == 128 + signal.SIGTERM, err
+        assert "0: checkpoint saved" in err and err.count("\n") == 1, err
+    newest = checkpoints.list_checkpoints(tmp_path / "run/seed-0")[0]
+    step = int(newest.stem.removeprefix("step-"))
+    assert 10 < step < 50
+    (code, out, err), other = ends(start_two(tmp_path))
+    assert code == 0 and f"resuming at update {step} of 50" in out and err == "", err
+    assert "4 devices: CPU" in out
+    assert other == (0, "", "")
+    np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_when_one_process_dies_the_other_ends_in_one_line(victim: int, tmp_path: Path) -> None:
+    faults = ("update:15", "none") if victim == 0 else ("none", "update:15")
+    found = ends(start_two(tmp_path, faults=faults))
+    code, _, err = found[1 - victim]
+    assert code == LOST, err
+    assert "another process of this run has ended" in err and err.count("\n") == 1, err
+    files = [path.name for path in checkpoints.list_checkpoints(tmp_path / "run/seed-0")]
+    assert files == ["step-00000010.npz"]
+
+
+def test_processes_with_other_flags_are_refused(tmp_path: Path) -> None:
+    for code, _, err in ends(start_two(tmp_path, flags_of_second=("--seed=1",))):
+        assert code == 2 and err.count("\n") == 1, err
+        assert (
+            "all processes must be given the same flags. Received: other ones by process 1" in err
+        )
