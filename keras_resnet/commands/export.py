@@ -1,7 +1,8 @@
-"""Export a trained net as SavedModel, ONNX or LiteRT files that are verified against Keras.
+"""Export a trained net as SavedModel, ONNX or LiteRT files that are verified against Keras, or as a page.
 
     python export.py experiments/resnet20/seed-0               SavedModel and ONNX
     python export.py experiments/resnet20/seed-0 --quantize    and int8 (uses training images)
+    python export.py experiments/resnet20/seed-0 --formats web --serve    a page, shown on this machine
 
 Exit code 4: a file did not compute what Keras computes; nothing was left under its final name.
 """
@@ -9,11 +10,17 @@ Exit code 4: a file did not compute what Keras computes; nothing was left under 
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
+from keras_resnet import console
 from keras_resnet.commands import flags, startup
+from keras_resnet.errors import UserError
+from keras_resnet.export.web_server import Server
 
-FORMATS = ("saved_model", "onnx", "litert")
+FORMATS = ("saved_model", "onnx", "litert", "web")
+PORT = 8000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +53,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="folder of tensorflow_datasets (default: the run's where it is here, else "
         "$TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
+    parser.add_argument(
+        "--runtime",
+        metavar="DIR",
+        help="for web: the npm package onnxruntime-web, unpacked; copied beside the page, which then "
+        "needs no network (default: the page loads it from a CDN)",
+    )
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        type=int,
+        const=PORT,
+        metavar="PORT",
+        help=f"then serve the page on 127.0.0.1 until Ctrl-C (default: {PORT})",
+    )
     arguments = parser.parse_args(argv)
+    if arguments.serve is None:
+        _export(arguments)
+        return 0
+    if "web" not in arguments.formats:
+        raise UserError("`serve` shows the page: add web to `formats`")
+    with Server(arguments.serve) as server:  # before the work: the port may be taken
+        folder = _export(arguments) / "web"
+        console.print_line(f"serving {folder} at {server.url} until Ctrl-C")
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve(folder)
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> Path:
     startup.start_keras(needs="tensorflow")
-    from keras_resnet.export.pipeline import export
+    from keras_resnet.export.pipeline import export, output_folder
 
     export(
         arguments.path,
@@ -58,5 +93,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         opset=arguments.opset,
         dataset=arguments.dataset,
         data_dir=arguments.data_dir,
+        runtime=arguments.runtime,
     )
-    return 0
+    return output_folder(arguments.path, arguments.output)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Name and identifier on the Hugging Face hub.
-_DATASETS = {
+DATASETS = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
     "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
 }
@@ -59,6 +59,14 @@ net = keras.models.load_model("model.keras")
 probabilities = net.predict(images)  # uint8 or float32 [N, height, width, 3], RGB, 0..255
 ```
 """
+_PAGE = """\
+## In a browser
+
+`web/` is a page that classifies pictures in the browser. Any static server serves it as it is:
+
+    python -m http.server --bind 127.0.0.1 --directory web
+
+"""
 _CLIENTS = """\
 ## Other programs
 
@@ -105,14 +113,14 @@ def snippets(card: str) -> dict[str, str]:
 def front_matter(facts: Mapping[str, Any]) -> str:
     """What the Hugging Face hub reads: data set, tags, metrics."""
     # JSON is YAML: quoting and lists need no YAML library.
-    name, identifier = _DATASETS.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
+    name, identifier = DATASETS.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
     card: dict[str, Any] = {
         "license": "mit",
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "resnet", "cifar", "keras", *_tags(facts)],
     }
-    if facts["dataset"] in _DATASETS:
+    if facts["dataset"] in DATASETS:
         card["datasets"] = [identifier]
     metrics = [
         {"type": "accuracy", "value": round((100 - error) / 100, 6), "name": f"Accuracy, {label}"}
@@ -219,4 +227,5 @@ def _usage(facts: Mapping[str, Any]) -> str:
         code = imports + read + call.format(file=row["file"]) + _PRINT
         lines += [f"### {heading}", "", f"Needs {needs}, numpy and pillow.", ""]
         lines += ["```python", f"{code}```", ""]
-    return "\n".join([*lines, _CLIENTS])
+    page = [_PAGE] if "web" in facts["files"] else []
+    return "\n".join([*lines, *page, _CLIENTS])

@@ -2,6 +2,7 @@
 
     <run>/export/
         saved_model/  model.onnx  model.int8.onnx  model.tflite    what was asked for
+        web/                       the page, with its own copy of model.onnx
         labels.txt                 class names in label order
         MODEL_CARD.md, README.md   the same text; Hugging Face reads README
         export.json                the verification, and all facts
@@ -26,7 +27,7 @@ import numpy as np
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.export import card, formats, litert, onnx_file, quantize, verify
+from keras_resnet.export import card, formats, litert, onnx_file, quantize, verify, web_page
 from keras_resnet.export.serving import serving_model
 from keras_resnet.export.source import Source, open_source
 from keras_resnet.inference.keras_file import load_keras, model_file
@@ -41,6 +42,7 @@ _WRITTEN = frozenset(
     {
         *formats.FILES.values(),
         formats.QUANTIZED,
+        web_page.NAME,
         "labels.txt",
         "MODEL_CARD.md",
         "README.md",
@@ -59,6 +61,7 @@ def export(
     opset: int = onnx_file.OPSET,
     dataset: str | None = None,
     data_dir: str | None = None,
+    runtime: Path | str | None = None,
 ) -> dict[str, Any]:
     """Export a net, verify every file of it, and only then put the folder in its place.
 
@@ -66,12 +69,15 @@ def export(
         path: a run folder or a `.keras` file of ours.
         output: the folder to write; default `<run>/export`, for a file `<stem>-export` beside it.
             An earlier export there is replaced.
-        kinds: of `"saved_model"`, `"onnx"`, `"litert"`.
+        kinds: of `"saved_model"`, `"onnx"`, `"litert"`, `"web"`. The page shows the ONNX file, which
+            is therefore written too.
         quantize: also write `model.int8.onnx`.
         opset: of ONNX, 13 to 18.
         dataset: name of the data set the net was trained on; default what the run or the net's
             normalization says.
         data_dir: folder of tensorflow_datasets.
+        runtime: for `"web"`: the npm package onnxruntime-web or its `dist`, copied beside the page;
+            None lets the page load it from a CDN.
 
     Returns:
         The content of export.json.
@@ -82,22 +88,27 @@ def export(
     """
     start = time.perf_counter()
     _check(kinds, quantize, opset)
+    kinds = [*kinds, *([formats.ONNX] if web_page.NAME in kinds else [])]
+    copied = _read_runtime(kinds, runtime)
     path = Path(path)
     file = model_file(path)
-    final = Path(output) if output else _default_output(path)
+    final = output_folder(path, output)
     net = as_float32(load_keras(file))
     with staged.staged(final, _WRITTEN, marker="export.json") as folder:
         source = open_source(net, path, file, dataset, data_dir, needs_data=quantize)
         facts = _facts(source, file, opset)
         console.print_line(f"exporting {facts['description']} from {file}")
         serving = serving_model(source.net)
-        for kind in dict.fromkeys(kinds):
+        for kind in (kind for kind in formats.FILES if kind in kinds):
             formats.write(kind, serving, folder / formats.FILES[kind], opset, facts)
         if quantize:
             _quantize(source, folder, facts)
         facts["verification"] = verify.compare(source, folder)
         verify.print_table(facts["verification"])
         verify.judge(facts["verification"], final)
+        if web_page.NAME in kinds:
+            model = folder / formats.FILES[formats.ONNX]
+            web_page.write(folder / web_page.NAME, model, facts, source.class_names, copied)
         _write_keras(net, folder)
         facts["files"] = {
             item.name: sum(f.stat().st_size for f in [item, *item.rglob("*")] if f.is_file())
@@ -125,14 +136,15 @@ def _check(kinds: Sequence[str], quantize: bool, opset: int) -> None:
             "exporting needs Keras's tensorflow backend. "
             f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
         )
-    unknown = [kind for kind in kinds if kind not in formats.FILES]
+    known = (*formats.FILES, web_page.NAME)
+    unknown = [kind for kind in kinds if kind not in known]
     if unknown or not kinds:
-        raise UserError(f"`formats` must be of {', '.join(formats.FILES)}. Received: {unknown}")
+        raise UserError(f"`formats` must be of {', '.join(known)}. Received: {unknown}")
     if opset not in onnx_file.OPSETS:
         raise UserError(
             f"`opset` must be {onnx_file.OPSETS[0]} to {onnx_file.OPSETS[-1]}. Received: {opset}"
         )
-    if quantize and formats.ONNX not in kinds:
+    if quantize and formats.ONNX not in kinds and web_page.NAME not in kinds:
         raise UserError("`quantize` makes int8 from the ONNX file: add onnx to `formats`")
     if formats.LITERT in kinds:
         litert.check_litert()
@@ -146,7 +158,19 @@ def _write_keras(net: keras.Model, folder: Path) -> None:
             (folder / name).write_bytes(archive.read(name))
 
 
-def _default_output(path: Path) -> Path:
+def _read_runtime(kinds: Sequence[str], runtime: Path | str | None) -> dict[str, bytes] | None:
+    if runtime is None:
+        return None
+    if web_page.NAME not in kinds:
+        raise UserError("`runtime` is for the page: add web to `formats`")
+    return web_page.read_runtime(Path(runtime))
+
+
+def output_folder(path: Path | str, output: Path | str | None) -> Path:
+    """Where an export goes: `output`, else `<run>/export`, or `<stem>-export` beside a file."""
+    if output:
+        return Path(output)
+    path = Path(path)
     return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
 
 

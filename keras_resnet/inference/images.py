@@ -102,5 +102,8 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
-    image = image.convert("RGB").resize(size[::-1], PIL.Image.Resampling.BICUBIC)
-    return np.asarray(image)
+    # Across, then down: Pillow 13 does tall images the other way round, which rounds otherwise, and the
+    # page of an export (export/web/picture.js) does it this way for all.
+    height, width = size
+    image = image.convert("RGB").resize((width, image.height), PIL.Image.Resampling.BICUBIC)
+    return np.asarray(image.resize((width, height), PIL.Image.Resampling.BICUBIC))

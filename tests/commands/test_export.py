@@ -74,6 +74,10 @@ def bad_inputs(folder: Path) -> dict[str, list[object]]:
         "opset": [good, "--opset", 19],
         "int8 without onnx": [good, "--formats", "saved_model", "--quantize"],
         "format": [good, "--formats", "coreml"],
+        "runtime without web": [good, "--runtime", folder],
+        "no runtime": [good, "--formats", "web", "--runtime", folder],
+        "serve without web": [good, "--serve"],
+        "no port": [good, "--formats", "web", "--serve", 65536],
         "data set": [good, "--dataset", "imagenet"],
     }
 

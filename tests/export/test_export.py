@@ -84,7 +84,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory):
     patch.setattr(synthetic, "SYNTHETIC_SIZES", (1_000, 300))
     net = make_net()
     run = make_run(tmp_path_factory.mktemp("runs") / "resnet8" / "seed-3", net)
-    facts = export(run, kinds=("saved_model", "onnx", "litert"), quantize=True)
+    facts = export(run, kinds=("saved_model", "onnx", "litert", "web"), quantize=True)
     patch.undo()
     return net, run / "export", facts
 

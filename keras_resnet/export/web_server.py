@@ -1,0 +1,74 @@
+"""A small server for an exported page: this machine only, files of one folder only."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import sys
+from pathlib import Path
+
+from keras_resnet.errors import UserError
+
+ADDRESS = "127.0.0.1"
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    # A machine's own table may lack or change these, and browsers then refuse the file.
+    extensions_map = {
+        "": "application/octet-stream",
+        ".css": "text/css; charset=utf-8",
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".json": "application/json",
+        ".mjs": "text/javascript; charset=utf-8",
+        ".png": "image/png",
+        ".svg": "image/svg+xml",
+        ".wasm": "application/wasm",
+    }
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")  # the next export may be another net
+        self.send_header("X-Content-Type-Options", "nosniff")
+        super().end_headers()
+
+    def list_directory(self, path: object) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Holds a port from when it is made, so that a taken one is known before an export; see `serve`.
+
+    Args:
+        port: 0 for any that is free.
+
+    Raises:
+        UserError: where the port is no port, or another program has it.
+    """
+
+    def __init__(self, port: int):
+        if not 0 <= port <= 65535:
+            raise UserError(f"`serve` must be a port from 0 to 65535. Received: {port}")
+        try:
+            super().__init__((ADDRESS, port), _Handler)
+        except OSError as error:
+            raise UserError(
+                f"`serve` must be a port that is free. Received: {port} ({error.strerror}); name "
+                "another, or 0 for any"
+            ) from None
+
+    def serve(self, folder: Path) -> None:
+        """Serve the files of a folder until `shutdown` is called, or an exception ends it."""
+        self.RequestHandlerClass = functools.partial(_Handler, directory=str(folder))
+        self.serve_forever()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Without a word where a browser went away in the middle of a file."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+    @property
+    def url(self) -> str:
+        return f"http://{ADDRESS}:{self.server_port}/"
