@@ -1,13 +1,9 @@
-"""The Keras contenders: our training path, its parts, stock Keras, the exported files, the matmul.
-
-Also what only they can know: multiply-adds of a net, and the files that others read (`prepare`).
-"""
+"""The contenders that need TensorFlow: exported files, the matmul, and what others read (`prepare`)."""
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,38 +11,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import measure
+from benchmarks import measure, training_nets
 from benchmarks.worker import Turns
-from keras_resnet.data import datasets, stream
+from keras_resnet.data import datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.export import formats, onnx_file, quantize
 from keras_resnet.export.serving import serving_model
-from keras_resnet.nets.layers import BatchNormalization
 from keras_resnet.runs import provenance
-from keras_resnet.runs.folder import RunFolder
-from keras_resnet.training import devices
-from keras_resnet.training.callback import RunCallback
+from keras_resnet.training import cpu, devices
 from keras_resnet.training.config import TrainConfig
-from keras_resnet.training.model import batches, build_net, training_model
-from keras_resnet.training.reporters import TensorBoard, Terminal
-from keras_resnet.training.signals import Signals
+from keras_resnet.training.model import build_net
 
 MATMUL = 4096  # side of the square matrices
-NEVER = 64_000  # updates: the end of the run, and the first validation and checkpoint
-
-
-def multiply_adds(net: keras.Model) -> int:
-    """Multiply-adds of one image's forward pass: convolutions and dense layers, nothing else.
-
-    As is usual, those with padding's zeros count.
-    """
-    total = 0
-    for layer in net.layers:
-        if isinstance(layer, keras.layers.Conv2D):
-            total += int(np.prod(layer.output.shape[1:3])) * int(np.prod(layer.kernel.shape))
-        elif isinstance(layer, keras.layers.Dense):
-            total += int(np.prod(layer.kernel.shape))
-    return total
 
 
 def contend(spec: dict[str, Any], turns: Turns) -> NoReturn:
@@ -60,7 +36,7 @@ def contend(spec: dict[str, Any], turns: Turns) -> NoReturn:
         turns.once(lambda: export(spec))
     if kind.startswith("infer_"):
         _infer(spec, turns)
-    _train(spec, turns)
+    raise AssertionError(kind)
 
 
 def _matmul(dtype: str, turns: Turns) -> NoReturn:
@@ -71,114 +47,7 @@ def _matmul(dtype: str, turns: Turns) -> NoReturn:
     turns.forever(lambda: product().numpy())
 
 
-# --- training ---
-
-
-class _Ticks(keras.callbacks.Callback):
-    def __init__(self, turns: Turns):
-        super().__init__()
-        self.turns = turns
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.turns.tick()
-
-
-def _train(spec: dict[str, Any], turns: Turns) -> NoReturn:
-    """`ours_auto`, `ours_float32`, `stock_float32`: the path of train.py; `bare`: only its step.
-
-    The first three are `model.fit` with the run's own callback and stream; stock Keras differs in
-    the class of the batch normalization alone, so it has our other gains too.
-    """
-    kind = spec["contender"]
-    settings = TrainConfig(
-        depth=spec["depth"],
-        batch_size=spec["batch"],
-        # The warm-up's small rate: the time of an update is the same, and nothing diverges.
-        learning_rate=0.01,
-        warmup_steps=0,
-        steps=NEVER,
-        eval_every=NEVER,
-        checkpoint_every=NEVER,
-        precision="float32" if kind.endswith("float32") else "auto",
-    )
-    precision, _ = devices.precision(settings.precision)
-    data = _load(Path(spec["folder"]))
-    start = time.perf_counter()
-    net = build_net(settings, data, 0, precision)
-    if kind.startswith("stock"):
-        net = keras.models.clone_model(net, clone_function=_with_stock_normalization)
-    model = training_model(settings, data, net, 0)
-    turns.facts |= {
-        "build_seconds": round(time.perf_counter() - start, 2),
-        "precision": precision,
-        "multiply_adds": multiply_adds(net),
-        "parameters": int(sum(np.prod(v.shape) for v in net.trainable_variables)),
-    }
-    train, _ = stream.split(len(data.train_labels), 5_000, 0)
-    if kind == "bare":
-        turns.forever(_bare_step(model, data, train[: spec["batch"]]))
-    with tempfile.TemporaryDirectory() as folder:
-        nothing = (data.train_images[:0], data.train_labels[:0])
-        reporters = (Terminal(NEVER, spec["batch"]), TensorBoard(Path(folder) / "tensorboard"))
-        run = RunCallback(settings, RunFolder(Path(folder)), net, nothing, Signals(), reporters)
-        turns.commands["checkpoint"] = lambda: _checkpoint(run)
-        fed = batches(settings, data.train_labels, train, 0, 0)
-        model.fit(
-            fed,
-            steps_per_epoch=NEVER,
-            callbacks=[run, _Ticks(turns)],
-            shuffle=False,
-            verbose=0,
-        )
-    turns.leave()
-
-
-def _with_stock_normalization(layer: keras.Layer) -> keras.Layer:
-    kind = type(layer)
-    if isinstance(layer, BatchNormalization):
-        kind = keras.layers.BatchNormalization
-    return kind.from_config(layer.get_config())
-
-
-def _bare_step(model: keras.Model, data: Dataset, batch: np.ndarray) -> Callable[[], object]:
-    """The same computation as one compiled function of a batch that never changes.
-
-    No stream, no metrics, no callbacks, nothing read back but the loss.
-    """
-    index, labels = tf.constant(batch, tf.int32), tf.constant(data.train_labels[batch])
-
-    @tf.function
-    def step() -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            logits = model(index, training=True)
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            )
-        variables = model.trainable_variables
-        model.optimizer.apply(tape.gradient(loss, variables), variables)
-        return loss
-
-    return lambda: step().numpy()
-
-
-def _checkpoint(run: RunCallback) -> dict[str, Any]:
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        run.checkpoint()
-        seconds.append(time.perf_counter() - start)
-    files = list((run.folder.path / "checkpoints").glob("*.npz"))
-    return {"seconds": seconds, "bytes": files[0].stat().st_size}
-
-
 # --- inference and files ---
-
-
-def _load(folder: Path) -> Dataset:
-    """The data set that `prepare` left in `folder`."""
-    name, *class_names = (folder / "names.txt").read_text().split("\n")
-    images, labels = np.load(folder / "images.npy"), np.load(folder / "labels.npy")
-    return Dataset(name, tuple(class_names), images, labels, images[:1], labels[:1])
 
 
 def prepare(spec: dict[str, Any]) -> dict[str, Any]:
@@ -205,8 +74,8 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     return {
         "versions": {**provenance.versions(), **_versions("onnx", "onnxruntime")},
         "git_commit": provenance.git_commit(),
-        "cpu": devices.cpu_name(),
-        "bfloat16_flags": sorted(devices.cpu_flags() & set(devices.NATIVE["mixed_bfloat16"])),
+        "cpu": cpu.cpu_name(),
+        "bfloat16_flags": sorted(cpu.cpu_flags() & set(cpu.NATIVE["mixed_bfloat16"])),
         "onednn": devices.onednn(),
         "dataset": data.name,
     }
@@ -215,7 +84,7 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
 def export(spec: dict[str, Any]) -> dict[str, Any]:
     """Build the float32 net of `depth` and export it to a temporary folder: seconds and memory."""
     settings = TrainConfig(depth=spec["depth"])
-    data = _load(Path(spec["folder"]))
+    data = training_nets.load(Path(spec["folder"]))
     start = time.perf_counter()
     net = build_net(settings, data, 0, "float32")
     seconds = {"build": round(time.perf_counter() - start, 1)}
@@ -261,7 +130,7 @@ def _infer(spec: dict[str, Any], turns: Turns) -> NoReturn:
     files = folder / str(spec["depth"])
     if kind == "keras":
         settings = TrainConfig(depth=spec["depth"])
-        net = build_net(settings, _load(folder), 0, "float32")
+        net = build_net(settings, training_nets.load(folder), 0, "float32")
         turns.forever(lambda: net.predict_on_batch(images))
     run = formats.runner(kind, files / formats.FILES[kind])
     turns.forever(lambda: run(images))

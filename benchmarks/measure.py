@@ -40,13 +40,14 @@ class Worker:
         self.name = "-".join(str(spec[k]) for k in ("contender", "depth", "batch") if k in spec)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed by __exit__
         # Only CPUs are compared: a GPU would be seen by one framework and not by another.
-        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "KERAS_BACKEND": "tensorflow"}
+        backend = self.spec.get("backend", "tensorflow")
+        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu", "KERAS_BACKEND": backend}
         onednn = {
             "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1")
         }  # as train.py
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", json.dumps(self.spec)],
-            cwd=ROOT,
+            cwd=self.spec.get("checkout", ROOT),
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **hidden, **onednn},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -3,7 +3,8 @@
     python -m benchmarks.worker '{"contender": "ours_auto", "depth": 20, ...}'
 
 Requests come as lines of JSON on stdin, answers go to stdout; what libraries print goes to stderr.
-spec: contender, and for all but "matmul_*": depth, batch, folder (where `prepare` left its files).
+spec: contender, and for all but "matmul_*": depth, batch, folder (where `prepare` left its files); backend
+and checkout where they are not TensorFlow and this one.
 """
 
 from __future__ import annotations
@@ -111,6 +112,10 @@ def main() -> NoReturn:
         torch_nets.contend(spec, turns)
     if spec["contender"].startswith("onnx_"):
         _infer_onnx(spec, turns)
+    if spec["contender"].startswith(("ours_", "stock_", "bare")):
+        from benchmarks import training_nets
+
+        training_nets.train(spec, turns)
     from benchmarks import keras_nets
 
     keras_nets.contend(spec, turns)

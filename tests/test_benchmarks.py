@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import keras_resnet
-from benchmarks import keras_nets, measure
+from benchmarks import measure, training_nets
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_multiply_adds_are_those_of_the_convolutions_and_the_dense_layer(
     depth: int, expected: int
 ) -> None:
     net = keras_resnet.resnet(depth)
-    assert keras_nets.multiply_adds(net) == expected
+    assert training_nets.multiply_adds(net) == expected
     if depth == 20:
         assert expected / 1e6 == pytest.approx(40.55, abs=0.01)
         assert measure.training_flops(expected) == 6 * expected

@@ -27,6 +27,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from keras_resnet import console
 from keras_resnet.errors import UserError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -48,10 +49,12 @@ def start_keras(needs: str | None = None) -> None:
     """Import Keras with its backend, quietly.
 
     Args:
-        needs: the backend that the command cannot do without; None takes any.
+        needs: the backend that the command cannot do without, which is then taken; None takes the
+            user's.
 
     Raises:
-        UserError: for a backend that is unknown, not installed, or not the one that is needed.
+        UserError: for a backend that is unknown or not installed, or where Keras is there already with
+            another than the one that is needed.
     """
     backend = configured_backend()
     if backend not in BACKENDS:
@@ -60,10 +63,13 @@ def start_keras(needs: str | None = None) -> None:
             f"Received: {backend}"
         )
     if needs and backend != needs:
-        raise UserError(
-            f"this command needs Keras's {needs} backend. Received: {backend}; set "
-            f"KERAS_BACKEND={needs}"
-        )
+        if "keras" in sys.modules:
+            raise UserError(
+                f"this command needs Keras's {needs} backend. Received: {backend}; set "
+                f"KERAS_BACKEND={needs}"
+            )
+        console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
+        backend = os.environ["KERAS_BACKEND"] = needs
     if importlib.util.find_spec(backend) is None:
         raise UserError(
             f"Keras's backend {backend} is not installed: pip install {backend}, or name another "

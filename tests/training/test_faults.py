@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -73,15 +74,24 @@ def assert_same(output: Path, reference: Path) -> None:
     assert files == ["step-00000060.npz", "step-00000056.npz"]
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Uninterrupted runs by case."""
-    folders = {}
-    for case, (precision, *flags) in CASES.items():
-        folders[case] = tmp_path_factory.mktemp(case)
-        code, _, err = run(folders[case], "none", precision, *flags)
+class References(dict[str, Path]):
+    """Uninterrupted runs by case, each made when it is first asked for."""
+
+    def __init__(self, make_folder: Callable[[str], Path]):
+        super().__init__()
+        self.make_folder = make_folder
+
+    def __missing__(self, case: str) -> Path:
+        folder = self.make_folder(case)
+        precision, *flags = CASES[case]
+        code, _, err = run(folder, "none", precision, *flags)
         assert code == 0, err
-    return folders
+        return self.setdefault(case, folder)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> References:
+    return References(tmp_path_factory.mktemp)
 
 
 def faults(seed: int, count: int) -> list[str]:
@@ -108,7 +118,7 @@ KILLS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_killed_again_and_again_ends_with_the_same_bits(
-    case: str, reference: dict[str, Path], tmp_path: Path
+    case: str, reference: References, tmp_path: Path
 ) -> None:
     """One run is killed and resumed until it ends; deaths that come too late for it hit nothing."""
     precision, *flags = CASES[case]
@@ -127,7 +137,7 @@ def test_killed_again_and_again_ends_with_the_same_bits(
 
 
 @pytest.mark.slow
-def test_killed_inside_the_final_save(reference: dict[str, Path], tmp_path: Path) -> None:
+def test_killed_inside_the_final_save(reference: References, tmp_path: Path) -> None:
     code, *_ = run(tmp_path, "save:1")
     assert code == -signal.SIGKILL
     folder = tmp_path / "run" / "seed-0"
@@ -160,7 +170,7 @@ def flip_bit(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["truncated", "bit", "missing"])
 def test_a_damaged_newest_checkpoint_is_passed_over(
-    damage: str, half_done: Path, reference: dict[str, Path]
+    damage: str, half_done: Path, reference: References
 ) -> None:
     newest, before = checkpoints.list_checkpoints(half_done / "run/seed-0")
     assert (newest.name, before.name) == ("step-00000028.npz", "step-00000021.npz")
@@ -200,7 +210,7 @@ def test_checkpoints_that_are_gone_are_an_error(half_done: Path) -> None:
 
 
 @pytest.mark.slow
-def test_restart_moves_the_old_run_aside(half_done: Path, reference: dict[str, Path]) -> None:
+def test_restart_moves_the_old_run_aside(half_done: Path, reference: References) -> None:
     code, out, err = run(half_done, "none", "float32", "--restart")
     assert code == 0 and "seed-0.old-1" in out
     assert checkpoints.list_checkpoints(half_done / "run/seed-0.old-1")
@@ -209,9 +219,7 @@ def test_restart_moves_the_old_run_aside(half_done: Path, reference: dict[str, P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signals_checkpoint_and_say_so(
-    signum: int, reference: dict[str, Path], tmp_path: Path
-) -> None:
+def test_signals_checkpoint_and_say_so(signum: int, reference: References, tmp_path: Path) -> None:
     process = start(tmp_path, "wait:17", "float32")
     assert process.stdout is not None and process.stderr is not None
     while process.stdout.readline() != "waiting\n":
@@ -235,7 +243,7 @@ def test_signals_checkpoint_and_say_so(
 
 
 @pytest.mark.slow
-def test_a_full_disk_ends_in_one_line(reference: dict[str, Path], tmp_path: Path) -> None:
+def test_a_full_disk_ends_in_one_line(reference: References, tmp_path: Path) -> None:
     """RLIMIT_FSIZE makes every write beyond it fail, as a full disk does."""
 
     def limit() -> None:
@@ -250,7 +258,7 @@ def test_a_full_disk_ends_in_one_line(reference: dict[str, Path], tmp_path: Path
 
 
 @pytest.mark.slow
-def test_a_reader_that_goes_away_stops_nothing(reference: dict[str, Path], tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_stops_nothing(reference: References, tmp_path: Path) -> None:
     """`train.py | head -n 1`."""
     process = start(tmp_path, "wait:17", "float32")
     assert process.stdout is not None
