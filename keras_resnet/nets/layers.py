@@ -62,6 +62,8 @@ class ZeroPadShortcut(keras.layers.Layer):
         x = inputs
         if self.pooling == "max":
             x = ops.max_pool(x, self.strides, self.strides, "valid", "channels_last")
+        elif self.strides > 1 and keras.backend.backend() == "torch":
+            x = x[:, :: self.strides, :: self.strides]  # a view; Keras's pooling copies the input
         elif self.strides > 1:
             # A 1x1 average pool picks the same pixels as x[:, ::2, ::2]; its gradient is several
             # times faster on TensorFlow than the strided slice's.
@@ -270,3 +272,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
             x, mean, variance, -1, self.beta, self.gamma, self.epsilon
         )
         return ops.cast(outputs, inputs.dtype)
+
+
+def use_fast_convolution(layer: keras.layers.Conv2D) -> keras.layers.Conv2D:
+    """The layer, which on PyTorch computes on channels-last memory as it lies there.
+
+    Keras 3.15's own way copies each input to channels first and back. Nothing else of the layer changes:
+    it is saved, and opened elsewhere, as Keras's. The layer must have no dilation, and odd kernels where
+    its padding is "same".
+    """
+    if keras.backend.backend() != "torch":
+        return layer
+    import torch
+
+    def convolution_op(inputs: Any, kernel: Any) -> Any:
+        outputs = torch.nn.functional.conv2d(
+            inputs.permute(0, 3, 1, 2),
+            ops.convert_to_tensor(kernel, inputs.dtype).permute(3, 2, 0, 1),
+            stride=layer.strides,
+            padding=layer.kernel_size[0] // 2 if layer.padding == "same" else 0,
+        )
+        return outputs.permute(0, 2, 3, 1)
+
+    layer.convolution_op = convolution_op
+    return layer

@@ -13,7 +13,7 @@ from keras import layers
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
 from keras_resnet.errors import integer, number
 from keras_resnet.nets.family import SHORTCUTS, blocks_per_stage
-from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
+from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut, use_fast_convolution
 
 
 def allow_deep_graphs() -> None:
@@ -122,7 +122,7 @@ def _network(
             x = layers.ZeroPadding2D(
                 size // 2, data_format="channels_last", dtype=dtype, name=f"{path}_pad"
             )(x)
-        x = layers.Conv2D(
+        conv = layers.Conv2D(
             filters,
             size,
             strides,
@@ -135,7 +135,8 @@ def _network(
             ),
             dtype=dtype,
             name=path,
-        )(x)
+        )
+        x = use_fast_convolution(conv)(x)
         path = path.replace("conv", "bn") if "conv" in path else f"{path}_bn"
         return BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=dtype, name=path)(x)
 
