@@ -14,8 +14,8 @@ from keras_resnet.training.config import TrainConfig
 
 # Arguments of the library that are flags of a command.
 FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
-    "data_dir", "dataset", "formats", "key", "mean", "model", "opset", "output", "padding", "plot",
-    "quantize", "restart", "runtime", "serve", "shortcut", "split", "std",
+    "address", "data_dir", "dataset", "formats", "key", "mean", "model", "opset", "output", "padding",
+    "plot", "quantize", "restart", "runtime", "serve", "shortcut", "split", "std",
 }  # fmt: skip
 
 
