@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.argv[0] = "keras-resnet"  # `import keras_resnet` then leaves TensorFlow to the command
 from keras_resnet.data import synthetic
 from keras_resnet.sweep import child

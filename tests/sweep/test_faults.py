@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import pytest
-
-os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # the loopback address for all of Ray
-ray = pytest.importorskip("ray", reason="needs requirements-sweep.txt")
 
 from keras_resnet.report import rows
 from keras_resnet.runs import files
@@ -33,40 +31,59 @@ LEFT_SECONDS = 15  # after which nothing of a sweep may be left
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif(find_spec("ray") is None, reason="needs requirements-sweep.txt"),
     pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked for in /proc"),
 ]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight seeds that nothing disturbed, trained by `train` one after the other."""
+    """Eight seeds that nothing disturbed, trained by `train` one after the other.
+
+    With one thread, as a run that has one CPU: the number of threads decides the order of additions.
+    """
     output = tmp_path_factory.mktemp("reference")
     command = [sys.executable, HERE / "small_child.py", "train", *FLAGS, "--runs=8"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*map(str, command), f"--output-dir={output}"],
         stdin=subprocess.PIPE,  # it trains for as long as this is open
         stdout=subprocess.DEVNULL,
-    )
-    assert process.wait(timeout=300) == 0
+        env={**os.environ, "TF_NUM_INTRAOP_THREADS": "1"},
+    ) as process:
+        assert process.wait(timeout=300) == 0
     return output
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """A Ray cluster of a head without room and two nodes with two slots each."""
-    from ray.cluster_utils import Cluster
+class Cluster:
+    """A Ray cluster in a process of its own, as cluster_nodes.py makes it."""
 
-    with tempfile.TemporaryDirectory(prefix="kr", dir="/tmp") as folder:
-        made = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "temp_dir": folder, "include_dashboard": False},
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, HERE / "cluster_nodes.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         )
-        try:
-            for _ in range(2):
-                made.add_node(num_cpus=2)
-            yield made
-        finally:
-            made.shutdown()
+        assert self.process.stdout is not None
+        made = json.loads(self.process.stdout.readline())
+        self.address, self.raylets = made["address"], set(made["raylets"])
+
+    def remove(self, raylet: int) -> None:
+        """Kill a node: its raylet and its workers."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"remove {raylet}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "removed\n"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    try:
+        yield made
+    finally:
+        made.process.communicate(timeout=60)
 
 
 class Sweep:
@@ -86,7 +103,12 @@ class Sweep:
                 ],
                 stdout=printed,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "TF_SWEEP_TRACE": str(self.trace), **environment},
+                env={
+                    **os.environ,
+                    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the cluster is on loopback too
+                    "TF_SWEEP_TRACE": str(self.trace),
+                    **environment,
+                },
             )
 
     def updates(self) -> list[tuple[str, int, int, float]]:
@@ -165,10 +187,9 @@ def assert_same(output: Path, reference: Path, seed: int) -> None:
 
 
 def test_a_lost_node_and_a_killed_worker_change_no_bit(
-    cluster: Any, reference: Path, tmp_path: Path
+    cluster: Cluster, reference: Path, tmp_path: Path
 ) -> None:
     sweep = Sweep(tmp_path, "--runs=8", f"--address={cluster.address}", TF_SWEEP_PAUSE="0.1")
-    raylets = {node.all_processes["raylet"][0].process.pid: node for node in cluster.worker_nodes}
 
     def in_mid_run() -> dict[int, int]:
         """Raylet -> a worker of its whose training has made 10 updates, once both have one."""
@@ -176,11 +197,11 @@ def test_a_lost_node_and_a_killed_worker_change_no_bit(
         for _, pid, step, _ in sweep.updates():
             if 10 <= step < 20 and pid in sweep.trainings():
                 found[parent(parent(pid))] = parent(pid)
-        return found if set(found) == set(raylets) else {}
+        return found if set(found) == cluster.raylets else {}
 
     (lost, _), (_, worker) = sweep.wait_for(in_mid_run).items()
     os.kill(worker, signal.SIGKILL)
-    cluster.remove_node(raylets[lost], allow_graceful=False)
+    cluster.remove(lost)
     code, printed = sweep.end()
     assert code == 0, printed
     assert printed.count("its worker was lost") >= 3, printed  # one, and the two of the node
