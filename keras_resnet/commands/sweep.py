@@ -21,7 +21,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import keras_resnet
 from keras_resnet import console
 from keras_resnet.commands import flags, terminal
 from keras_resnet.data.datasets import folder_of
@@ -40,6 +39,19 @@ MOST = 10_000  # CPUs or GPUs per run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    runs, left_out = _runs(arguments)
+    for text in left_out:
+        console.print_line(f"left out: {text}")
+    cluster.require_ray()
+    console.print_status("joining Ray" if arguments.address else "starting Ray")
+    output = Path(runs[0].config.output_dir)
+    files.make_folder(output)
+    with cluster.connected(arguments.address), _token(output) as token:
+        return _sweep(arguments, runs, token)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = flags.ArgumentParser(
         prog="keras-resnet sweep",
         description=__doc__,
@@ -68,16 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be trained, and check the nodes"
     )
-    arguments = parser.parse_args(argv)
-    runs, left_out = _runs(arguments)
-    for text in left_out:
-        console.print_line(f"left out: {text}")
-    cluster.require_ray()
-    console.print_status("joining Ray" if arguments.address else "starting Ray")
-    output = Path(runs[0].config.output_dir)
-    files.make_folder(output)
-    with cluster.connected(arguments.address), _token(output) as token:
-        return _sweep(arguments, runs, token)
+    return parser
 
 
 def _sweep(arguments: argparse.Namespace, runs: list[plan.Run], token: Path) -> int:
@@ -142,7 +145,7 @@ def _runs(arguments: argparse.Namespace) -> tuple[list[plan.Run], list[str]]:
 
 def _job_maker(token: Path, cpus: float, gpus: float) -> Callable[[plan.Run], Job]:
     installed = Path(sysconfig.get_paths()["purelib"])
-    root = Path(keras_resnet.__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
 
     def job_of(member: plan.Run) -> Job:
         data = _data_folder(member.config)

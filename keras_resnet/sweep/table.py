@@ -16,9 +16,11 @@ from keras_resnet.sweep.plan import hours_left, makespan, net_of
 if TYPE_CHECKING:
     from rich.console import Group
 
-COLUMNS = ("run", "node", "update", "validation", "images/s", "left")
+# Errors are in percent.
+COLUMNS = ("run", "seed", "node", "update", "val. %", "images/s", "left")
+_TO_THE_LEFT = ("run", "node")
 _ORDER = ("running", "held", "failed", "waiting", "finished")
-_AROUND = 6  # lines of a terminal that are not rows: head, rules, counts, and one for the cursor
+_AROUND = 7  # lines of a terminal that are not rows: head, rule, blank, counts, and for the cursor
 # Of the report's table; the others stand in its page.
 _SHOWN = ("model", "shortcut", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "steps",
           "hours", "dataset", "precision", "other settings")  # fmt: skip
@@ -84,37 +86,39 @@ def render(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, expand=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name in COLUMNS:
-        right = name not in COLUMNS[:2]
         table.add_column(
-            name, justify="right" if right else "left", no_wrap=True, overflow="ellipsis",
-            min_width=None if right else 8,
-        )  # fmt: skip
+            name,
+            justify="left" if name in _TO_THE_LEFT else "right",
+            no_wrap=name != "run",
+            overflow="fold" if name == "run" else "ellipsis",
+        )
     ordered = sorted(entries, key=lambda entry: _ORDER.index(entry.state))
     for entry in ordered[:most]:
         table.add_row(*_cells(entry, rates), style=_style(entry))
     told = counts(entries, rates, slots)
-    hidden = f"; {len(ordered) - most} not shown" if len(ordered) > most else ""
-    return Group(table, Text(told + hidden, no_wrap=True, overflow="ellipsis"))
+    if len(ordered) > most:
+        told += f"\n{len(ordered) - most} more are not shown"
+    return Group(table, "", Text(told))
 
 
 def _cells(entry: Entry, rates: Mapping[tuple[Any, ...], float]) -> list[str]:
-    at, steps = entry.at, entry.run.steps
-    update = f"{at.step:,}/{steps:,}"
-    validation = "" if at.val_error is None else f"{at.val_error:.2f} %"
-    rate = "" if at.rate is None else f"{at.rate:,.0f}"
-    if entry.state == "finished":
-        return [entry.run.name, "", update, validation, rate, f"test {at.test_error:.2f} %"]
-    if entry.state == "failed":
-        return [entry.run.name, "", update, validation, "", "failed"]
-    node = {"running": entry.node, "held": "another", "waiting": ""}[entry.state]
-    left = hours_left(entry.run, at, rates.get(net_of(entry.run.config)))
-    if entry.state == "waiting":
-        rate = ""
-    elif at.step == 0:
-        update = f"begins/{steps:,}" if entry.state == "running" else update
-    return [entry.run.name, node, update, validation, rate, "" if left is None else span(left)]
+    at, config, moves = entry.at, entry.run.config, entry.state in ("running", "held")
+    where = {
+        "running": entry.node, "held": "other process", "waiting": "waiting", "failed": "failed",
+        "finished": "" if at.test_error is None else f"test {at.test_error:.2f} %",
+    }[entry.state]  # fmt: skip
+    left = hours_left(entry.run, at, rates.get(net_of(config))) if entry.state != "failed" else None
+    return [
+        config.experiment,
+        str(config.seed),
+        where,
+        f"{at.step:,}/{entry.run.steps:,}",
+        "" if at.val_error is None else f"{at.val_error:.2f}",
+        f"{at.rate:,.0f}" if moves and at.rate else "",
+        span(left) if left else "",
+    ]
 
 
 def _style(entry: Entry) -> str:
@@ -128,7 +132,7 @@ def counts(entries: Sequence[Entry], rates: Mapping[tuple[Any, ...], float], slo
     parts += [
         f"{states[state]} {text}"
         for state, text in (
-            ("running", "running"), ("held", "held elsewhere"), ("waiting", "waiting"),
+            ("running", "running"), ("held", "held"), ("waiting", "waiting"),
             ("failed", "failed"),
         )
         if states[state]

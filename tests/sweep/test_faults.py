@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,7 +175,7 @@ def state(output: Path, seed: int) -> tuple[list, dict, list[np.ndarray]]:
     folder = RunFolder(output / "run" / f"seed-{seed}")
     metrics = [{**row, "images_per_second": None} for row in folder.read_metrics()]
     results = dict(folder.read_results() or {})
-    for key in ("seconds", "images_per_second", "peak_memory_mib"):
+    for key in ("seconds", "images_per_second", "peak_memory_mib", "git_commit"):
         results.pop(key)
     return metrics, results, keras.models.load_model(folder.model_path).get_weights()
 
@@ -217,3 +219,108 @@ def test_a_lost_node_and_a_killed_worker_change_no_bit(
         and f'"test_error_mean": {round(row.mean("test_error"), 4)}'
         in (tmp_path / "run/summary.json").read_text()
     )
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process began, and those that these began."""
+    found = [pid]
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(path.name)] = parent(int(path.name))
+    for known in found:
+        found += [child for child, above in parents.items() if above == known]
+    return found[1:]
+
+
+def listening(pids: list[int]) -> set[str]:
+    """Addresses that processes listen on, as the kernel writes them, without ports."""
+    sockets = set()
+    for pid in pids:
+        for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(descriptor))
+    found = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                found.add(words[1].partition(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_killed_and_interrupted_and_given_again(reference: Path, tmp_path: Path) -> None:
+    """The driver is killed, then interrupted; the third time one of five runs diverges."""
+
+    def under_way(sweep: Sweep, updates: int) -> None:
+        """Wait until two trainings that this sweep began have made some updates."""
+        before = {pid for _, pid, _, _ in sweep.updates()}
+
+        def made() -> bool:
+            counts = Counter(pid for _, pid, _, _ in sweep.updates() if pid not in before)
+            return len(counts) == 2 and min(counts.values()) >= updates
+
+        sweep.wait_for(made)
+
+    killed = Sweep(tmp_path, "--runs=5", TF_SWEEP_PAUSE="0.2")
+    under_way(killed, 8)
+    family = descendants(killed.process.pid)
+    trainings = killed.trainings()
+    assert len(trainings) == 2 and set(trainings) < set(family)
+    for pid in {killed.process.pid, *family} - set(trainings):
+        with contextlib.suppress(OSError):  # some of Ray's are short
+            assert "tensorflow" not in Path(f"/proc/{pid}/maps").read_text()
+    assert listening([killed.process.pid, *family]) <= LOOPBACK
+    killed.process.kill()
+    killed.process.wait()
+    killed.assert_nothing_is_left()
+    logs = "".join(log.read_text() for log in (tmp_path / "run").glob("*.log"))
+    assert logs.count("stopped by signal 15 at update") == 2, logs
+
+    stopped = Sweep(tmp_path, "--runs=5", TF_SWEEP_PAUSE="0.2")
+    under_way(stopped, 3)
+    stopped.process.send_signal(signal.SIGINT)
+    code, printed = stopped.end(30)
+    assert code == 130, printed
+    assert "stopped by signal 2: 5 of 5 runs are not finished" in printed
+    logs = "".join(log.read_text() for log in (tmp_path / "run").glob("*.log"))
+    assert logs.count("stopped by signal 15 at update") == 4, logs
+    assert not list(Path("/tmp").glob(f"kr-{killed.process.pid}-*"))
+
+    code, printed = Sweep(tmp_path, "--runs=5", TF_SWEEP_DIVERGE="3").end()
+    assert code == 1, printed
+    failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 1 and failed[0].startswith("failed: run seed 3: the loss became NaN")
+    assert "1 of 5 runs failed" in printed
+    assert_never_doubled(stopped)
+    assert not (tmp_path / "run/seed-3/results.json").exists()
+    for seed in (0, 1, 2, 4):
+        assert_same(tmp_path, reference, seed)
+
+
+def test_data_that_no_node_sees_is_told_before_anything_trains(tmp_path: Path) -> None:
+    code, printed = Sweep(
+        tmp_path, "--dataset=cifar10", f"--data-dir={tmp_path / 'nowhere'}", "--depth=20"
+    ).end()
+    assert code == 2
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert f"has no data set in {tmp_path / 'nowhere' / 'cifar10'}" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_command_itself(tmp_path: Path) -> None:
+    """Without small_child.py: all 60,000 images, in the child that the command starts."""
+    command = [
+        sys.executable, "-m", "keras_resnet", "sweep", *FLAGS, "--steps=4", f"--output-dir={tmp_path}",
+        "--dataset=synthetic", "--model", "plain", "resnet", "--shortcut", "projection",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=HERE.parents[1])
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "left out: plain8 with projection" in done.stdout
+    assert "run seed 0: finished: test error" in done.stdout
+    config = RunFolder(tmp_path / "run/seed-0").read_config()
+    assert config is not None and config["command"].startswith("keras-resnet train --depth=8")
+    assert done.stderr == ""
