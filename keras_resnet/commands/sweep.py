@@ -101,7 +101,9 @@ def _sweep(arguments: argparse.Namespace, runs: list[plan.Run], token: Path) -> 
         "data": sorted({folder for entry in entries for folder in entry.job["data"]}),
     }
     cluster.check_nodes(everything, cpus, gpus)
-    _print_plan(entries, rates, slots, f"{len(nodes)} nodes, {_resources(nodes)}", cpus, gpus)
+    _print_plan(
+        entries, rates, slots, f"{_count(len(nodes), 'node')} with {_resources(nodes)}", cpus, gpus
+    )
     if arguments.dry_run:
         return 0
     with table.watching(rates, slots) as watcher:
@@ -186,7 +188,7 @@ def _print_plan(
     cpus: float,
     gpus: float,
 ) -> None:
-    names, cells = ["run", "state", "updates", "hours"], []
+    names, cells = ["run", "state", "updates", "time"], []
     for entry in entries:
         at = entry.at
         hours = plan.hours_left(entry.run, at, rates.get(plan.net_of(entry.run.config)))
@@ -194,12 +196,12 @@ def _print_plan(
             "new": "to do", "begun": f"to resume after {at.step:,}", "finished": "finished",
             "refused": f"refused: {at.why}",
         }[at.state]  # fmt: skip
-        told = "-" if hours is None or at.state == "refused" else f"{hours:.2f}"
+        told = "-" if not hours or at.state == "refused" else table.span(hours)
         cells.append([entry.run.name, state, f"{entry.run.steps:,}", told])
     console.print_line(table.columns(names, cells))
     room = f"{slots} at once" if slots else "none at once yet, as nodes join"
-    share = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
-    console.print_line(f"{room}: {share} per run, of {where}")
+    share = _count(cpus, "CPU") + (f" and {_count(gpus, 'GPU')}" if gpus else "")
+    console.print_line(f"{room}: {share} per run, on {where}")
     console.print_line(
         table.counts(entries, rates, slots)
         + (f", at the images/s of runs in {entries[0].run.config.output_dir}" if rates else "")
@@ -222,7 +224,7 @@ def _conclude(entries: Sequence[drive.Entry], received: int) -> int:
     failed = [entry for entry in entries if entry.state == "failed"]
     for entry in failed:
         console.print_error(
-            f"failed: {entry.run.name}: {terminal.with_flags(entry.why)} (log: {entry.run.log})"
+            f"failed: {terminal.with_flags(entry.run.name + ': ' + entry.why)} (log: {entry.run.log})"
         )
     if received:
         left = sum(entry.state not in ("finished", "failed") for entry in entries)
@@ -239,7 +241,13 @@ def _conclude(entries: Sequence[drive.Entry], received: int) -> int:
 
 def _resources(nodes: dict[str, Any]) -> str:
     total = {name: sum(node.get(name, 0.0) for node in nodes.values()) for name in ("CPU", "GPU")}
-    return f"{total['CPU']:g} CPUs" + (f", {total['GPU']:g} GPUs" if total["GPU"] else "")
+    return _count(total["CPU"], "CPU") + (
+        f", {_count(total['GPU'], 'GPU')}" if total["GPU"] else ""
+    )
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}" + ("" if number == 1 else "s")
 
 
 def _absolute(path: str) -> str:

@@ -156,7 +156,9 @@ class Driver:
         elif event["kind"] == "started":
             entry.state, entry.node, entry.at = "running", name, standing(entry.run)
             saved = _saved(entry.run)
-            self._tell(entry, f"on {name}" + (f", from update {saved:,}" if saved else ""))
+            self._tell(
+                entry, f"goes on from update {saved:,} on {name}" if saved else f"begins on {name}"
+            )
         elif event["code"] == 0:
             self._finish(entry)
         else:

@@ -59,7 +59,7 @@ def unfit(job: Job) -> str:
         if not glob.glob(f"{glob.escape(folder)}/*/dataset_info.json"):
             return f"has no data set in {folder}"
     places = [*([job["root"]] if job["root"] else []), *sys.path]
-    for package in ("keras_resnet", "keras", "tensorflow"):
+    for package in ("keras_resnet", "keras"):
         if importlib.machinery.PathFinder.find_spec(package, places) is None:
             return f"has no {package} for {sys.executable}"
     return ""
@@ -121,8 +121,9 @@ def _environment(job: Job) -> dict[str, str]:
     environment.setdefault("TF_NUM_INTRAOP_THREADS", str(job["threads"]))
     if job["share"]:
         environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
-    # Only the driver talks to Ray.
-    environment = {k: v for k, v in environment.items() if not k.startswith("RAY_")}
+    # A training is nobody's driver, and none of several processes that train one run together.
+    foreign = ("RAY_", "KERAS_DISTRIBUTION_")
+    environment = {k: v for k, v in environment.items() if not k.startswith(foreign)}
     if job["root"]:
         paths = [job["root"], *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)

@@ -160,27 +160,17 @@ def span(hours: float) -> str:
 
 
 def results(entries: Sequence[Entry]) -> str:
-    """The report's table of these runs, as text; empty where none has begun."""
-    found = [
-        rows.read(entry.run.folder.path)
-        for entry in entries
-        if entry.at.state in ("begun", "finished")
-    ]
+    """The report's table of the finished ones among these runs, as text; empty where there are none."""
+    found = [rows.read(e.run.folder.path) for e in entries if e.at.state == "finished"]
     if not found:
         return ""
     names, cells = tables.table(rows.group(found)[0])
-    kept = [
-        k
-        for k, name in enumerate(names)
-        if name in _SHOWN and not (name in _ALIKE and len({line[k] for line in cells}) == 1)
-    ]
-    same = [
-        f"{names[k]} {cells[0][k]}"
-        for k, name in enumerate(names)
-        if name in _ALIKE and k not in kept and cells[0][k] != "-"
-    ]
-    text = columns([names[k] for k in kept], [[line[k] for k in kept] for line in cells])
-    return text + (f"\nall rows: {', '.join(same)}" if same else "")
+    by_name = {name: [line[k] for line in cells] for k, name in enumerate(names)}
+    alike = {n: by_name.pop(n)[0] for n in _ALIKE if len(set(by_name[n])) == 1}
+    shown = [name for name in _SHOWN if name in by_name]
+    text = columns(shown, list(zip(*(by_name[name] for name in shown), strict=True)))
+    told = [f"{name} {value}" for name, value in alike.items() if value != "-"]
+    return f"{text}\nall rows: {', '.join(told)}"
 
 
 def columns(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -1,4 +1,4 @@
-"""Where a run lies, and what was begun there. Without Keras: a sweep looks at many runs, and trains none itself."""
+"""Where a run lies, and what was begun there. Without Keras, which a sweep does not start."""
 
 from __future__ import annotations
 
