@@ -193,7 +193,7 @@ def _print_plan(
         at = entry.at
         hours = plan.hours_left(entry.run, at, rates.get(plan.net_of(entry.run.config)))
         state = {
-            "new": "to do", "begun": f"to resume after {at.step:,}", "finished": "finished",
+            "new": "to do", "begun": f"to resume from {plan.saved(entry.run):,}", "finished": "finished",
             "refused": f"refused: {at.why}",
         }[at.state]  # fmt: skip
         told = "-" if not hours or at.state == "refused" else table.span(hours)

@@ -16,8 +16,8 @@ from typing import Any, Literal, Protocol
 
 from keras_resnet import console
 from keras_resnet.errors import DIVERGED, USER_ERROR, UserError
-from keras_resnet.runs import checkpoints, files
-from keras_resnet.sweep import cluster, run
+from keras_resnet.runs import files
+from keras_resnet.sweep import cluster, plan, run
 from keras_resnet.sweep.plan import Run, Standing, standing
 from keras_resnet.sweep.run import Event, Job
 
@@ -155,7 +155,7 @@ class Driver:
             self.watcher.event(f"no runs for {name}: it {event['why']}")
         elif event["kind"] == "started":
             entry.state, entry.node, entry.at = "running", name, standing(entry.run)
-            saved = _saved(entry.run)
+            saved = plan.saved(entry.run)
             self._tell(
                 entry, f"goes on from update {saved:,} on {name}" if saved else f"begins on {name}"
             )
@@ -186,7 +186,7 @@ class Driver:
             self._lose(entry, f"its process died ({died})", line)
 
     def _lose(self, entry: Entry, what: str, line: str = "") -> None:
-        saved = _saved(entry.run)
+        saved = plan.saved(entry.run)
         entry.losses = 1 if saved > entry.saved else entry.losses + 1
         entry.saved, where = saved, f" on {entry.node}" if entry.node else ""
         if entry.losses >= MAX_LOSSES:
@@ -240,12 +240,6 @@ def _is_held(member: Run) -> bool:
             return False
     except UserError as error:
         return files.BUSY in str(error)
-
-
-def _saved(member: Run) -> int:
-    """The update of a run's newest checkpoint, by its name."""
-    found = checkpoints.list_checkpoints(member.folder.path)
-    return int(found[0].stem.removeprefix("step-")) if found else 0
 
 
 def _last_line(member: Run) -> str:

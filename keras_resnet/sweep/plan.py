@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from keras_resnet.errors import UserError
 from keras_resnet.report import rows
+from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training.begun import begun_with, experiment_folder
 from keras_resnet.training.config import TrainConfig
@@ -61,8 +62,8 @@ class Standing:
 
     Attributes:
         state: refused is a folder that training would refuse, for the reason `why`.
-        step: updates made at the last evaluation.
-        val_error: in percent, at that evaluation.
+        step: updates made, as the last evaluation or checkpoint tells.
+        val_error: in percent, at the last evaluation.
         rate: images per second, over the updates before it.
         test_error: in percent, of a finished run.
     """
@@ -130,18 +131,25 @@ def _named(configs: list[TrainConfig], name: str | None) -> list[TrainConfig]:
 def standing(run: Run) -> Standing:
     """How far a run is. Nothing is written."""
     try:
-        _, results = begun_with(run.config, run.folder)
+        config, results = begun_with(run.config, run.folder)
         metrics = run.folder.read_metrics()
     except UserError as error:
         return Standing("refused", why=str(error))
-    last = metrics[-1] if metrics else None
-    step, val_error, rate = (
-        (last["step"], last["val_error"], last["images_per_second"]) if last else (0, None, None)
-    )
+    step, val_error, rate = saved(run), None, None
+    if metrics:
+        last = metrics[-1]
+        step = max(step, last["step"])
+        val_error, rate = last["val_error"], last["images_per_second"]
     if results is not None:
         rate = results.get("images_per_second") or rate
         return Standing("finished", run.steps, val_error, rate, results["test_error"])
-    return Standing("begun" if last else "new", step, val_error, rate)
+    return Standing("new" if config is None else "begun", step, val_error, rate)
+
+
+def saved(run: Run) -> int:
+    """The update of a run's newest checkpoint, by its name; 0 where there is none."""
+    found = checkpoints.list_checkpoints(run.folder.path)
+    return int(found[0].stem.removeprefix("step-")) if found else 0
 
 
 def hours_left(run: Run, at: Standing, rate: float | None) -> float | None:

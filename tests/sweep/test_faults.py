@@ -73,10 +73,17 @@ class Cluster:
 
     def remove(self, raylet: int) -> None:
         """Kill a node: its raylet and its workers."""
+        self._ask(f"remove {raylet}")
+
+    def add_blind(self, folder: Path) -> None:
+        """Add a node that does not see what is in a folder."""
+        self._ask(f"blind {folder}")
+
+    def _ask(self, line: str) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(f"remove {raylet}\n")
+        self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == "removed\n"
+        assert self.process.stdout.readline() == "done\n"
 
 
 @pytest.fixture
@@ -299,6 +306,46 @@ def test_killed_and_interrupted_and_given_again(reference: Path, tmp_path: Path)
     assert not (tmp_path / "run/seed-3/results.json").exists()
     for seed in (0, 1, 2, 4):
         assert_same(tmp_path, reference, seed)
+
+
+def test_a_node_that_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> None:
+    """It joins in mid-run and gets no runs; a sweep that finds it there says so and trains nothing."""
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("hiding a folder from a node needs the right to mount")
+    for raylet in list(cluster.raylets)[1:]:
+        cluster.remove(raylet)
+    sweep = Sweep(tmp_path, "--runs=3", f"--address={cluster.address}", TF_SWEEP_PAUSE="0.2")
+    sweep.wait_for(sweep.updates)
+    cluster.add_blind(tmp_path)
+    code, printed = sweep.end()
+    assert code == 0, printed
+    assert f"it does not see {tmp_path}" in printed
+    assert printed.count(": finished: ") == 3 and "lost" not in printed
+    again = Sweep(tmp_path, "--runs=4", f"--address={cluster.address}")
+    code, printed = again.end(60)
+    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
+    assert code == 2 and f"does not see {tmp_path}. Name shared folders with --output-dir" in line
+    assert not (tmp_path / "run/seed-3").exists()
+
+
+def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path) -> None:
+    command = [sys.executable, HERE / "small_child.py", "train", *FLAGS, f"--output-dir={tmp_path}"]
+    trace = {"TF_SWEEP_TRACE": str(tmp_path / "trace"), "TF_SWEEP_PAUSE": "0.5"}
+    with subprocess.Popen(
+        [*map(str, command)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **trace},
+    ) as other:
+        while not (tmp_path / "trace").exists():
+            assert other.poll() is None
+            time.sleep(0.1)
+        sweep = Sweep(tmp_path)
+        code, printed = sweep.end()
+        assert other.wait(1) == 0
+    assert code == 0 and "is trained by another process: waiting for it" in printed, printed
+    assert "run seed 0: finished" in printed and not (tmp_path / "run/seed-0.log").exists()
+    assert len(sweep.updates()) == STEPS and len({pid for _, pid, _, _ in sweep.updates()}) == 1
 
 
 def test_data_that_no_node_sees_is_told_before_anything_trains(tmp_path: Path) -> None:

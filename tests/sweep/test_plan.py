@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,30 @@ def test_slots() -> None:
     assert plan.slots(nodes, 2, 0) == 5
     assert plan.slots([{"CPU": 16.0, "GPU": 1.0}], 1, 0.1) == 10
     assert plan.slots(nodes, 16, 0) == 0
+
+
+def test_the_extrapolation_in_the_docs() -> None:
+    """docs/sweep.md: the paper's table in N slots, from the rates in results/."""
+    text = (RESULTS.parent / "docs/sweep.md").read_text()
+
+    def rate(name: str) -> float:
+        return json.loads((RESULTS / name / "seed-0/results.json").read_text())["images_per_second"]
+
+    rates = [rate("resnet20-8k"), rate("resnet56-8k"), rate("resnet56-8k") * 244 / 516]
+    rates += [rate("plain20-8k"), rate("plain56-8k")]
+    assert re.findall(r"^\| (?:ResNet|Plain)-\d+ \| ([\d.]+) ", text, re.M) == [
+        f"{r:.1f}" for r in rates
+    ]
+    for recipe in ("paper", "fast"):
+        runs, _ = sweep._runs(
+            sweep._parser().parse_args(["--preset", "paper-table", "--recipe", recipe])
+        )
+        known = {plan.net_of(r.config): rate for r, rate in zip(runs[::5], rates, strict=True)}
+        hours = [
+            plan.hours_left(r, Standing("new"), known[plan.net_of(r.config)]) or 0 for r in runs
+        ]
+        (line,) = re.findall(rf"^\| hours, recipe `{recipe}` \| (.*) \|$", text, re.M)
+        assert line.split(" | ") == [f"{plan.makespan(hours, n):.0f}" for n in (1, 2, 4, 8, 16, 25)]
 
 
 # --- nodes ---------------------------------------------------------------------------------------
