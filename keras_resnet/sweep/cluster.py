@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from keras_resnet.sweep.run import Job
 
 _PREFIX = "kr-"  # short: a socket's path has at most 107 characters, and Ray adds 80
 OBJECT_STORE_BYTES = 80 << 20  # near Ray's least; events of a hundred bytes go through it
+CONNECT_SECONDS = 10.0
 CHECK_SECONDS = 60.0  # for a node to start a worker and look at its disks
 
 
@@ -72,6 +74,7 @@ def connected(address: str | None) -> Iterator[None]:
                 **quiet,
             )
         else:
+            _reach(address)
             ray.init(address=address, **quiet)
     except Exception as error:  # Ray raises many kinds
         _remove(folder)
@@ -86,6 +89,14 @@ def connected(address: str | None) -> Iterator[None]:
     finally:
         ray.shutdown()
         _remove(folder)
+
+
+def _reach(address: str) -> None:
+    """Raise OSError where nobody answers. Ray itself would try for minutes, and write of it."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    host, _, port = canonicalize_bootstrap_address_or_die(address).rpartition(":")
+    socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 def _silence_ray() -> None:

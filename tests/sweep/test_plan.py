@@ -90,6 +90,11 @@ def test_runs_that_would_share_a_folder_get_names() -> None:
         (["--gpus-per-run", "nan"], "must be a number from 0 to 10000. Received: nan"),
         (["--depth", "20", "--depth"], "expected at least one argument"),
         (["--address", "ray://x:1"], "--address must be auto or HOST:PORT. Received: ray://x:1"),
+        (
+            ["--address", "127.0.0.1:1"],
+            "no Ray cluster could be joined at 127.0.0.1:1 (",
+        ),
+        (["--address", "127.0.0.1:99999"], "no Ray cluster could be joined at 127.0.0.1:99999 ("),
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
     ],
 )
