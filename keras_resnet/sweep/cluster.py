@@ -177,6 +177,8 @@ def check_nodes(job: Job, cpus: float, gpus: float) -> None:
     for node, answer in asked.items():
         try:
             why = ray.get(answer, timeout=CHECK_SECONDS)
+        except ray.exceptions.TaskUnschedulableError:
+            continue  # it has left the cluster since it was listed
         except ray.exceptions.RayError as error:
             why = f"did not answer ({type(error).__name__})"
         if why:
