@@ -9,14 +9,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is imported
 
+
+def join(address: str) -> None:
+    """Be a node of two slots of a running cluster, until a signal comes."""
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    room = {"num_cpus": 2, "num_gpus": 0, "object_store_memory": 100 << 20}
+    Node(RayParams(gcs_address=address, node_manager_port=0, **room), head=False)
+    signal.pause()
+
+
+if len(sys.argv) > 1:
+    join(sys.argv[1])
 with tempfile.TemporaryDirectory(prefix="kr", dir="/tmp", ignore_cleanup_errors=True) as folder:
     os.environ["RAY_TMPDIR"] = folder
     from ray.cluster_utils import Cluster
@@ -34,16 +47,12 @@ with tempfile.TemporaryDirectory(prefix="kr", dir="/tmp", ignore_cleanup_errors=
         if what == "remove":
             cluster.remove_node(nodes.pop(int(argument)), allow_graceful=False)
         else:
-            start = f"ray start --address={cluster.address} --num-cpus=2 --block"
-            hidden = f'mount -t tmpfs none "$0" && exec {Path(sys.executable).parent}/{start}'
-            blind.append(
-                subprocess.Popen(
-                    ["unshare", "--mount", "sh", "-c", hidden, argument],
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
+            hidden = 'mount -t tmpfs none "$0" && exec "$@"'
+            words = [argument, sys.executable, __file__, cluster.address]
+            blind.append(subprocess.Popen(["unshare", "--mount", "sh", "-c", hidden, *words]))
+            limit = time.monotonic() + 60
             while sum(n["Alive"] for n in cluster.global_state.node_table()) < len(nodes) + 2:
+                assert time.monotonic() < limit
                 time.sleep(0.1)
         print("done", flush=True)
     for process in blind:
