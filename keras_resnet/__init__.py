@@ -51,7 +51,8 @@ def _is_our_command() -> bool:
     if sys.argv[:1] == ["-m"]:  # Python is still looking for the module that -m names
         following = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
         named = [word for flag, word in following if re.fullmatch(r"-[A-Za-z]*m", flag)]
-        if named and (named[0] == "keras_resnet" or named[0].startswith("keras_resnet.commands.")):
+        ours = ("keras_resnet.commands.", "keras_resnet.sweep.")
+        if named and (named[0] == "keras_resnet" or named[0].startswith(ours)):
             return True
     script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("-c")
     checkout = Path(__file__).resolve().parent.parent

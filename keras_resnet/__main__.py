@@ -11,6 +11,7 @@ from keras_resnet.commands import flags, terminal
 
 COMMANDS = {
     "train": "train a net, or resume a run",
+    "sweep": "train many runs, several at once, here or on a Ray cluster",
     "export": "write a trained net as SavedModel and ONNX, proven equal",
     "predict": "classify image files",
     "evaluate": "measure a net's error on a data set",

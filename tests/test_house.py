@@ -11,7 +11,7 @@ ROOT = Path(keras_resnet.__file__).parent
 # From the ground up. A module imports from its own folder and from those before it.
 FLOORS = (
     "_version", "errors", "console", "data", "nets", "recipes", "runs", "training", "inference",
-    "export", "zoo", "convert", "report", "commands", "__main__",
+    "export", "zoo", "convert", "report", "sweep", "commands", "__main__",
 )  # fmt: skip
 
 

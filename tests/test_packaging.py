@@ -21,6 +21,7 @@ def test_requirements_and_package_name_the_same_ranges() -> None:
     expected = {*PROJECT["dependencies"], *extras["export"], *extras["convert"]}
     assert listed("requirements.txt") == expected
     assert listed("requirements-report.txt") == set(extras["report"])
+    assert listed("requirements-sweep.txt") == set(extras["sweep"])
     # Without TensorFlow, which the package itself requires.
     common = {r for r in expected - set(extras["export"]) if not r.startswith("tensorflow>=")}
     for backend in ("jax", "torch"):

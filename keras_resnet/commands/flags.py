@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,18 @@ def program(name: str) -> str:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser, settings: type, shown: Mapping[str, object] | None = None
+    parser: argparse.ArgumentParser,
+    settings: type,
+    shown: Mapping[str, object] | None = None,
+    several: Collection[str] = (),
 ) -> None:
     """Add a flag for each field of a dataclass; help and choices come from the field's metadata.
 
-    `shown` names what stands as the default in the help text where the field's own is None.
+    Args:
+        parser: to add them to.
+        settings: the dataclass.
+        shown: what stands as the default in the help text where the field's own is None.
+        several: fields whose flag takes one value or more; it is a list, and None where it is not given.
     """
     types = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
@@ -49,7 +56,8 @@ def add_flags(
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=optional[0] if optional else kind,
-            default=field.default,
+            default=None if field.name in several else field.default,
+            nargs="+" if field.name in several else None,
             choices=field.metadata.get("choices"),
             metavar=None if "choices" in field.metadata else field.name.split("_")[-1].upper(),
             help=text + default,
@@ -63,6 +71,15 @@ def settings_from(arguments: argparse.Namespace, settings: type) -> Any:
         return settings(**values)
     except (TypeError, ValueError) as error:
         raise UserError(str(error)) from None
+
+
+def flags_of(config: Any) -> list[str]:
+    """The flags that give a dataclass of settings, but for defaults: `["--depth=56"]`."""
+    return [
+        f"--{field.name.replace('_', '-')}={value}"
+        for field in dataclasses.fields(config)
+        if (value := getattr(config, field.name)) != field.default
+    ]
 
 
 def add_model_flag(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,8 @@ from keras_resnet.training.config import TrainConfig
 
 # Arguments of the library that are flags of a command.
 FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
-    "data_dir", "dataset", "formats", "key", "mean", "model", "opset", "output", "padding", "plot",
-    "quantize", "restart", "runtime", "serve", "shortcut", "split", "std",
+    "address", "data_dir", "dataset", "formats", "key", "mean", "model", "opset", "output", "padding",
+    "plot", "quantize", "restart", "runtime", "serve", "shortcut", "split", "std",
 }  # fmt: skip
 
 
@@ -67,8 +67,13 @@ def run(command: Callable[[], int | None]) -> int:
 
 
 def error_line(error: UserError) -> str:
+    """One line that tells of an error."""
+    return with_flags(f"error: {error}")
+
+
+def with_flags(message: str) -> str:
     """One line, with what the library calls `batch_size` as the user typed it: --batch-size."""
-    line = " ".join(f"error: {error}".split())
+    line = " ".join(message.split())
     return re.sub(
         r"`([a-z_]+)`",
         lambda name: f"--{name[1].replace('_', '-')}" if name[1] in FLAGS else name[0],

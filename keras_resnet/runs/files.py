@@ -14,6 +14,7 @@ from typing import Any
 
 from keras_resnet.errors import UserError
 
+BUSY = "another process is training in"  # a sweep waits for it
 _TEMPORARY = ".tmp-"
 
 
@@ -130,13 +131,31 @@ def lock(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(
-                f"another process is training in {folder}: wait for it, stop it, or choose another `name`"
+                f"{BUSY} {folder}: wait for it, stop it, or choose another `name`"
             ) from None
         except OSError as error:
             raise UserError(
                 f"{folder} could not be locked ({error.strerror}); use a file system with locks"
             ) from None
         yield
+
+
+@contextlib.contextmanager
+def held_file(path: Path) -> Iterator[Path]:
+    """A new, empty file that this process holds locked, and that is gone when the block ends."""
+    try:
+        with open(path, "x") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                yield path
+            finally:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{path} could not be made and locked ({error.strerror}); use a folder that can be written "
+            "to, on a file system with locks"
+        ) from None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 import keras
 
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import Recipe
-from keras_resnet.runs import files, settings
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.training import devices
+from keras_resnet.training.begun import begun_with, experiment_folder
 from keras_resnet.training.config import TrainConfig
 
 
@@ -69,11 +67,6 @@ def plan_runs(config: TrainConfig, restart: bool = False) -> list[RunPlan]:
     return plans
 
 
-def experiment_folder(config: TrainConfig) -> Path:
-    """The folder of an experiment's runs."""
-    return Path(os.path.expanduser(config.output_dir)) / config.experiment
-
-
 def _new(config: TrainConfig, seed: int, folder: RunFolder) -> RunPlan:
     precision, reason = devices.precision(config.precision)
     return RunPlan(config, config.resolved_recipe, seed, folder, precision, reason)
@@ -82,42 +75,15 @@ def _new(config: TrainConfig, seed: int, folder: RunFolder) -> RunPlan:
 def _resolve(config: TrainConfig, seed: int, folder: RunFolder) -> RunPlan:
     """A plan that goes on with what is in the folder."""
     plan = _new(config, seed, folder)
-    old = folder.read_config() if files.exists(folder.path / "config.json") else None
-    results = folder.read_results()
-    if old is None:
-        if results is not None:
-            raise UserError(
-                f"{folder.path} has results.json but no config.json, which must be a file of this "
-                "program; use another `name`, or `restart` to move the run aside and start over"
-            )
-        return plan
-    if "precision" not in old:
-        raise UserError(
-            f"{folder.path / 'config.json'} has no precision: it must be a file of this program; use "
-            "another `name`, or `restart` to move the run aside and start over"
-        )
-    different = []
-    if config.precision == "auto":
-        # A run that moves to another machine goes on as it was.
-        plan = dataclasses.replace(plan, precision=old["precision"], reason="as this run began")
-    elif plan.precision != old["precision"]:
-        different.append(f"`precision` {old['precision']} there, {plan.precision} now")
-    backend = old.get("backend", "tensorflow")
-    if results is None and backend != keras.backend.backend():
+    old, results = begun_with(config, folder)
+    backend = old.get("backend", "tensorflow") if old else None
+    if backend and results is None and backend != keras.backend.backend():
         raise UserError(
             f"{folder.path} holds a run that was begun on Keras's backend {backend}, to whose bits "
             f"{keras.backend.backend()} cannot go on: set KERAS_BACKEND={backend} to resume it, or give "
             "another `name`"
         )
-    different += settings.differences(old["settings"], config.settings())
-    refuse_other_settings(folder.path, different)
+    if old is not None and config.precision == "auto":
+        # A run that moves to another machine goes on as it was.
+        plan = dataclasses.replace(plan, precision=old["precision"], reason="as this run began")
     return dataclasses.replace(plan, began_with=old, results=results)
-
-
-def refuse_other_settings(path: Path, different: list[str]) -> None:
-    """Raise UserError where a run was begun with other settings than those asked for."""
-    if different:
-        raise UserError(
-            f"{path} holds a run with other settings: {'; '.join(different)}. Give the same "
-            "settings to resume it, another `name`, or `restart` to move it aside and start over"
-        )

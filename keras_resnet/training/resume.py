@@ -10,7 +10,8 @@ from keras_resnet.runs import checkpoints, provenance, settings
 from keras_resnet.runs.checkpoints import State
 from keras_resnet.runs.folder import RunConfig
 from keras_resnet.training import devices
-from keras_resnet.training.plan import RunPlan, refuse_other_settings
+from keras_resnet.training.begun import refuse_other_settings
+from keras_resnet.training.plan import RunPlan
 
 
 def find_checkpoint(plan: RunPlan) -> tuple[dict[str, np.ndarray], State] | None:

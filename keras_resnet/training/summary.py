@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from pathlib import Path
+from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
@@ -14,6 +15,16 @@ from keras_resnet.runs.settings import decisive
 
 def summarize(experiment: Path, config: RunConfig) -> None:
     """Write and print mean and sample std over the finished seeds that trained like `config`."""
+    summary = write_summary(experiment, config)
+    if summary is not None and summary["runs"] > 1:
+        console.print_line(
+            f"test error {summary['test_error_mean']:.2f} +- {summary['test_error_std']:.2f} % "
+            f"(mean and sample std of {summary['runs']} runs, seeds {summary['seeds']})"
+        )
+
+
+def write_summary(experiment: Path, config: RunConfig) -> dict[str, Any] | None:
+    """Write summary.json over the finished seeds that trained like `config`; None where there are none."""
     finished = {}
     for path in experiment.glob("seed-*/results.json"):
         seed, folder = path.parent.name.removeprefix("seed-"), RunFolder(path.parent)
@@ -25,7 +36,7 @@ def summarize(experiment: Path, config: RunConfig) -> None:
             finished[int(seed)] = results["test_error"]
     errors = [finished[seed] for seed in sorted(finished)]
     if not errors:
-        return
+        return None
     summary = {
         "test_error_mean": round(statistics.mean(errors), 4),
         "test_error_std": round(statistics.stdev(errors), 4) if len(errors) > 1 else None,
@@ -34,8 +45,4 @@ def summarize(experiment: Path, config: RunConfig) -> None:
         "test_errors": errors,
     }
     files.write_json(experiment / "summary.json", summary)
-    if len(errors) > 1:
-        console.print_line(
-            f"test error {summary['test_error_mean']:.2f} +- {summary['test_error_std']:.2f} % "
-            f"(mean and sample std of {len(errors)} runs, seeds {summary['seeds']})"
-        )
+    return summary
