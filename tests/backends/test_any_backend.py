@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -20,6 +21,7 @@ import train as command
 from keras_resnet.commands import evaluate, predict, terminal
 from keras_resnet.data import synthetic
 from keras_resnet.runs.folder import RunFolder
+from keras_resnet.training import devices
 from keras_resnet.zoo import registry
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -122,3 +124,44 @@ def test_several_devices_need_jax(tmp_path: Path, capsys: pytest.CaptureFixture[
     arguments = [*FLAGS, "--devices=2", f"--output-dir={tmp_path}"]
     assert terminal.run(lambda: command.main(arguments)) == 2
     assert "--devices must be 1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="JAX's devices")
+@pytest.mark.parametrize(
+    ("platform", "capability", "expected"),
+    [("gpu", "7.5", "float32"), ("gpu", "9.0", "mixed_bfloat16"), ("tpu", None, "mixed_bfloat16")],
+)
+def test_precision_on_jax(
+    platform: str, capability: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as a CPU can tell: what JAX says of such a device leads to the right choice."""
+    import jax
+
+    device = SimpleNamespace(
+        platform=platform, compute_capability=capability, device_kind="a device"
+    )
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    assert devices.precision("auto")[0] == expected
+    assert devices.device() == (platform.upper(), "a device")
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's devices")
+@pytest.mark.parametrize(
+    ("kind", "capability", "name", "expected"),
+    [
+        ("cuda", (7, 5), ("GPU", "a device"), "float32"),
+        ("cuda", (9, 0), ("GPU", "a device"), "mixed_bfloat16"),
+        ("mps", None, ("MPS", "the Mac's GPU"), "float32"),
+    ],
+)
+def test_precision_on_torch(
+    kind: str, capability: tuple, name: tuple, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    there = SimpleNamespace(device=SimpleNamespace(type=kind))
+    monkeypatch.setattr(keras.ops, "zeros", lambda shape: there)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a device")
+    assert devices.device() == name
+    assert devices.precision("auto")[0] == expected

@@ -348,6 +348,12 @@ def test_a_backend_that_is_not_there(backend: str) -> None:
     assert "backend" in done.stderr
 
 
+def test_export_takes_tensorflow_whatever_the_backend_is() -> None:
+    done = python("", "export.py", "nowhere", KERAS_BACKEND="torch")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "nowhere" in done.stderr
+    assert done.stdout == "note: this command runs on tensorflow, whatever KERAS_BACKEND says\n"
+
+
 def test_import_has_no_side_effect() -> None:
     code = (
         "import os, warnings; before = dict(os.environ), list(warnings.filters); "

@@ -14,7 +14,7 @@ from keras_resnet.training.backends.base import Batch, Chunk, one_device, unchun
 
 
 def device() -> tuple[str, str]:
-    kind = torch.device(keras.src.backend.torch.core.get_device()).type
+    kind = keras.ops.zeros(()).device.type  # Keras chooses: mps, else cuda, else cpu
     if kind == "cuda":
         return "GPU", torch.cuda.get_device_name()
     if kind == "mps":
