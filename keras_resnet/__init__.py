@@ -20,7 +20,7 @@ _PUBLIC = {
     "SGD": "recipes.optimizer",
     "BatchNormalization": "nets.layers",
     "Classifier": "inference.classifier",
-    "RandomPadCrop": "nets.layers",
+    "RandomPadCrop": "data.augmentation",
     "TrainConfig": "training.config",
     "ZeroPadShortcut": "nets.layers",
     "learning_rate_schedule": "recipes.schedules",
@@ -61,4 +61,5 @@ def _is_our_command() -> bool:
 
 
 if not _is_our_command():
+    importlib.import_module("keras_resnet.data.augmentation")
     importlib.import_module("keras_resnet.nets.layers")

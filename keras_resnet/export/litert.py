@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.errors import UserError
-from keras_resnet.export.serving import Runner, input_signature, quiet
+from keras_resnet.export import signature
+from keras_resnet.export.quiet import quiet
+from keras_resnet.export.signature import Runner
 
 
 def write(serving: keras.Model, path: Path) -> None:
@@ -18,7 +20,7 @@ def write(serving: keras.Model, path: Path) -> None:
     serving.export(
         path,
         format="litert",
-        input_signature=input_signature(serving),
+        input_signature=signature.keras_spec(serving),
         verbose=False,
         # Without SELECT_TF_OPS a Flex op is an error.
         target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
@@ -34,8 +36,9 @@ def runner(path: Path) -> Runner:
         index = interpreter.get_input_details()[0]["index"]
         interpreter.resize_tensor_input(index, images.shape)
         interpreter.allocate_tensors()
-        outputs = interpreter.get_signature_runner("serving_default")(image=images)
-        return outputs["probabilities"], outputs["class_id"]
+        outputs = interpreter.get_signature_runner(signature.NAME)(**{signature.INPUT: images})
+        probabilities, class_id = (outputs[name] for name in signature.OUTPUTS)
+        return probabilities, class_id
 
     return run
 

@@ -28,12 +28,12 @@ import numpy as np
 from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.export import card, formats, litert, onnx_file, quantize, verify, web_page
-from keras_resnet.export.serving import serving_model
+from keras_resnet.export.signature import serving_model
 from keras_resnet.export.source import Source, open_source
 from keras_resnet.inference.keras_file import load_keras, model_file
 from keras_resnet.nets.describe import as_float32, describe
 from keras_resnet.runs import provenance, staged
-from keras_resnet.runs.settings import without_folders
+from keras_resnet.runs.publishing import without_folders
 
 MAX_INT8_COST = 0.5  # percentage points of test error above which a warning is printed
 KERAS_FILE = "model.keras"

@@ -15,7 +15,7 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import RECIPES
 from keras_resnet.runs.folder import MetricsRow, RunConfig, RunFolder, RunResults
-from keras_resnet.runs.settings import decisive
+from keras_resnet.runs.resume import decisive
 from keras_resnet.training.config import TrainConfig
 
 MOVED_ASIDE = re.compile(r"\.old-\d+$")

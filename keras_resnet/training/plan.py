@@ -10,7 +10,7 @@ import keras
 
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import Recipe
-from keras_resnet.runs import files, settings
+from keras_resnet.runs import files, resume
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.training import devices
 from keras_resnet.training.config import TrainConfig
@@ -109,7 +109,7 @@ def _resolve(config: TrainConfig, seed: int, folder: RunFolder) -> RunPlan:
             f"{keras.backend.backend()} cannot go on: set KERAS_BACKEND={backend} to resume it, or give "
             "another `name`"
         )
-    different += settings.differences(old["settings"], config.settings())
+    different += resume.differences(old["settings"], config.settings())
     refuse_other_settings(folder.path, different)
     return dataclasses.replace(plan, began_with=old, results=results)
 

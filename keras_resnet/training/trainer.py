@@ -30,7 +30,7 @@ from keras_resnet.training.evaluation import evaluate, logits_of
 from keras_resnet.training.model import build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import RunPlan, experiment_folder, plan_runs
 from keras_resnet.training.reporters import Reporter, TensorBoard, Terminal, duration
-from keras_resnet.training.resume import find_checkpoint, print_changes
+from keras_resnet.training.restore import find_checkpoint, print_changes
 from keras_resnet.training.signals import Interrupted, Signals
 from keras_resnet.training.summary import summarize
 

@@ -16,7 +16,7 @@ import pytest
 
 import train as command
 from keras_resnet.commands import terminal
-from keras_resnet.data import constants, crops, datasets, stream, synthetic
+from keras_resnet.data import augmentation, constants, datasets, stream, synthetic
 from keras_resnet.errors import DIVERGED
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
@@ -68,7 +68,7 @@ def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
         expected = train[stream.batch_indices(3, step, len(train), 30)]
         np.testing.assert_array_equal(index, expected)
         np.testing.assert_array_equal(label, labels[expected])
-        np.testing.assert_array_equal(draw, crops.draws(3, step, 1, 30)[0])
+        np.testing.assert_array_equal(draw, augmentation.draws(3, step, 1, 30)[0])
         assert index.dtype == label.dtype == draw.dtype == "int32"
     assert step == start + 2 * CHUNK + 4
 
@@ -187,7 +187,9 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
         model = training_model(config, data, net)
         before = net.get_weights()
         for _ in range(2):
-            model.train_on_batch((index, crops.draws(0, 0, 1, 8)[0]), data.train_labels[index])
+            model.train_on_batch(
+                (index, augmentation.draws(0, 0, 1, 8)[0]), data.train_labels[index]
+            )
         changes[precision] = np.concatenate(
             [(b - a).ravel() for a, b in zip(before, net.get_weights(), strict=True)]
         )
