@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from keras_resnet import interrupts
 from keras_resnet._version import __version__
 from keras_resnet.commands import flags, terminal
 
@@ -23,7 +24,11 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments and arguments[0] in COMMANDS:
-        command = importlib.import_module(f"keras_resnet.commands.{arguments[0]}")
+        interrupts.leave_at_once()
+        try:
+            command = importlib.import_module(f"keras_resnet.commands.{arguments[0]}")
+        finally:
+            interrupts.raise_again()
         return command.main(arguments[1:])
     parser = flags.ArgumentParser(
         prog="keras-resnet",

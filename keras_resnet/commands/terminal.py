@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from keras_resnet import console
+from keras_resnet import console, interrupts
 from keras_resnet.errors import USER_ERROR, UserError
 from keras_resnet.training.config import TrainConfig
 
@@ -42,6 +42,7 @@ def run(command: Callable[[], int | None]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     console.print_any_character()
     try:
+        interrupts.raise_again()
         return command() or 0
     except _Terminated:
         console.print_error("terminated")
