@@ -22,7 +22,6 @@ import platform
 import re
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,16 +111,5 @@ def _import_tensorflow() -> None:
 
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for what it writes later
-    sys.stderr.flush()
-    stderr = os.dup(2)
-
-    with tempfile.TemporaryFile() as notes, _handling(interrupts.leaving(stderr)):
-        os.dup2(notes.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            notes.seek(0)
-            rest = [line for line in notes if not _NOTES.match(line)]
-            os.write(2, b"".join(rest))
+    with console.without_lines(_NOTES) as stderr, _handling(interrupts.leaving(stderr)):
+        import tensorflow  # noqa: F401

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.export import signature
 from keras_resnet.export.quiet import quiet
 from keras_resnet.export.signature import Runner
+
+_NOTES = re.compile(rb"INFO: Created TensorFlow Lite")  # once per process, about its delegate
 
 
 def write(serving: keras.Model, path: Path) -> None:
@@ -29,8 +33,9 @@ def write(serving: keras.Model, path: Path) -> None:
 
 def runner(path: Path) -> Runner:
     """Open the file as its users do."""
-    with quiet():
+    with quiet(), console.without_lines(_NOTES):
         interpreter = litert_interpreter()(model_path=str(path))
+        interpreter.allocate_tensors()
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         index = interpreter.get_input_details()[0]["index"]

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import missing
 from keras_resnet.report.rows import Row, Run, sections
 
 if TYPE_CHECKING:
@@ -42,9 +42,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UserError(
-            "the report draws with matplotlib, which is not installed: pip install matplotlib"
-        ) from None
+        raise missing("matplotlib", "the report") from None
 
 
 def figure6(rows: Sequence[Row], columns: int) -> Figure:

@@ -234,6 +234,7 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
     """The test error, once; the float32 net; results.json last, because it says "finished"."""
     net = build_net(plan.config, data, plan.seed, "float32")
     net.set_weights(run.net.get_weights())
+    console.print_line(f"testing on {len(data.test_labels):,} images")
     test_loss, test_error = evaluate(logits_of(net), data.test_images, data.test_labels)
     with files.atomic(plan.folder.model_path) as temporary:
         net.save(temporary)
