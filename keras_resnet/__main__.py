@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from keras_resnet import interrupts
+from keras_resnet import console, interrupts
 from keras_resnet._version import __version__
 from keras_resnet.commands import flags, terminal
 
@@ -39,6 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
+    if not arguments:
+        console.print_result(parser.format_help().rstrip())
+        return 0
     parser.parse_args(arguments)
     raise AssertionError("a known command was dispatched above")
 
