@@ -11,6 +11,7 @@ Exit code 4: a file did not compute what Keras computes; nothing was left under 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path

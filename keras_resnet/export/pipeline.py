@@ -185,7 +185,7 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
 
 def _formats_in(folder: Path) -> list[str]:
     """The formats of an export that lies in a folder already, by their files' names."""
-    names = (*formats.FILES.values(), formats.QUANTIZED)
+    names = (*formats.FILES.values(), formats.QUANTIZED, web_page.NAME)
     return [name for name in names if exists(folder / name)]
 
 
