@@ -20,7 +20,7 @@ from keras_resnet.data import augmentation, constants, datasets, stream, synthet
 from keras_resnet.errors import DIVERGED
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.training import backends, cpu, devices, resume
+from keras_resnet.training import backends, cpu, devices, restore
 from keras_resnet.training.backends import tensorflow
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
@@ -115,7 +115,7 @@ def test_other_cpu_kernels_are_told(
     ):
         old = {key: value for key, value in config.items() if key != "onednn"}
         (tmp_path / "config.json").write_text(json.dumps({**old, **recorded}))
-        resume.print_changes(RunFolder(tmp_path).read_config())
+        restore.print_changes(RunFolder(tmp_path).read_config())
         out = capsys.readouterr().out
         assert told in out and bool(out) is bool(told)
 
