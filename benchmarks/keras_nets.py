@@ -16,7 +16,7 @@ from benchmarks.worker import Turns
 from keras_resnet.data import datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.export import formats, onnx_file, quantize
-from keras_resnet.export.serving import serving_model
+from keras_resnet.export.signature import serving_model
 from keras_resnet.runs import provenance
 from keras_resnet.training import cpu, devices
 from keras_resnet.training.config import TrainConfig

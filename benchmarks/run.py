@@ -35,7 +35,7 @@ from keras_resnet.commands import flags, terminal  # noqa: E402
 from keras_resnet.errors import UserError  # noqa: E402
 from keras_resnet.nets.family import blocks_per_stage  # noqa: E402
 from keras_resnet.runs import files  # noqa: E402
-from keras_resnet.runs.settings import command_without_folders  # noqa: E402
+from keras_resnet.runs.publishing import command_without_folders  # noqa: E402
 
 TRAINING = ("ours_auto", "ours_float32", "stock_float32", "torch_float32", "torch_bfloat16")
 INFERENCE = ("infer_keras", "infer_saved_model", "onnx_float32", "onnx_int8", "torch_inference")

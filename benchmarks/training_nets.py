@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from benchmarks.worker import Turns
-from keras_resnet.data import crops, stream
+from keras_resnet.data import augmentation, stream
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.nets.layers import BatchNormalization
 from keras_resnet.runs.folder import RunFolder
@@ -122,7 +122,7 @@ def _bare_step(model: keras.Model, data: Dataset, batch: np.ndarray) -> Callable
     import tensorflow as tf
 
     index, labels = tf.constant(batch, tf.int32), tf.constant(data.train_labels[batch])
-    draw = tf.constant(crops.draws(0, 0, 1, len(batch))[0])
+    draw = tf.constant(augmentation.draws(0, 0, 1, len(batch))[0])
 
     @tf.function
     def step() -> Any:

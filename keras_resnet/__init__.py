@@ -2,17 +2,18 @@
 
 `import keras_resnet` registers this package's layers with Keras, so that `keras.models.load_model`
 opens its nets, and does nothing else: no environment variable, no warning filter, and no backend but
-the one that Keras is configured for. Only our own commands put it off, until their flags are parsed.
+the one that Keras is configured for. Only our own commands put it off, until their flags are parsed,
+and end at once on a Ctrl-C that comes before.
 """
 
 from __future__ import annotations
 
 import importlib
-import re
+import os
 import sys
-from pathlib import Path
 from typing import Any
 
+from keras_resnet import interrupts
 from keras_resnet._version import __version__
 
 # Public name -> module that defines it.
@@ -20,7 +21,7 @@ _PUBLIC = {
     "SGD": "recipes.optimizer",
     "BatchNormalization": "nets.layers",
     "Classifier": "inference.classifier",
-    "RandomPadCrop": "nets.layers",
+    "RandomPadCrop": "data.augmentation",
     "TrainConfig": "training.config",
     "ZeroPadShortcut": "nets.layers",
     "learning_rate_schedule": "recipes.schedules",
@@ -50,16 +51,20 @@ def _is_our_command() -> bool:
     """Whether this process runs `keras-resnet`, `python -m keras_resnet`, or a checkout's train.py."""
     if sys.argv[:1] == ["-m"]:  # Python is still looking for the module that -m names
         following = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-        named = [word for flag, word in following if re.fullmatch(r"-[A-Za-z]*m", flag)]
+        named = [w for f, w in following if f[:1] == "-" and f[-1:] == "m" and f[1:].isalpha()]
         ours = ("keras_resnet.commands.", "keras_resnet.sweep.")
         if named and (named[0] == "keras_resnet" or named[0].startswith(ours)):
             return True
-    script = Path(sys.argv[0]) if sys.argv and sys.argv[0] else Path("-c")
-    checkout = Path(__file__).resolve().parent.parent
-    return script.name == "keras-resnet" or (
-        script.name in ("train.py", "export.py") and script.resolve().parent == checkout
+    script = sys.argv[0] if sys.argv and sys.argv[0] else "-c"
+    name, checkout = os.path.basename(script), os.path.dirname(os.path.dirname(__file__))
+    return name == "keras-resnet" or (
+        name in ("train.py", "export.py")
+        and os.path.dirname(os.path.realpath(script)) == os.path.realpath(checkout)
     )
 
 
-if not _is_our_command():
+if _is_our_command():
+    interrupts.leave_at_once()
+else:
+    importlib.import_module("keras_resnet.data.augmentation")
     importlib.import_module("keras_resnet.nets.layers")

@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from keras_resnet import console, interrupts
 from keras_resnet._version import __version__
 from keras_resnet.commands import flags, terminal
 
@@ -24,7 +25,11 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     if arguments and arguments[0] in COMMANDS:
-        command = importlib.import_module(f"keras_resnet.commands.{arguments[0]}")
+        interrupts.leave_at_once()
+        try:
+            command = importlib.import_module(f"keras_resnet.commands.{arguments[0]}")
+        finally:
+            interrupts.raise_again()
         return command.main(arguments[1:])
     parser = flags.ArgumentParser(
         prog="keras-resnet",
@@ -35,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
+    if not arguments:
+        console.print_result(parser.format_help().rstrip())
+        return 0
     parser.parse_args(arguments)
     raise AssertionError("a known command was dispatched above")
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
+import shutil
 import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
 from typing import Any
 
 from keras_resnet.errors import UserError
@@ -15,13 +21,36 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
+def width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is none."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if sys.stdout.isatty():
+            return shutil.get_terminal_size().columns
+    return None
+
+
+def _wrapped(text: str) -> str:
+    """Lines that a terminal would break in the middle of a word, broken at spaces."""
+    columns = width()
+    if not columns:
+        return text
+    fill = functools.partial(
+        textwrap.fill,
+        width=max(columns, 40),
+        subsequent_indent="  ",
+        break_long_words=False,  # paths are copied
+        break_on_hyphens=False,
+    )
+    return "\n".join(fill(line) if len(line) > columns else line for line in text.split("\n"))
+
+
 def print_line(text: str) -> None:
-    """Print a line of progress.
+    """Print a line of progress, on a terminal broken to its width.
 
     Where it cannot be written (`| head` has gone, the disk behind it is full), work goes on without words.
     """
     try:
-        print(text, flush=True)
+        print(_wrapped(text), flush=True)
     except (OSError, ValueError):
         silence()
 
@@ -56,6 +85,29 @@ def print_error(text: str) -> None:
     """Print a line on stderr, if that can be written."""
     with contextlib.suppress(OSError, ValueError):
         print(text, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[int]:
+    """Drop lines of this form from what libraries write to stderr meanwhile; pass the rest on at the end.
+
+    Yields:
+        A descriptor of stderr itself.
+    """
+    if sys.stderr is None:  # closed
+        yield 2
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as lines:
+        os.dup2(lines.fileno(), 2)
+        try:
+            yield stderr
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            lines.seek(0)
+            os.write(2, b"".join(line for line in lines if not unwanted.match(line)))
 
 
 def print_any_character() -> None:

@@ -24,6 +24,22 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
+# Packages that come with an extra only.
+EXTRAS = {
+    "onnx": "export", "tf2onnx": "export", "onnxruntime": "export", "safetensors": "convert",
+    "torch": "torch", "matplotlib": "report",
+}  # fmt: skip
+
+
+def missing(package: str, needed_by: str = "this") -> UserError:
+    """The error for a package of `EXTRAS` that is not installed."""
+    name = "PyTorch" if package == "torch" else package
+    return UserError(
+        f"{needed_by} needs {name}, which is not installed here: pip install {package}, or this package "
+        f"with its extra [{EXTRAS[package]}]"
+    )
+
+
 def integer(name: str, value: object) -> int:
     """`value` as an int: of any integer type, NumPy's too. Raises TypeError, naming the argument."""
     try:

@@ -10,7 +10,6 @@ Give the constants that the net was trained with: `--mean` and `--std`, in units
 
 from __future__ import annotations
 
-import argparse
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
         prog="keras-resnet convert",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
     rgb: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)

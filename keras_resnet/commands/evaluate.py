@@ -6,10 +6,11 @@ keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
         prog="keras-resnet evaluate",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
     add_model_flag(parser)
     parser.add_argument(
@@ -71,7 +72,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         images, labels = data.train_images, data.train_labels
     console.print_status(f"evaluating {len(images):,} images")
-    result = evaluate(classifier, images, labels)
+    # Where stderr is no terminal there is no bar.
+    with tqdm(
+        total=len(images), unit="image", disable=None, dynamic_ncols=True, leave=False
+    ) as bar:
+        result = evaluate(classifier, images, labels, bar.update)
     title = f"{data.name}, {arguments.split} split"
     if arguments.plot:
         plot(Path(arguments.plot), result, data.class_names, title)

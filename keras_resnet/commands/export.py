@@ -1,8 +1,10 @@
 """Export a trained net as SavedModel, ONNX or LiteRT files that are verified against Keras, or as a page.
 
-    python export.py experiments/resnet20/seed-0               SavedModel and ONNX
-    python export.py experiments/resnet20/seed-0 --quantize    and int8 (uses training images)
-    python export.py experiments/resnet20/seed-0 --formats web --serve    a page, shown on this machine
+    python export.py experiments/resnet20/seed-0             SavedModel, ONNX
+    python export.py experiments/resnet20/seed-0 --quantize  and int8
+    python export.py experiments/resnet20/seed-0 --formats web --serve  a page
+
+int8 is calibrated on training images. The page is shown on this machine.
 
 Exit code 4: a file did not compute what Keras computes; nothing was left under its final name.
 """
@@ -27,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
         prog=flags.program("export"),
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
     parser.add_argument("path", metavar="PATH", help="run folder, or .keras file of ours")
     parser.add_argument("--output", metavar="DIR", help="default: <run>/export, or <stem>-export")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+import textwrap
 import typing
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -24,6 +25,16 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         console.print_error(f"error: {message} (see {self.prog} --help)")
         raise SystemExit(2)
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of a description, and breaks those that are wider than the terminal."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(
+            textwrap.fill(line, width, break_on_hyphens=False) if len(line) > width else line
+            for line in text.splitlines()
+        )
 
 
 def program(name: str) -> str:

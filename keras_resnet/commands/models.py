@@ -12,6 +12,8 @@ from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import MODELS, SHORTCUTS
 
+_WIDTH = 100  # columns of the table, where the terminal has as many
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`keras-resnet models`: print the summary of a net."""
@@ -30,9 +32,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         net = BUILDERS[arguments.model](arguments.depth, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
-    os.environ.setdefault("COLUMNS", "100")  # else a pipe cuts the table at 80
+    width = min(console.width() or _WIDTH, _WIDTH)
+    os.environ["COLUMNS"] = str(
+        width
+    )  # else Keras cuts the table at what it takes for the terminal
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
-        net.summary(line_length=100)
+        net.summary(line_length=width)
     console.print_result(text.getvalue().rstrip())
     return 0

@@ -9,7 +9,6 @@ What cannot be read gets a line on stderr, the others are still done, and the ex
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import os
@@ -37,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
         prog="keras-resnet predict",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file or folder of images")
     add_model_flag(parser)
@@ -48,15 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more. Received: {arguments.top_k}")
-    console.print_status("loading the net")
-    startup.start_keras()
-    classifier = Classifier.load(arguments.model)
-
     errors: list[dict[str, str]] = []
 
     def failed(path: str, message: str) -> None:
         errors.append({"path": path, "message": message})
         console.print_error(f"error: {' '.join(printable(message).split())}")
+
+    if not any(map(os.path.exists, arguments.images)) and not arguments.json:
+        list(_readable(arguments.images, (32, 32), failed))  # it says so of each
+        return 1  # before the net is loaded, which takes seconds
+    console.print_status("loading the net")
+    startup.start_keras()
+    classifier = Classifier.load(arguments.model)
 
     done = []
     for path, probabilities in _predictions(classifier, arguments.images, failed):
@@ -81,18 +83,21 @@ def _predictions(
     classifier: Classifier, sources: Sequence[str], failed: Callable[[str, str], None]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Paths of readable images with their probabilities; the others go to `failed`."""
-
-    def readable() -> Iterator[tuple[str, np.ndarray]]:
-        for path in _files(sources, failed):
-            try:
-                yield path, read_image(path, classifier.image_size)
-            except UserError as error:
-                failed(path, str(error))
-
-    images = readable()
+    images = _readable(sources, classifier.image_size, failed)
     while chunk := list(itertools.islice(images, CHUNK)):
         paths, pixels = zip(*chunk, strict=True)
         yield from zip(paths, classifier.predict(np.stack(pixels)), strict=True)
+
+
+def _readable(
+    sources: Sequence[str], size: tuple[int, int], failed: Callable[[str, str], None]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Paths of readable images with their pixels; the others go to `failed`."""
+    for path in _files(sources, failed):
+        try:
+            yield path, read_image(path, size)
+        except UserError as error:
+            failed(path, str(error))
 
 
 def _files(sources: Sequence[str], failed: Callable[[str, str], None]) -> Iterator[str]:

@@ -6,7 +6,6 @@ python -m keras_resnet.commands.publish RUN --results results/resnet20-fast/seed
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
         prog="python -m keras_resnet.commands.publish",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder to ship")
     parser.add_argument(

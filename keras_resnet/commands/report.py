@@ -6,19 +6,27 @@ from collections.abc import Sequence
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
+from keras_resnet.report import plots, rows
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write figure 6, the results table and a page from run folders."""
     parser = flags.ArgumentParser(prog="keras-resnet report", description=main.__doc__)
-    parser.add_argument("paths", nargs="+", help="folders with runs, e.g. experiments/")
-    parser.add_argument("--output", default="report", help="folder to write (default: %(default)s)")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="folders with runs, e.g. experiments/"
+    )
+    parser.add_argument(
+        "--output", default="report", metavar="DIR", help="folder to write (default: %(default)s)"
+    )
     parser.add_argument(
         "--data-dir",
+        metavar="DIR",
         help="folder of tensorflow_datasets, for the wrongly classified images "
         "(default: the run's, else $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
     arguments = parser.parse_args(argv)
+    plots.require_matplotlib()  # before Keras, which takes seconds to start
+    rows.find(arguments.paths)
     startup.start_keras()
     from keras_resnet.report.build import build
 

@@ -22,12 +22,11 @@ import platform
 import re
 import signal
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from keras_resnet import console
+from keras_resnet import console, interrupts
 from keras_resnet.errors import UserError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -77,7 +76,8 @@ def start_keras(needs: str | None = None) -> None:
         )
     if backend == "tensorflow":
         _import_tensorflow()
-    import keras
+    with _handling(interrupts.leaving()):
+        import keras
 
     # A user's keras.json may say otherwise; our nets, losses and files are float32 and channels last.
     keras.config.set_floatx("float32")
@@ -85,12 +85,15 @@ def start_keras(needs: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def _handling(handler: Callable[[int, object], None]) -> Iterator[None]:
+def _handling(handler: interrupts.Handler) -> Iterator[None]:
     """Handle SIGINT and SIGTERM so, in the main thread; elsewhere signals do not arrive."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    old = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    wanted = [
+        s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN
+    ]
+    old = {s: signal.signal(s, handler) for s in wanted}
     try:
         yield
     finally:
@@ -108,21 +111,5 @@ def _import_tensorflow() -> None:
 
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for what it writes later
-    sys.stderr.flush()
-    stderr = os.dup(2)
-
-    def leave(signum: int, frame: object) -> None:
-        # An exception here would be swallowed, or wrapped, by one of the many modules under way.
-        os.write(stderr, b"interrupted\n" if signum == signal.SIGINT else b"terminated\n")
-        os._exit(128 + signum)
-
-    with tempfile.TemporaryFile() as notes, _handling(leave):
-        os.dup2(notes.fileno(), 2)
-        try:
-            import tensorflow  # noqa: F401
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-            notes.seek(0)
-            rest = [line for line in notes if not _NOTES.match(line)]
-            os.write(2, b"".join(rest))
+    with console.without_lines(_NOTES) as stderr, _handling(interrupts.leaving(stderr)):
+        import tensorflow  # noqa: F401

@@ -8,21 +8,14 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from keras_resnet import console
-from keras_resnet.errors import USER_ERROR, UserError
+from keras_resnet import console, interrupts
+from keras_resnet.errors import EXTRAS, USER_ERROR, UserError, missing
 from keras_resnet.training.config import TrainConfig
 
 # Arguments of the library that are flags of a command.
 FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
     "address", "data_dir", "dataset", "formats", "key", "mean", "model", "opset", "output", "padding",
     "plot", "quantize", "restart", "runtime", "serve", "shortcut", "split", "std",
-}  # fmt: skip
-
-
-# Packages that come with an extra only.
-EXTRAS = {
-    "onnx": "export", "tf2onnx": "export", "onnxruntime": "export", "safetensors": "convert",
-    "matplotlib": "report",
 }  # fmt: skip
 
 
@@ -42,6 +35,7 @@ def run(command: Callable[[], int | None]) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     console.print_any_character()
     try:
+        interrupts.raise_again()
         return command() or 0
     except _Terminated:
         console.print_error("terminated")
@@ -50,13 +44,10 @@ def run(command: Callable[[], int | None]) -> int:
         console.print_error(error_line(error))
         return error.exit_code
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
             raise
-        console.print_error(
-            f"error: this needs {error.name}, which is not installed: pip install {error.name}, or this "
-            f"package with its extra [{extra}]"
-        )
+        console.print_error(error_line(missing(package)))
         return USER_ERROR
     except KeyboardInterrupt:
         console.print_error("interrupted")

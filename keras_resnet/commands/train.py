@@ -1,15 +1,14 @@
-"""Train a CIFAR network of He et al. 2015 with the paper's recipe, or with one of a quarter of its updates.
+"""Train a CIFAR network of He et al. 2015 with the paper's recipe, or a faster one.
 
-    python train.py --depth 56                         the paper's ResNet-56 on CIFAR-10
-    python train.py --depth 56 --recipe fast           in 16,000 updates
-    python train.py --dataset synthetic --steps 500    no data needed
+    python train.py --depth 56                       the paper's ResNet-56
+    python train.py --depth 56 --recipe fast         in 16,000 updates
+    python train.py --dataset synthetic --steps 500  no data needed
 
-The same command again resumes an interrupted run, and does nothing for a finished one.
+The same command again resumes an interrupted run, and leaves a finished one alone.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from keras_resnet import console
@@ -24,11 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
         prog=flags.program("train"),
         description=__doc__,
-        epilog=f"Defaults are those of recipe {chosen.name}. "
+        epilog=f"Defaults are those of recipe {chosen.name} at {TrainConfig.depth} layers. "
         f"fast differs from paper in: {describe_difference(FAST, PAPER)}.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
-    flags.add_flags(parser, TrainConfig, shown=chosen.settings())
+    flags.add_flags(parser, TrainConfig, shown=chosen.resolve(TrainConfig.depth).settings())
     parser.add_argument(
         "--restart", action="store_true", help="move an existing run aside and start over"
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, missing
 
 LIMIT = 2**30  # bytes of a checkpoint; ResNet-1202 with Adam's state in float32 has 233 million
 _TORCH_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar")
@@ -29,7 +29,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, np.nd
     """
     path = Path(path)
     if not os.path.isfile(path):
-        raise UserError(f"the checkpoint must be a file. Received: {path}")
+        reason = "is none" if os.path.exists(path) else "does not exist"
+        raise UserError(f"the checkpoint must be a file. Received: {path}, which {reason}")
     if os.path.getsize(path) > LIMIT:
         raise UserError(f"a checkpoint may have {LIMIT:,} bytes. {path}: {os.path.getsize(path):,}")
     if path.suffix in _TORCH_SUFFIXES:
@@ -55,9 +56,9 @@ def _read_torch(path: Path, key: str | None) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError:
+        error = missing("torch", f"reading {path.name}")
         raise UserError(
-            f"reading {path.name} needs PyTorch, which is not installed here: pip install torch; "
-            "or write the state_dict with safetensors.torch.save_file where it is installed"
+            f"{error}; or write the state_dict with safetensors.torch.save_file where it is installed"
         ) from None
     try:
         if zipfile.is_zipfile(path):

@@ -9,7 +9,8 @@ from typing import Any
 import keras
 
 from keras_resnet.export import litert, onnx_file, saved_model
-from keras_resnet.export.serving import Runner, quiet
+from keras_resnet.export.quiet import quiet
+from keras_resnet.export.signature import Runner
 
 SAVED_MODEL, ONNX, LITERT = "saved_model", "onnx", "litert"
 FILES = {SAVED_MODEL: "saved_model", ONNX: "model.onnx", LITERT: "model.tflite"}
@@ -23,7 +24,7 @@ def write(
 
     Args:
         kind: `"saved_model"`, `"onnx"` or `"litert"`.
-        serving: what `serving.serving_model` returned.
+        serving: what `signature.serving_model` returned.
         path: file or folder to write; its suffix must be the format's.
         opset: of ONNX; see `onnx_file.OPSETS`.
         facts: what ONNX keeps as metadata; see `onnx_file.metadata`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.export.serving import Runner, input_signature, quiet
+from keras_resnet.export import signature
+from keras_resnet.export.quiet import quiet
+from keras_resnet.export.signature import Runner
+
+_NOTES = re.compile(rb"INFO: Created TensorFlow Lite")  # once per process, about its delegate
 
 
 def write(serving: keras.Model, path: Path) -> None:
@@ -18,7 +24,7 @@ def write(serving: keras.Model, path: Path) -> None:
     serving.export(
         path,
         format="litert",
-        input_signature=input_signature(serving),
+        input_signature=signature.keras_spec(serving),
         verbose=False,
         # Without SELECT_TF_OPS a Flex op is an error.
         target_spec={"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]},
@@ -27,15 +33,17 @@ def write(serving: keras.Model, path: Path) -> None:
 
 def runner(path: Path) -> Runner:
     """Open the file as its users do."""
-    with quiet():
+    with quiet(), console.without_lines(_NOTES):
         interpreter = litert_interpreter()(model_path=str(path))
+        interpreter.allocate_tensors()
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         index = interpreter.get_input_details()[0]["index"]
         interpreter.resize_tensor_input(index, images.shape)
         interpreter.allocate_tensors()
-        outputs = interpreter.get_signature_runner("serving_default")(image=images)
-        return outputs["probabilities"], outputs["class_id"]
+        outputs = interpreter.get_signature_runner(signature.NAME)(**{signature.INPUT: images})
+        probabilities, class_id = (outputs[name] for name in signature.OUTPUTS)
+        return probabilities, class_id
 
     return run
 

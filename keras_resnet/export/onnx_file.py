@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.export.serving import Runner, input_signature
+from keras_resnet.export import signature
+from keras_resnet.export.signature import Runner
 
 OPSETS = range(13, 19)  # quantization per channel begins with 13, tf2onnx 1.17 ends at 18
 OPSET = 17  # 18 shuts out onnx2torch and, for int8, the reference evaluator of onnx itself
@@ -24,7 +25,7 @@ def write(serving: keras.Model, path: Path, opset: int, facts: Mapping[str, Any]
     serving.export(
         path,
         format="onnx",
-        input_signature=input_signature(serving),
+        input_signature=signature.keras_spec(serving),
         opset_version=opset,
         verbose=False,
     )
@@ -35,7 +36,7 @@ def _finish(path: Path, facts: Mapping[str, Any]) -> None:
     """Name the batch axis, put the outputs in order, add metadata, check the whole file."""
     model = onnx.load(path)
     graph = model.graph
-    outputs = sorted(graph.output, key=lambda output: output.name != "probabilities")
+    outputs = sorted(graph.output, key=lambda output: signature.OUTPUTS.index(output.name))
     del graph.output[:]
     graph.output.extend(outputs)
     for value in (*graph.input, *graph.output):
@@ -139,7 +140,7 @@ def runner(path: Path) -> Runner:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: tuple(
-        session.run(["probabilities", "class_id"], {"image": np.ascontiguousarray(images)})
+        session.run(list(signature.OUTPUTS), {signature.INPUT: np.ascontiguousarray(images)})
     )
 
 

@@ -28,12 +28,13 @@ import numpy as np
 from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.export import card, formats, litert, onnx_file, quantize, verify, web_page
-from keras_resnet.export.serving import serving_model
+from keras_resnet.export.signature import serving_model
 from keras_resnet.export.source import Source, open_source
 from keras_resnet.inference.keras_file import load_keras, model_file
 from keras_resnet.nets.describe import as_float32, describe
 from keras_resnet.runs import provenance, staged
-from keras_resnet.runs.settings import without_folders
+from keras_resnet.runs.files import exists
+from keras_resnet.runs.publishing import without_folders
 
 MAX_INT8_COST = 0.5  # percentage points of test error above which a warning is printed
 KERAS_FILE = "model.keras"
@@ -68,7 +69,8 @@ def export(
     Args:
         path: a run folder or a `.keras` file of ours.
         output: the folder to write; default `<run>/export`, for a file `<stem>-export` beside it.
-            An earlier export there is replaced.
+            An earlier export there is replaced as one; a line names those of its formats that are
+            gone.
         kinds: of `"saved_model"`, `"onnx"`, `"litert"`, `"web"`. The page shows the ONNX file, which
             is therefore written too.
         quantize: also write `model.int8.onnx`.
@@ -95,6 +97,7 @@ def export(
     final = output_folder(path, output)
     net = as_float32(load_keras(file))
     with staged.staged(final, _WRITTEN, marker="export.json") as folder:
+        before = _formats_in(final)
         source = open_source(net, path, file, dataset, data_dir, needs_data=quantize)
         facts = _facts(source, file, opset)
         console.print_line(f"exporting {facts['description']} from {file}")
@@ -126,6 +129,12 @@ def export(
         }
         (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
     sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in facts["files"].items())
+    if gone := [name for name in before if name not in facts["files"]]:
+        console.print_line(
+            f"note: the export that was in {final} was replaced as one: {', '.join(gone)} "
+            f"{'is' if len(gone) == 1 else 'are'} gone; ask for all formats in one command to have them "
+            "together"
+        )
     console.print_line(f"wrote {final}: {sizes}; {time.perf_counter() - start:.0f} s")
     return facts
 
@@ -172,6 +181,12 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
         return Path(output)
     path = Path(path)
     return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
+
+
+def _formats_in(folder: Path) -> list[str]:
+    """The formats of an export that lies in a folder already, by their files' names."""
+    names = (*formats.FILES.values(), formats.QUANTIZED, web_page.NAME)
+    return [name for name in names if exists(folder / name)]
 
 
 def _facts(source: Source, file: Path, opset: int) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from keras_resnet.export import signature
+
 CALIBRATION_IMAGES = 512
 _BATCH = 64
 # Relu is in the list so that it disappears: the range of the 8 bits then starts at zero.
@@ -45,7 +47,7 @@ def quantize(source: Path, target: Path, images: np.ndarray) -> None:
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self._batches, None)
-            return None if batch is None else {"image": batch}
+            return None if batch is None else {signature.INPUT: batch}
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, missing
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.runs import files
 
@@ -47,8 +47,15 @@ class Evaluation:
         return 100 * self.wrong / self.images
 
 
-def evaluate(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> Evaluation:
+def evaluate(
+    classifier: Classifier,
+    images: np.ndarray,
+    labels: np.ndarray,
+    progress: Callable[[int], object] = lambda images: None,
+) -> Evaluation:
     """Run the net over images, uint8 `(N, height, width, 3)`, with labels, integer `(N,)`.
+
+    `progress` is called with the number of images that were done since the last call.
 
     Raises:
         ValueError: if there is no image, they do not pair up, or a label is out of range.
@@ -63,7 +70,11 @@ def evaluate(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> 
     for warm_up in {min(chunk, len(images)), len(images) % chunk or chunk}:
         classifier.predict(images[:warm_up])  # a graph may be compiled for each size of a chunk
     start = time.perf_counter()
-    probabilities = classifier.predict(images)
+    parts = []
+    for first in range(0, len(images), chunk):
+        parts.append(classifier.predict(images[first : first + chunk]))
+        progress(len(parts[-1]))
+    probabilities = np.concatenate(parts)
     seconds = time.perf_counter() - start
     confusion = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
@@ -92,7 +103,7 @@ def error_table(result: Evaluation, names: Sequence[str]) -> str:
         cell = max(len(str(confusion.max())), 4)
         lines += [
             "",
-            "confusion matrix: one row per true class, one column per predicted one, in the same order",
+            "confusion matrix: rows are true classes, columns predicted ones, in this order",
         ]
         for name, row in zip(names, confusion, strict=True):
             lines.append(f"{name:<{width}}  " + " ".join(f"{count:{cell}}" for count in row))
@@ -105,10 +116,7 @@ def check_plot(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"`plot` must be in a folder that exists. Received: {path}")
     if importlib.util.find_spec("matplotlib") is None:
-        raise UserError(
-            "`plot` needs matplotlib (the extra 'report'), which is not installed: "
-            "pip install matplotlib"
-        )
+        raise missing("matplotlib", "`plot`")
 
 
 def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> None:

@@ -26,6 +26,6 @@ def blocks_per_stage(depth: int) -> int:
     below = min(max(8, (depth - 2) // 6 * 6 + 2), DEEPEST - 6)
     above = below + 6 if depth > 8 else 14
     raise ValueError(
-        f"depth must be 6n+2, 8 to {DEEPEST} ({', '.join(map(str, PAPER_DEPTHS))}). "
+        f"`depth` must be 6n+2, 8 to {DEEPEST} ({', '.join(map(str, PAPER_DEPTHS))}). "
         f"Received: depth={depth}; nearest: {below}, {above}"
     )

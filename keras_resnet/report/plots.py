@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import missing
 from keras_resnet.report.rows import Row, Run, sections
 
 if TYPE_CHECKING:
@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 MAX_ERROR = 25.0
 MAX_SECTIONS = 8
+SHORT = 5_000  # updates: shorter runs have plain numbers below, and no panel without runs
+_FEW = 10  # points of a curve, up to which each is marked
 # Okabe and Ito's palette, made for colour-blind readers, without its yellow (too pale on white).
 # The paper's depths always have the same colour, others take what is free.
 COLORS = {
     20: "#E69F00", 32: "#56B4E9", 44: "#009E73", 56: "#D55E00", 110: "#000000", 1202: "#CC79A7",
 }  # fmt: skip
+_TRAINING: dict[str, Any] = {"lw": 0.9, "ls": (0, (3, 1.5))}
+_VALIDATION: dict[str, Any] = {"lw": 2.0, "solid_capstyle": "round"}
 _FREE = ("#0072B2", "#999999", "#7A4B00")
 _STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
@@ -42,13 +46,13 @@ def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UserError(
-            "the report draws with matplotlib, which is not installed: pip install matplotlib"
-        ) from None
+        raise missing("matplotlib", "the report") from None
 
 
 def figure6(rows: Sequence[Row], columns: int) -> Figure:
     """Figure 6 of the paper: a pair of panels, plain and residual, for each schedule and recipe.
+
+    Of runs of less than `SHORT` updates a panel that would be empty is left out.
 
     Args:
         rows: of the table; the first `MAX_SECTIONS` recipes are drawn.
@@ -56,18 +60,21 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
     """
     from matplotlib.lines import Line2D
 
-    figure, pairs = _panels(rows, columns, height=3.6)
+    kinds = [_kinds(members) for members in sections(rows).values()]
+    figure, panels = _panels([len(models) for models in kinds], columns, height=3.6)
     colors = depth_colors(rows)
     keys: dict[object, Any] = {
             depth: Line2D([], [], color=color, lw=2.0, label=f"{depth} layers")
             for depth, color in colors.items()}  # fmt: skip
     keys |= {
-        "train": Line2D([], [], color="#555555", lw=0.9, ls=(0, (3, 1.5)), label="training error"),
-        "val": Line2D([], [], color="#555555", lw=2.0, label="validation error"),
+        "train": Line2D([], [], color="#555555", **_TRAINING, label="training error"),
+        "val": Line2D([], [], color="#555555", **_VALIDATION, label="validation error"),
     }
-    for (title, members), pair in zip(sections(rows).items(), pairs, strict=False):
+    for (title, members), models, drawn_in in zip(
+        sections(rows).items(), kinds, panels, strict=False
+    ):
         top = _top(members)
-        for model, axes in zip(("plain", "resnet"), pair, strict=True):
+        for model, axes in zip(models, drawn_in, strict=True):
             _title(axes, "Plain nets" if model == "plain" else "Residual nets", title, columns)
             axes.set(ylim=(0, top), ylabel="error (%)")
             _iterations(axes, members[0])
@@ -79,7 +86,7 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
             above = []
             for row in drawn:
                 lowest, markers = _draw_errors(axes, row, colors[row.config.depth])
-                keys |= {marker: line for marker, line in markers.items() if marker not in keys}
+                keys.update(markers.items())
                 above += [row.name] if top < lowest < float("inf") else []
             if above:
                 text = textwrap.fill(f"above {top:.0f} %: {', '.join(above)}", 36)
@@ -93,7 +100,7 @@ def progress(rows: Sequence[Row], columns: int) -> Figure:
     """Learning rate and images/s over the updates, a pair of panels for each recipe."""
     from matplotlib.lines import Line2D
 
-    figure, pairs = _panels(rows, columns, height=2.8)
+    figure, pairs = _panels([2] * len(sections(rows)), columns, height=2.8)
     colors = depth_colors(rows)
     for (title, members), (rate, speed) in zip(sections(rows).items(), pairs, strict=False):
         _title(rate, "Learning rate", title, columns)
@@ -104,14 +111,16 @@ def progress(rows: Sequence[Row], columns: int) -> Figure:
         for row in sorted(members, key=lambda row: -max(run.step for run in row.runs)):
             line = "-" if row.config.model == "resnet" else "--"
             style: dict[str, Any] = {"color": colors[row.config.depth], "ls": line}
-            steps, rates, _, _ = _curve([max(row.runs, key=lambda run: run.step)], "learning_rate")
+            longest = [max(row.runs, key=lambda run: run.step)]
+            steps, rates, _, _ = _curve(longest, "learning_rate", _unit(row))
             schedule = dict(zip(steps, rates, strict=True))
             if not any(schedule.items() <= other.items() for other in schedules):
                 schedules.append(schedule)
-                rate.plot(steps, rates, drawstyle="steps-pre", lw=1.8, marker=_dot(steps), **style)
+                style |= _mark(row, steps, "o")
+                rate.plot(steps, rates, drawstyle="steps-pre", lw=1.8, **style)
             for run in row.runs:
-                steps, values, _, _ = _curve([run], "images_per_second")
-                speed.plot(steps, values, lw=1.2, marker=_dot(steps), **style)
+                steps, values, _, _ = _curve([run], "images_per_second", _unit(row))
+                speed.plot(steps, values, lw=1.2, **style | _mark(row, steps, "o"))
         if len(schedules) == 1 < len(members):
             place: dict[str, Any] = {"transform": rate.transAxes, "ha": "right", "va": "top"}
             rate.text(0.99, 0.98, "the same for all", **place)
@@ -149,12 +158,17 @@ def depth_colors(rows: Sequence[Row]) -> dict[int, str]:
 
 
 def _top(rows: Sequence[Row]) -> float:
-    """Upper end of the error axis: the paper's for whole schedules, else what shows the last errors."""
+    """Upper end of the error axis: the paper's for whole schedules, else what shows the last errors.
+
+    Of short runs, all errors are shown.
+    """
     if all(row.full_schedule for row in rows):
         return MAX_ERROR
-    last = [run.metrics[-1] for row in rows for run in row.runs if run.metrics]
-    errors = [e for m in last for e in (m["train_error"], m["val_error"]) if e is not None]
-    return min(100.0, max([MAX_ERROR, *(1.2 * error for error in errors)]))
+    first = 0 if _is_short(rows[0]) else -1
+    shown = [metrics for row in rows for run in row.runs for metrics in run.metrics[first:]]
+    errors = [m[name] for m in shown for name in ("train_error", "val_error")]
+    least = 1.0 if _is_short(rows[0]) else MAX_ERROR
+    return min(100.0, max([least, *(1.2 * error for error in errors if error and error <= 100)]))
 
 
 def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any]]:
@@ -172,36 +186,67 @@ def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any
     for runs in [row.finished, *([run] for run in row.unfinished)]:
         if not runs:
             continue
-        steps, train, _, _ = _curve(runs, "train_error")
-        axes.plot(steps, train, color=color, lw=0.9, ls=(0, (3, 1.5)), marker=_dot(steps))
-        steps, val, low, high = _curve(runs, "val_error")
-        axes.plot(steps, val, color=color, lw=2.0, solid_capstyle="round", marker=_dot(steps))
+        steps, train, _, _ = _curve(runs, "train_error", _unit(row))
+        mark = _mark(row, steps, "s", mfc="white", mew=1.4)
+        axes.plot(steps, train, color=color, **_TRAINING | mark)
+        if mark and train:
+            keys["train"] = Line2D(
+                [], [], color="#555555", **_TRAINING | mark, label="training error"
+            )
+        steps, val, low, high = _curve(runs, "val_error", _unit(row))
+        mark = _mark(row, steps, "o")
+        axes.plot(steps, val, color=color, **_VALIDATION | mark)
+        if mark and val:
+            keys["val"] = Line2D(
+                [], [], color="#555555", **_VALIDATION | mark, label="validation error"
+            )
         if len(runs) > 1:
             axes.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
             keys["spread"] = Patch(color="#555555", alpha=0.25, lw=0, label="range of seeds")
         lowest += train + val
         if runs[0].results is None and (val or train):
-            end = {"color": "#555555", "marker": "o", "mfc": "white", "mew": 1.6, "ls": "none"}
+            end = {"color": "#555555", "marker": "o", "mfc": "white", "mew": 1.6, "ls": "none",
+                   "clip_on": not _is_short(row)}  # fmt: skip
             axes.plot(steps[-1:], (val or train)[-1:], **{**end, "color": color})
             keys["unfinished"] = Line2D([], [], **end, label="not finished")
         if runs[0].results is not None and not val:
             end = {"color": "#555555", "marker": "D", "ls": "none"}
             error = row.mean("test_error") or 0.0
-            axes.plot([row.steps / 1e4], [error], clip_on=False, **{**end, "color": color})
+            axes.plot([row.steps / _unit(row)], [error], clip_on=False, **{**end, "color": color})
             keys["test"] = Line2D([], [], **end, label="test error (no validation)")
             lowest.append(error)
     return min(value for value in lowest if value == value), keys
 
 
-def _dot(steps: Sequence[float]) -> str | None:
-    """Marker of a curve: a line of one point would draw nothing."""
-    return "." if len(steps) == 1 else None
+def _mark(row: Row, steps: Sequence[float], marker: str, **style: Any) -> dict[str, Any]:
+    """Markers of a curve of few points: a line of one point would draw nothing.
+
+    Those of short runs are whole at the edges: nothing lies beyond their axes.
+    """
+    few = {"marker": marker, "ms": 6, "clip_on": not _is_short(row), **style}
+    return few if len(steps) <= _FEW else {}
+
+
+def _is_short(row: Row) -> bool:
+    return row.steps < SHORT
+
+
+def _kinds(rows: Sequence[Row]) -> list[str]:
+    """The kinds of nets that a section has a panel for."""
+    kinds = ["plain", "resnet"]
+    there = {row.config.model for row in rows}
+    return [kind for kind in kinds if kind in there] if _is_short(rows[0]) else kinds
+
+
+def _unit(row: Row) -> float:
+    """What the updates below a panel are counted in: the paper's 1e4, or 1 for short runs."""
+    return 1 if _is_short(row) else 1e4
 
 
 def _curve(
-    runs: Sequence[Run], column: str
+    runs: Sequence[Run], column: str, unit: float
 ) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Steps in 1e4 that all the runs have, and a column's mean, lowest and highest value there."""
+    """Steps in `unit` that all the runs have, and a column's mean, lowest and highest value there."""
     points: list[dict[int, float]] = []
     for run in runs:
         rows: list[dict[str, Any]] = [dict(row) for row in run.metrics]
@@ -209,23 +254,32 @@ def _curve(
     steps = sorted(set.intersection(*map(set, points)))
     values = [[of_run[step] for of_run in points] for step in steps]
     return (
-        [step / 1e4 for step in steps],
+        [step / unit for step in steps],
         [statistics.fmean(v) for v in values],
         [min(v) for v in values],
         [max(v) for v in values],
     )
 
 
-def _panels(
-    rows: Sequence[Row], columns: int, height: float
-) -> tuple[Figure, list[Sequence[Axes]]]:
+def _panels(counts: Sequence[int], columns: int, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with one or two panels for each section; one alone is as wide as two."""
     from matplotlib.figure import Figure
 
-    count = min(len(sections(rows)), MAX_SECTIONS)
-    lines = count * 2 // columns
+    counts = counts[:MAX_SECTIONS]
+    lines = len(counts) if columns == 2 else sum(counts)
     width = 5.0 if columns == 2 else 4.0
     figure = Figure(figsize=(width * columns, height * lines + 0.7), layout="constrained")
-    return figure, list(figure.subplots(lines, columns, squeeze=False).reshape(count, 2))
+    grid = figure.add_gridspec(lines, columns)
+    panels, line = [], 0
+    for count in counts:
+        if columns == 2:
+            cells = [grid[line, :]] if count == 1 else [grid[line, 0], grid[line, 1]]
+            line += 1
+        else:
+            cells = [grid[line + k, 0] for k in range(count)]
+            line += count
+        panels.append([figure.add_subplot(cell) for cell in cells])
+    return figure, panels
 
 
 def _title(axes: Axes, title: str, section: str, columns: int) -> None:
@@ -234,12 +288,10 @@ def _title(axes: Axes, title: str, section: str, columns: int) -> None:
 
 
 def _iterations(axes: Axes, row: Row) -> None:
-    steps = row.steps
-    axes.set(xlim=(0, steps / 1e4), xlabel="iterations (1e4)")
-    if steps < 5_000:  # long numbers: fewer of them
-        axes.locator_params(axis="x", nbins=4)
+    end = row.steps / _unit(row)
+    axes.set(xlim=(0, end), xlabel="iterations" if _is_short(row) else "iterations (1e4)")
     for share in (0.5, 0.75) if row.key["schedule"] == "step" else ():  # where the rate drops
-        axes.axvline(steps * share / 1e4, color="#BBBBBB", lw=0.8, zorder=0)
+        axes.axvline(end * share, color="#BBBBBB", lw=0.8, zorder=0)
 
 
 def _legend(figure: Figure, keys: list[Any], columns: int) -> None:

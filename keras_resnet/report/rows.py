@@ -15,7 +15,7 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import RECIPES
 from keras_resnet.runs.folder import MetricsRow, RunConfig, RunFolder, RunResults
-from keras_resnet.runs.settings import decisive
+from keras_resnet.runs.resume import decisive
 from keras_resnet.training.config import TrainConfig
 
 MOVED_ASIDE = re.compile(r"\.old-\d+$")
@@ -182,7 +182,8 @@ def find(paths: Iterable[str | Path]) -> list[Path]:
     found: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
-            raise UserError(f"a folder with runs was expected. Received: {path}, which is none")
+            reason = "is none" if path.exists() else "does not exist"
+            raise UserError(f"a folder with runs was expected. Received: {path}, which {reason}")
         for folder, below, files in os.walk(path):
             below[:] = sorted(n for n in below if not MOVED_ASIDE.search(n) and n[0] != ".")
             if {"config.json", "metrics.csv"} <= set(files):

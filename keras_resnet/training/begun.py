@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from keras_resnet.errors import UserError
-from keras_resnet.runs import files, settings
+from keras_resnet.runs import files, resume
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.training.config import TrainConfig
 
@@ -41,7 +41,7 @@ def begun_with(
     different = []
     if config.precision not in ("auto", old["precision"]):
         different.append(f"`precision` {old['precision']} there, {config.precision} now")
-    different += settings.differences(old["settings"], config.settings())
+    different += resume.differences(old["settings"], config.settings())
     refuse_other_settings(folder.path, different)
     return old, results
 

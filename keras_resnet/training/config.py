@@ -41,7 +41,7 @@ class TrainConfig:
     steps: int | None = _setting(None, "updates; the schedule of the learning rate scales with them")
     batch_size: int | None = _setting(None, "images per update")
     learning_rate: float | None = _setting(None, "the highest of the schedule")
-    warmup_steps: int | None = _setting(None, "first updates at lower rates; with recipe paper from 110 layers on only")
+    warmup_steps: int | None = _setting(None, "first updates at lower rates; recipe paper has 400 from 110 layers on")
     weight_decay: float | None = _setting(None, "coupled: added to the gradient before the momentum")
     momentum: float | None = _setting(None, "of SGD")
     devices: int | None = _setting(None, "of each host, which share every batch (default: all; one but on JAX)")

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_resnet.data import crops, stream
+from keras_resnet.data import augmentation, stream
+from keras_resnet.data.augmentation import RandomPadCrop
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.nets.layers import RandomPadCrop
 from keras_resnet.nets.resnet import BUILDERS
 from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
@@ -65,7 +65,7 @@ def training_model(
     index = keras.Input((), dtype="int32", name="index")
     draw = keras.Input((3,), dtype="int32", name="draw")
     images = _ResidentImages(data.train_images, name="images")(index)
-    crop = RandomPadCrop(crops.PADDING, fill=data.mean, flip=True, dtype="float32")
+    crop = RandomPadCrop(augmentation.PADDING, fill=data.mean, flip=True, dtype="float32")
     model = keras.Model([index, draw], logits_of(net)(crop(images, draw=draw)))
     recipe = config.resolved_recipe
     optimizer: keras.optimizers.Optimizer = SGD(
@@ -101,7 +101,7 @@ def chunks_of_batches(
 ) -> Callable[[], Iterator[Chunk]]:
     """A function that begins the endless stream of batches from update `start` on, in chunks.
 
-    See `stream.batch_indices` and `crops.draws`.
+    See `stream.batch_indices` and `augmentation.draws`.
     """
     batch_size = config.resolved_recipe.batch_size
 
@@ -110,7 +110,7 @@ def chunks_of_batches(
             steps = range(first, first + CHUNK)
             index = train[[stream.batch_indices(seed, k, len(train), batch_size) for k in steps]]
             yield (
-                (index.astype(np.int32), crops.draws(seed, first, CHUNK, batch_size)),
+                (index.astype(np.int32), augmentation.draws(seed, first, CHUNK, batch_size)),
                 labels[index],
             )
 

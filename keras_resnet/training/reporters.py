@@ -18,7 +18,7 @@ from keras_resnet import console
 from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.training.timing import Clock
 
-ESTIMATE_AFTER = 20  # updates of a session, after which the time left is told
+ESTIMATE_AFTER = 20  # updates, from which on a rate is trusted and the time left is told
 
 
 class Reporter(Protocol):
@@ -52,6 +52,7 @@ class Terminal:
         self.steps, self.batch_size = steps, batch_size
         self._bar: tqdm | None = None
         self._start = 0
+        self._rate: float | None = None  # images per second, by which the time left is told
         self._estimated = False
 
     def begin(self, step: int) -> None:
@@ -62,28 +63,32 @@ class Terminal:
             unit="update",
             disable=None,  # where stderr is no terminal, the line per evaluation is progress enough
             dynamic_ncols=True,
-            bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}, {remaining} left{postfix}",
-            smoothing=0.02,
+            # Not tqdm's {remaining}: it takes compiling and validating for updates.
+            bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
         )
 
     def update(self, step: int, logs: Mapping[str, float], clock: Clock) -> None:
         assert self._bar is not None
-        rate = self._images_per_second(clock)
-        done = step - self._start
-        if done % 10 == 0 and rate is not None:
-            self._bar.set_postfix_str(
-                f"loss {logs['loss']:.3f}, {rate:.0f} images/s", refresh=False
-            )
+        done, remaining = step - self._start, self.steps - step
+        if done >= ESTIMATE_AFTER and (
+            self._rate is None or clock.interval_updates >= ESTIMATE_AFTER
+        ):
+            self._rate = self._images_per_second(clock) or self._rate
+        if done % 10 == 0:
+            text = f"loss {logs['loss']:.3f}"
+            if self._rate is not None:
+                left = duration(remaining * self.batch_size / self._rate)
+                text = f"{left} left, {text}, {self._rate:.0f} images/s"
+            self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(step - self._bar.n)
         # On a GPU, which comes here once in up to 50 updates, the 20th may not be seen.
-        if not self._estimated and done >= ESTIMATE_AFTER and rate is not None:
+        if not self._estimated and self._rate is not None:
             self._estimated = True
-            remaining = self.steps - step
             if remaining > 100:
                 self._print(
-                    f"first {done} updates: {rate:.0f} images/s; the remaining "
+                    f"first {done} updates: {self._rate:.0f} images/s; the remaining "
                     f"{remaining:,} updates will take about "
-                    f"{duration(remaining * self.batch_size / rate)}"
+                    f"{duration(remaining * self.batch_size / self._rate)}"
                 )
 
     def evaluating(self, step: int) -> None:

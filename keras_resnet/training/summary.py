@@ -10,7 +10,7 @@ from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import RunConfig, RunFolder
-from keras_resnet.runs.settings import decisive
+from keras_resnet.runs.resume import decisive
 
 
 def summarize(experiment: Path, config: RunConfig) -> None:

@@ -31,7 +31,7 @@ from keras_resnet.training.evaluation import evaluate, logits_of
 from keras_resnet.training.model import build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import RunPlan, plan_runs
 from keras_resnet.training.reporters import Reporter, TensorBoard, Terminal, duration
-from keras_resnet.training.resume import find_checkpoint, print_changes
+from keras_resnet.training.restore import find_checkpoint, print_changes
 from keras_resnet.training.signals import Interrupted, Signals
 from keras_resnet.training.summary import summarize
 
@@ -235,6 +235,7 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
     """The test error, once; the float32 net; results.json last, because it says "finished"."""
     net = build_net(plan.config, data, plan.seed, "float32")
     net.set_weights(run.net.get_weights())
+    console.print_line(f"testing on {len(data.test_labels):,} images")
     test_loss, test_error = evaluate(logits_of(net), data.test_images, data.test_labels)
     with files.atomic(plan.folder.model_path) as temporary:
         net.save(temporary)

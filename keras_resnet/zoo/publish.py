@@ -24,7 +24,8 @@ from keras_resnet.recipes import PAPER
 from keras_resnet.runs import staged
 from keras_resnet.runs.files import make_folder
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
-from keras_resnet.runs.settings import BEFORE, INTERVALS, PLACES, without_folders
+from keras_resnet.runs.publishing import without_folders
+from keras_resnet.runs.resume import BEFORE, INTERVALS, PLACES
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.zoo.models import kind_of
 from keras_resnet.zoo.registry import FOLDER, SHIPPED

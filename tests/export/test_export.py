@@ -301,6 +301,18 @@ def test_bare_file_is_recognized_by_its_normalization(tmp_path: Path) -> None:
     assert "not measured" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
 
+def test_formats_that_an_export_replaces_and_does_not_write_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_net().save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", kinds=["saved_model", "onnx"])
+    assert "note:" not in capsys.readouterr().out
+    export(tmp_path / "net.keras", kinds=["onnx"])
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note:")]
+    assert "replaced" in line and "saved_model is gone" in line and "model.onnx" not in line
+    assert not (tmp_path / "net-export" / "saved_model").exists()
+
+
 # --- the card ---------------------------------------------
 
 

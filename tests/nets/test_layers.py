@@ -7,87 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_resnet.nets.layers import BatchNormalization, RandomPadCrop, ZeroPadShortcut
-
-
-def coordinates(n: int) -> np.ndarray:
-    """Images whose pixel (row, column) is the colour (row + 1, column + 1, 7)."""
-    row, column = np.mgrid[1:33, 1:33].astype("uint8")
-    image = np.stack([row, column, np.full_like(row, 7)], axis=-1)
-    return np.broadcast_to(image, (n, 32, 32, 3))
-
-
-def draws(layer: RandomPadCrop, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crop offsets (rows, columns; 0..8) and flips of one call, read from the pixels."""
-    out = layer(coordinates(n), training=True).numpy()
-    flips = out[:, 16, 16, 1] > out[:, 16, 17, 1]
-    columns = np.where(flips, out[:, 16, 15, 1], out[:, 16, 16, 1])
-    return out[:, 16, 16, 0] - 17 + 4, columns - 17 + 4, flips
-
-
-def test_crop_is_a_crop_of_the_padded_image() -> None:
-    layer = RandomPadCrop(4, fill=(10.5, 20.5, 30.5), flip=True, seed=3)
-    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
-    state = layer.seed_generator.state.numpy()
-    rows, columns, flips = draws(layer, 40)
-    layer.seed_generator.state.assign(state)
-    out = layer(images, training=True).numpy()
-    padded = np.empty((40, 40, 40, 3), np.float32)
-    padded[:] = (10.5, 20.5, 30.5)
-    padded[:, 4:36, 4:36] = images
-    for i in range(40):
-        y, x = int(rows[i]), int(columns[i])
-        crop = padded[i, y : y + 32, x : x + 32]
-        np.testing.assert_array_equal(out[i], crop[:, ::-1] if flips[i] else crop)
-    assert flips.any() and not flips.all()
-
-
-def test_offsets_and_flips_are_uniform_and_independent() -> None:
-    layer = RandomPadCrop(4, flip=True, seed=0)
-    parts = [draws(layer, 1000) for _ in range(24)]
-    rows, columns, flips = (np.concatenate(part) for part in zip(*parts, strict=True))
-    n = len(rows)
-    counts = np.bincount((rows * 9 + columns).astype(int), minlength=81)
-    assert len(counts) == 81 and counts.min() > 0
-    # Chi-square with 80 degrees of freedom: 124.8 is its 99.9 % quantile.
-    assert ((counts - n / 81) ** 2 / (n / 81)).sum() < 124.8
-    assert abs(flips.mean() - 0.5) < 4 * 0.5 / np.sqrt(n)
-    series = [rows, columns, flips.astype(float)]
-    for a in series:  # no series says anything about another, nor about the next image's
-        for b in series:
-            lagged = np.corrcoef(a[:-1], b[1:])[0, 1]
-            same = 0 if a is b else np.corrcoef(a, b)[0, 1]
-            assert abs(lagged) < 4 / np.sqrt(n) and abs(same) < 4 / np.sqrt(n)
-
-
-def test_flip_is_off_by_default() -> None:
-    assert not draws(RandomPadCrop(4, seed=1), 200)[2].any()
-
-
-def test_augmentation_is_a_function_of_seed_and_call() -> None:
-    images = coordinates(16)
-    first, second = RandomPadCrop(seed=5), RandomPadCrop(seed=5)
-    calls = [first(images, training=True).numpy() for _ in range(4)]
-    assert not np.array_equal(calls[0], calls[1])
-    second.seed_generator.state.assign([5, 3])
-    np.testing.assert_array_equal(second(images, training=True), calls[3])
-    assert not np.array_equal(RandomPadCrop(seed=6)(images, training=True), calls[0])
-
-
-def test_validation_is_not_augmented() -> None:
-    images = coordinates(4)
-    np.testing.assert_array_equal(RandomPadCrop(seed=0)(images, training=False), images)
-
-
-@pytest.mark.parametrize("arguments", [{"padding": -1}, {"padding": 1.5}])
-def test_random_pad_crop_rejects(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="padding must be"):
-        RandomPadCrop(**arguments)
-
-
-def test_random_pad_crop_rejects_fill_of_other_size() -> None:
-    with pytest.raises(ValueError, match="one number per channel"):
-        RandomPadCrop(fill=(1.0,))(coordinates(1))
+from keras_resnet.data.augmentation import RandomPadCrop
+from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
 
 
 def test_zero_pad_shortcut_takes_even_pixels_and_pads_at_the_end() -> None:

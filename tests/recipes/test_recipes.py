@@ -16,7 +16,7 @@ from keras_resnet.data import datasets, synthetic
 from keras_resnet.recipes import FAST, PAPER, RECIPES
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs import checkpoints
-from keras_resnet.runs.settings import BEFORE, PLACES
+from keras_resnet.runs.resume import BEFORE, PLACES
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import build_net, training_model
 

@@ -230,6 +230,23 @@ def test_figure_6(tmp_path: Path) -> None:
     assert validation.get_ydata()[-1] == pytest.approx(12.0)
 
 
+def test_a_short_run_is_readable(tmp_path: Path) -> None:
+    """One evaluation, of errors far apart: two marks, whole at the edge, and no empty panel."""
+    path = make_run(tmp_path, steps=500)
+    (row,) = RunFolder(path).read_metrics()[:1]
+    last = [{**row, "step": 500, "train_error": 62.0, "val_error": 0.0}]
+    files.write_atomic(path / "metrics.csv", metrics_csv(last))
+    figure = plots.figure6(rows_of(tmp_path), 2)
+    (panel,) = figure.axes
+    assert panel.get_xlim() == (0, 500) and panel.get_xlabel() == "iterations"
+    assert 62 < panel.get_ylim()[1] <= 100 and not panel.texts
+    marks = {line.get_marker(): line for line in panel.lines if len(line.get_xdata()) == 1}
+    assert set(marks) == {"s", "o"} and not any(line.get_clip_on() for line in marks.values())
+    legend = {line.get_label(): line.get_marker() for line in figure.legends[0].get_lines()}
+    assert legend["training error"] == "s" and legend["validation error"] == "o"
+    assert len(plots.progress(rows_of(tmp_path), 2).axes) == 2
+
+
 def test_several_seeds_are_drawn_as_their_mean(tmp_path: Path) -> None:
     make_run(tmp_path, "a/seed-0", val_error=8.0)
     make_run(tmp_path, "a/seed-1", seed=1, val_error=10.0)

@@ -16,11 +16,11 @@ import pytest
 
 import train as command
 from keras_resnet.commands import terminal
-from keras_resnet.data import constants, crops, datasets, stream, synthetic
+from keras_resnet.data import augmentation, constants, datasets, stream, synthetic
 from keras_resnet.errors import DIVERGED
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.training import backends, cpu, devices, resume
+from keras_resnet.training import backends, cpu, devices, restore
 from keras_resnet.training.backends import tensorflow
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
@@ -68,7 +68,7 @@ def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
         expected = train[stream.batch_indices(3, step, len(train), 30)]
         np.testing.assert_array_equal(index, expected)
         np.testing.assert_array_equal(label, labels[expected])
-        np.testing.assert_array_equal(draw, crops.draws(3, step, 1, 30)[0])
+        np.testing.assert_array_equal(draw, augmentation.draws(3, step, 1, 30)[0])
         assert index.dtype == label.dtype == draw.dtype == "int32"
     assert step == start + 2 * CHUNK + 4
 
@@ -115,7 +115,7 @@ def test_other_cpu_kernels_are_told(
     ):
         old = {key: value for key, value in config.items() if key != "onednn"}
         (tmp_path / "config.json").write_text(json.dumps({**old, **recorded}))
-        resume.print_changes(RunFolder(tmp_path).read_config())
+        restore.print_changes(RunFolder(tmp_path).read_config())
         out = capsys.readouterr().out
         assert told in out and bool(out) is bool(told)
 
@@ -187,7 +187,9 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
         model = training_model(config, data, net)
         before = net.get_weights()
         for _ in range(2):
-            model.train_on_batch((index, crops.draws(0, 0, 1, 8)[0]), data.train_labels[index])
+            model.train_on_batch(
+                (index, augmentation.draws(0, 0, 1, 8)[0]), data.train_labels[index]
+            )
         changes[precision] = np.concatenate(
             [(b - a).ravel() for a, b in zip(before, net.get_weights(), strict=True)]
         )

@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.runs import checkpoints, provenance, settings
+from keras_resnet.runs import checkpoints, provenance, resume
 from keras_resnet.runs.checkpoints import State
 from keras_resnet.runs.folder import RunConfig
 from keras_resnet.training import devices
@@ -29,7 +29,7 @@ def find_checkpoint(plan: RunPlan) -> tuple[dict[str, np.ndarray], State] | None
         if "settings" in state:  # config.json alone may have been lost or changed
             refuse_other_settings(
                 plan.folder.path,
-                settings.differences(state["settings"], plan.config.settings()),
+                resume.differences(state["settings"], plan.config.settings()),
             )
         if state["step"] > plan.recipe.steps:
             raise UserError(

@@ -1,16 +1,19 @@
-"""Which settings decide a run's numbers: the one table that resuming, averaging and the report share."""
+"""The resume rule: which settings a run that goes on may change, and which decide its numbers.
+
+Resuming, averaging over seeds and the report share this one table.
+"""
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from keras_resnet.recipes import PAPER
 from keras_resnet.runs.folder import RunConfig
 
-# Where a run lies, which of several it is and what it trains on: they change no more than roundings.
+# What may be another: where a run lies, which of several it is, and what it trains on. The setting
+# `precision` is among them because "auto" means another on another machine: the one it came to stands
+# beside the settings in config.json, where `training.plan` and `decisive` compare it.
 PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "precision", "devices")
 # How often it looks and saves: the weights are the same, but not the rows of metrics.csv.
 INTERVALS = ("eval_every", "checkpoint_every")
@@ -36,34 +39,6 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         for key in {**there, **now}  # also what only one of the two programs knows
         if key not in PLACES and there.get(key) != now.get(key)
     ]
-
-
-FOLDER_FLAGS = ("--data-dir", "--output-dir", "--output", "--runs-dir")
-
-
-def without_folders(config: RunConfig) -> RunConfig:
-    """The same, as it may be published: without the folders of the machine that made it."""
-    settings = {k: v for k, v in config["settings"].items() if k not in ("data_dir", "output_dir")}
-    published: RunConfig = {**config, "settings": settings}
-    if "command" in config:
-        published["command"] = command_without_folders(config["command"])
-    return published
-
-
-def command_without_folders(command: str) -> str:
-    """A command line without the flags that name folders, and with scripts by their names alone."""
-    kept: list[str] = []
-    try:
-        words = iter(shlex.split(command))
-    except ValueError:  # written by hand: a quotation that does not end
-        return ""
-    for word in words:
-        if word in FOLDER_FLAGS:
-            next(words, None)
-        elif not word.startswith(tuple(f"{flag}=" for flag in FOLDER_FLAGS)):
-            is_script = word.endswith(".py") or word.endswith("keras-resnet")
-            kept.append(Path(word).name if is_script and Path(word).is_absolute() else word)
-    return shlex.join(kept)
 
 
 def decisive(config: RunConfig) -> dict[str, Any]:

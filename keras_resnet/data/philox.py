@@ -1,18 +1,15 @@
-"""Where each image of each update is cropped, and whether it is mirrored: functions of integers alone.
+"""Random integers as a function of (seed, step) alone, without a state: Philox 4x32-10 in NumPy.
 
-The numbers come from Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"),
-keyed as TensorFlow's `tf.random.stateless_uniform` keys it: version 0.1.0 drew them on the device with
-that function, and its runs keep their bits. Made here, in NumPy, they are the same on every backend and
-on any number of devices.
+Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", keyed as TensorFlow's
+`tf.random.stateless_uniform` keys it: version 0.1.0 drew on the device with that function, and its runs
+keep their bits. Made here, in NumPy, the numbers are the same on every backend and on any number of
+devices.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-PADDING = 4  # pixels on each side (section 4.2)
-PLACES = 2 * PADDING + 1  # of a crop, in each direction
-_RANGE = 2 * PLACES**2  # a multiple of `PLACES` and of 2, so that remainders are equally likely
 _ROUNDS = 10
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)  # added to the key after each round
@@ -21,16 +18,9 @@ _SEEDS = 2**31 - 2  # Keras takes a seed modulo this before TensorFlow sees it
 _LOW = np.uint64(0xFFFFFFFF)
 
 
-def draws(seed: int, first: int, steps: int, batch_size: int) -> np.ndarray:
-    """The random numbers of `steps` updates from update `first` (from 0) on.
-
-    Returns:
-        int32 `(steps, batch_size, 3)`, 0..161: row, column and mirroring of every image, for
-        `nets.layers.RandomPadCrop`, which takes the first two modulo 9 and the third modulo 2.
-    """
-    crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
-    key, high = _keys(crop_seed, np.arange(first, first + steps))
-    count = batch_size * 3
+def integers(seed: int, first: int, steps: int, count: int) -> np.ndarray:
+    """`count` numbers for each of `steps` steps from step `first` (from 0) on: uint32 `(steps, count)`."""
+    key, high = _keys(seed, np.arange(first, first + steps))
     low = np.arange(-(-count // 4), dtype=np.uint32)
     shape = (steps, len(low))
     counter = [
@@ -38,8 +28,7 @@ def draws(seed: int, first: int, steps: int, batch_size: int) -> np.ndarray:
         for part in (low, np.uint32(0), high[0][:, None], high[1][:, None])
     ]
     numbers = np.stack(_philox(counter, (key[0][:, None], key[1][:, None])), axis=-1)
-    numbers = numbers.reshape(steps, -1)[:, :count] % np.uint32(_RANGE)
-    return numbers.astype(np.int32).reshape(steps, batch_size, 3)
+    return numbers.reshape(steps, -1)[:, :count]
 
 
 def _keys(seed: int, steps: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:

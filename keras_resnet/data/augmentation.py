@@ -1,0 +1,129 @@
+"""The augmentation of the training images: a crop at a random place, and a flip (section 4.2).
+
+`draws` says where each image of each update is cropped and whether it is mirrored, as a function of
+(seed, update) alone; the layer `RandomPadCrop` does it, on the device. `data` imports Keras in this
+module and in no other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_resnet.data import philox
+
+PADDING = 4  # pixels on each side (section 4.2)
+PLACES = 2 * PADDING + 1  # of a crop, in each direction
+_RANGE = 2 * PLACES**2  # a multiple of `PLACES` and of 2, so that remainders are equally likely
+
+
+def draws(seed: int, first: int, steps: int, batch_size: int) -> np.ndarray:
+    """The random numbers of `steps` updates from update `first` (from 0) on.
+
+    Returns:
+        int32 `(steps, batch_size, 3)`, 0..161: row, column and mirroring of every image, for
+        `RandomPadCrop`, which takes the first two modulo 9 and the third modulo 2.
+    """
+    crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
+    numbers = philox.integers(crop_seed, first, steps, batch_size * 3) % np.uint32(_RANGE)
+    return numbers.astype(np.int32).reshape(steps, batch_size, 3)
+
+
+@keras.saving.register_keras_serializable(package="keras_resnet")
+class RandomPadCrop(keras.layers.Layer):
+    """Pad and crop at a random place, a different one for every image (section 4.2).
+
+    The paper pads 4 pixels on each side and takes a random 32x32 crop. Keras's `RandomCrop` draws one
+    place for the whole batch; this layer draws (2 * padding + 1)^2 equally likely offsets per image.
+    The paper pads after subtracting the mean, with zeros; here the layer sees raw pixels, so the
+    border is the colour that the net's normalisation maps to zero.
+
+    What the layer itself draws in its k-th call is a pure function of (seed, k): `seed_generator.state`
+    is `(seed, k)`, and assigning it continues the stream from any step. Backends draw other numbers.
+
+    Args:
+        padding: pixels added on each side, 0 or more.
+        fill: colour of the border, one number per channel, in the units of the input (0..255).
+        flip: also mirror each image left-right with probability 1/2 (after the crop). The same gather
+            does it; Keras's `RandomFlip` costs several passes over the batch.
+        seed: integer.
+
+    Call arguments:
+        inputs: `(N, H, W, C)`, uint8 or float.
+        draw: int32 `(N, 3)`, 0 or more: row, column (modulo 2 * padding + 1) and mirroring (modulo 2)
+            of each image's crop, as `draws` makes them. Without it the layer draws by itself.
+        training: without it (validation, inference) the images pass unchanged.
+
+    Returns:
+        float tensor `(N, H, W, C)` of the layer's compute dtype.
+
+    Raises:
+        ValueError: if `padding` is negative, or `fill` has not one number per channel.
+    """
+
+    def __init__(
+        self,
+        padding: int = PADDING,
+        fill: tuple[float, ...] = (0.0, 0.0, 0.0),
+        flip: bool = False,
+        seed: int = 0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if int(padding) != padding or padding < 0:
+            raise ValueError(
+                f"padding must be an integer of 0 or more. Received: padding={padding}"
+            )
+        self.padding = int(padding)
+        self.fill = tuple(float(value) for value in fill)
+        self.flip = bool(flip)
+        self.seed = int(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if len(input_shape) != 4 or input_shape[-1] != len(self.fill):
+            raise ValueError(
+                f"{self.name}: fill must have one number per channel. "
+                f"Received: fill={self.fill}, input_shape={input_shape}"
+            )
+
+    def call(self, inputs: Any, draw: Any = None, training: bool = False) -> Any:
+        if not training:
+            return ops.cast(inputs, self.compute_dtype)
+        _, height, width, channels = inputs.shape
+        n = ops.shape(inputs)[0]
+        pad, places = self.padding, 2 * self.padding + 1
+        if draw is None:
+            draw = keras.random.randint((n, 3), 0, places * places * 2, seed=self.seed_generator)
+        # The source pixel of every output pixel. Gathering is one pass over the batch; padding, slicing
+        # and selecting would be several.
+        rows = ops.arange(height, dtype="int32") + draw[:, 0:1] % places - pad
+        columns = ops.arange(width, dtype="int32") + draw[:, 1:2] % places - pad
+        if self.flip:
+            columns = ops.where(draw[:, 2:3] % 2 == 0, columns, ops.flip(columns, 1))
+        inside = ops.logical_and(
+            ops.logical_and(rows >= 0, rows < height)[:, :, None],
+            ops.logical_and(columns >= 0, columns < width)[:, None, :],
+        )
+        first = ops.arange(n, dtype="int32")[:, None] * height
+        index = ((first + rows) * width)[:, :, None] + columns[:, None, :]
+        # All pixels as one list, the border's colour behind the last.
+        pixels = ops.cast(ops.reshape(inputs, (-1, channels)), self.compute_dtype)
+        border = ops.convert_to_tensor([self.fill], dtype=self.compute_dtype)
+        index = ops.where(inside, index, n * height * width)
+        return ops.take(ops.concatenate([pixels, border]), index, axis=0)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "padding": self.padding,
+            "fill": self.fill,
+            "flip": self.flip,
+            "seed": self.seed,
+        }
