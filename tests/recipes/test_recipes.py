@@ -109,7 +109,7 @@ def test_the_help_shows_the_numbers_of_the_recipe(
         f"scales with them (default: {recipe.steps})",
         f"(default: {recipe.learning_rate})",
         f"before the momentum (default: {recipe.weight_decay})",
-        f"Defaults are those of recipe {recipe.name}.",
+        f"Defaults are those of recipe {recipe.name} at 20 layers.",
         recipes.describe_difference(FAST, PAPER),
     ):
         assert part in text
