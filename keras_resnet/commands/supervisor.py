@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from typing import Any, NoReturn, TextIO
@@ -19,17 +20,24 @@ from typing import Any, NoReturn, TextIO
 from keras_resnet import console
 from keras_resnet.commands import terminal
 from keras_resnet.errors import LOST, UserError
+from keras_resnet.training.signals import SIGNALS
 
 _CHILD = "KERAS_RESNET_SUPERVISED"  # descriptor of a pipe that ends with the command
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What JAX's runtime writes to stderr by itself, and the stack trace under it.
 _RUNTIME = re.compile(
-    rb"[IWEF]\d{4} |\*\*\* |    @ |Additional GRPC|:UNKNOWN:|\[Gloo\]|WARNING: All log"
+    rb"[IWEF]\d{4} |\*\*\* |    @ |Additional GRPC|:UNKNOWN:|RPC: |\s*$|\[Gloo\]|WARNING: All log"
 )
 LOST_TEXT = (
-    "error: another process of this run has ended or cannot be reached, so this one ends too: give the "
-    "same command on all hosts again, which resumes from the newest checkpoint"
+    "error: another process of this run did not come, has ended or cannot be reached, so this one ends "
+    "too: give the same command on all hosts again, which resumes from the newest checkpoint"
 )
+
+
+INTERRUPTED: dict[int, str] = {
+    signal.SIGINT: "interrupted",
+    signal.SIGTERM: "terminated",
+    signal.SIGHUP: "terminated",
+}
 
 
 def is_child() -> bool:
@@ -39,19 +47,33 @@ def is_child() -> bool:
 
 def supervise() -> int:
     """Run this process's own command as a child, and return its exit code."""
-    reading, writing = (
-        os.pipe()
-    )  # the child sees its end when this process dies, however that happens
+    with tempfile.TemporaryDirectory() as temporary:  # it outlives the child, however that ends
+        code = _run_child(temporary)
+    if code >= 0:
+        return code
+    if code == -signal.SIGABRT:
+        console.print_error(LOST_TEXT)
+        return LOST
+    reason = "; the system does so where memory runs out" if code == -signal.SIGKILL else ""
+    ended = f"error: the training was ended by signal {-code}{reason}: the same command resumes it"
+    console.print_error(INTERRUPTED.get(-code, ended))
+    return 128 - code
+
+
+def _run_child(temporary: str) -> int:
+    """Its exit code; below 0 a signal's number."""
+    # The child sees the end of this pipe when this process dies, however that happens.
+    reading, writing = os.pipe()
     child = subprocess.Popen(
         [sys.executable, *sys.orig_argv[1:]],
-        env={**os.environ, _CHILD: str(reading)},
+        env={**os.environ, _CHILD: str(reading), "TMPDIR": temporary},
         pass_fds=[reading],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C comes here alone, and is handed on
     )
     os.close(reading)
-    for wanted in _SIGNALS:
+    for wanted in SIGNALS:
         if signal.getsignal(wanted) is not signal.SIG_IGN:
             signal.signal(wanted, lambda number, frame: child.send_signal(number))
     outputs = [(child.stdout, sys.stdout), (child.stderr, sys.stderr)]
@@ -62,10 +84,7 @@ def supervise() -> int:
     for reader in readers:
         reader.join()
     os.close(writing)
-    if code == -signal.SIGABRT:
-        console.print_error(LOST_TEXT)
-        return LOST
-    return code if code >= 0 else 128 - code
+    return code
 
 
 def _pass_on(source: Any, target: TextIO) -> None:
@@ -88,11 +107,14 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def leave(error: Exception) -> NoReturn:
+def leave(error: BaseException) -> NoReturn:
     """In the child: end at once. A normal end would wait for the others, who may wait for this one."""
     if isinstance(error, UserError):
         console.print_error(terminal.error_line(error))
         os._exit(error.exit_code)
+    if (signum := terminal.signal_of(error)) is not None:
+        console.print_error(INTERRUPTED[signum])
+        os._exit(128 + signum)
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)

@@ -57,6 +57,13 @@ def run(command: Callable[[], int | None]) -> int:
         return 0
 
 
+def signal_of(error: BaseException) -> int | None:
+    """The signal that an exception stands for, if it does."""
+    if isinstance(error, _Terminated):
+        return signal.SIGTERM
+    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
+
+
 def error_line(error: UserError) -> str:
     """One line that tells of an error."""
     return with_flags(f"error: {error}")

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{again} resumes"
         )
         return 128 + stop.signum
-    except Exception as error:
+    except BaseException as error:
         if supervisor.is_child():
             supervisor.leave(error)
         raise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import importlib.util
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -104,6 +105,11 @@ def _open_keras(path: Path) -> OpenedNet:
 
 
 def _open_saved_model(path: Path) -> OpenedNet:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(
+            f"a SavedModel needs TensorFlow, which is not installed here. Received: {path}; "
+            "pip install tensorflow, or open the .keras or .onnx file"
+        )
     import tensorflow as tf
 
     try:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from keras_resnet._version import __version__
 
-PACKAGES = ("keras", "tensorflow", "tensorflow-datasets", "numpy")
+PACKAGES = ("keras", "tensorflow-datasets", "numpy")
 GIT_SECONDS = 10.0  # a folder on a slow network disk is no reason to wait longer
 
 
-def versions() -> dict[str, str]:
-    """Versions of this package and of those that decide a run's numbers."""
+def versions(backend: str = "tensorflow") -> dict[str, str]:
+    """Versions of this package and of those that decide a run's numbers, Keras's backend among them."""
     found = {"keras_resnet": __version__}
-    for package in PACKAGES:
+    for package in (PACKAGES[0], backend, *PACKAGES[1:]):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -135,9 +135,7 @@ class RunCallback(keras.callbacks.Callback):
 
     def _interrupted(self, evaluated: bool) -> int:
         """The signal that ends the run at this update, on all its processes, or 0."""
-        if hosts.count() == 1:
-            return self.signals.received
-        if evaluated or self.step % hosts.AGREE_EVERY == 0:
+        if hosts.count() == 1 or evaluated or self.step % hosts.AGREE_EVERY == 0:
             return hosts.agree(self.signals.received)
         return 0
 

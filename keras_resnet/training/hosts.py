@@ -13,8 +13,11 @@ import dataclasses
 import hashlib
 import io
 import os
+import signal
+import socket
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,57 +25,132 @@ import numpy as np
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
+from keras_resnet.runs import provenance
 from keras_resnet.training.config import TrainConfig
+from keras_resnet.training.signals import SIGNALS
 
+ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
+PROCESS = "KERAS_DISTRIBUTION_PROCESS_ID"
+JOIN_SECONDS = 120  # how long a process waits for the others at the start
 HEARTBEAT_SECONDS = 30  # a host that is silent for so long is lost
 # Updates between two looks at whether a signal came to any of the processes.
 AGREE_EVERY = 10
 _FILES = ("config.json", "results.json", "metrics.csv", "checkpoints/*.npz")
 
 
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """This process among the processes of a run."""
+
+    address: str  # host:port of process 0
+    processes: int
+    process: int  # from 0
+
+
+def place() -> Place | None:
+    """What Keras's variables say; None where this process trains alone.
+
+    Raises:
+        UserError: for a value that makes no sense; the variable is named.
+    """
+    found = (
+        os.environ.get(ADDRESSES, ""),
+        os.environ.get(PROCESSES, ""),
+        os.environ.get(PROCESS, ""),
+    )
+    addresses, processes, process = found
+    if processes in ("", "1"):
+        if process not in ("", "0"):
+            raise UserError(f"{PROCESS} is {process}, so {PROCESSES} must be 2 or more; set it")
+        return None
+    address = addresses.split(",")[0]
+    host, _, port = address.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 2**16:
+        raise UserError(
+            f"{ADDRESSES} must be host:port of process 0. Received: {addresses or 'nothing'}"
+        )
+    if not processes.isascii() or not processes.isdigit() or not 0 < int(processes) < 10_000:
+        raise UserError(f"{PROCESSES} must be the number of processes. Received: {processes}")
+    if not process.isascii() or not process.isdigit() or int(process) >= int(processes):
+        raise UserError(
+            f"{PROCESS} must be 0 to {int(processes) - 1}, another one for each process. "
+            f"Received: {process or 'nothing'}"
+        )
+    return Place(address, int(processes), int(process))
+
+
 def are_many() -> bool:
     """Whether this process is told to train together with others."""
-    return os.environ.get(PROCESSES, "1") != "1"
+    return place() is not None
 
 
 def join() -> None:
     """Wait for the other processes of this run. Call it before anything is computed.
 
     Raises:
-        UserError: where the backend is not JAX, or the others do not come.
+        UserError: where the backend is not JAX, or process 0 cannot be where it is said to be.
     """
-    if not are_many():
+    here = place()
+    if here is None:
         return
     import keras
 
     if keras.backend.backend() != "jax":
         raise UserError(
-            f"several processes train together on JAX only. Received: {PROCESSES}="
-            f"{os.environ[PROCESSES]} and Keras's backend {keras.backend.backend()}; set "
-            "KERAS_BACKEND=jax"
+            f"several processes train together on JAX only. Received: {PROCESSES}={here.processes} "
+            f"and Keras's backend {keras.backend.backend()}; set KERAS_BACKEND=jax"
         )
     import jax
 
     if jax.distributed.is_initialized():
         return
-    addresses = os.environ.get("KERAS_DISTRIBUTION_JOB_ADDRESSES", "")
-    try:
+    if here.process == 0:
+        _check_port(here.address)
+    console.print_line(f"process {here.process} waits for all {here.processes} at {here.address}")
+    # It would take SIGTERM from us.
+    jax.config.update("jax_enable_preemption_service", False)
+    with _default_signals():
         # As `keras.distribution.initialize` does, which waits for 100 s for a host that is lost.
         jax.distributed.initialize(
-            addresses.split(",")[0] or None,
-            int(os.environ[PROCESSES]),
-            int(os.environ.get("KERAS_DISTRIBUTION_PROCESS_ID", "")),
+            here.address,
+            here.processes,
+            here.process,
+            coordinator_bind_address=here.address,  # and not every interface of the host
+            initialization_timeout=JOIN_SECONDS,
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
         )
-    except (ValueError, RuntimeError) as error:
-        raise UserError(
-            "each process needs KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0), "
-            f"{PROCESSES} and KERAS_DISTRIBUTION_PROCESS_ID (from 0 on), and the others must run. "
-            f"Received: {error}"
-        ) from None
-    if index() > 0:
+    if here.process > 0:
         console.silence()
+
+
+def _check_port(address: str) -> None:
+    """Raise UserError where process 0 cannot listen: JAX would crash without a word."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_server((host, int(port))):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"{ADDRESSES} must begin with an address and a free port of this host, which is process 0. "
+            f"Received: {address} ({error.strerror or error})"
+        ) from None
+
+
+@contextlib.contextmanager
+def _default_signals() -> Iterator[None]:
+    """Let signals end the process: in JAX's own code Python's handlers do not run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
+    old = {s: signal.signal(s, signal.SIG_DFL) for s in wanted}
+    try:
+        yield
+    finally:
+        for signum, handler in old.items():
+            signal.signal(signum, handler)
 
 
 def count() -> int:
@@ -95,6 +173,8 @@ def index() -> int:
 
 def agree(value: int) -> int:
     """The largest of the processes' values. All of them must call it at the same update."""
+    if count() == 1:
+        return value
     from jax.experimental import multihost_utils
 
     return int(np.max(multihost_utils.process_allgather(np.int32(value))))
@@ -115,8 +195,11 @@ def workplace(config: TrainConfig, experiment: Path, fresh: bool) -> Iterator[Tr
     if count() == 1:
         yield config
         return
-    settings = {**config.settings(), "output_dir": None, "data_dir": None}
-    _check_same(repr(sorted(settings.items())))
+    settings = {**config.settings(), "output_dir": None, "data_dir": None, "restart": fresh}
+    from keras_resnet.training import devices  # with Keras, which `are_many` can do without
+
+    settings |= {"versions": provenance.versions("jax"), "precision": devices.precision("auto")[0]}
+    _check_same(repr(sorted(settings.items(), key=str)))
     packed = _packed(config, experiment, fresh) if index() == 0 else b""
     packed = _broadcast(packed)
     if index() == 0:
@@ -138,7 +221,8 @@ def _check_same(text: str) -> None:
     different = [k for k, other in enumerate(digests) if other[0] != digests[0][0]]
     if different:
         raise UserError(
-            f"all processes must be given the same flags. Received: other ones by process {different[0]}"
+            "all processes must have the same flags, versions and kind of device. Received: other ones "
+            f"by process {different[0]}"
         )
 
 
@@ -147,7 +231,9 @@ def _packed(config: TrainConfig, experiment: Path, fresh: bool) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for seed in range(config.seed, config.seed + config.runs):
             folder = experiment / f"seed-{seed}"
-            for path in [] if fresh else [p for name in _FILES for p in folder.glob(name)]:
+            finished = (folder / "results.json").exists()
+            names: tuple[str, ...] = () if fresh else _FILES[:3] if finished else _FILES
+            for path in [p for name in names for p in folder.glob(name)]:
                 if path.is_file():
                     archive.add(path, path.relative_to(experiment), recursive=False)
     return buffer.getvalue()

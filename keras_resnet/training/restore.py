@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import numpy as np
 
 from keras_resnet import console
@@ -60,7 +61,7 @@ def _missing(plan: RunPlan, found: int | None) -> list[str]:
 def print_changes(old: RunConfig) -> None:
     """Print what differs from where this run began: its bits may not be repeatable then."""
     facts: list[tuple[str, object, object]] = [
-        ("other versions", old.get("versions"), provenance.versions()),
+        ("other versions", old.get("versions"), provenance.versions(keras.backend.backend())),
         ("another device", old.get("device"), devices.facts()),
     ]
     onednn = devices.onednn()

@@ -53,12 +53,13 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
     """
     hosts.join()
     experiment = experiment_folder(config)
+    before = keras.distribution.distribution()
     try:
         devices = backends.current().distribute(config.devices)
         with hosts.workplace(config, experiment, fresh=restart) as own:
             _train_all(own, restart, data, devices)
     finally:
-        keras.distribution.set_distribution(None)
+        keras.distribution.set_distribution(before)
     return experiment
 
 
@@ -156,7 +157,7 @@ def _train_locked(plan: RunPlan, data: Dataset, count: int) -> tuple[int, RunCon
             else:
                 _fit(plan, model, run, data, train_index)
             _finish(plan, data, run)
-            return signals.received, config
+            return hosts.agree(signals.received), config
 
 
 def _reporters(plan: RunPlan) -> list[Reporter]:
@@ -193,7 +194,7 @@ def _describe(plan: RunPlan, data: Dataset) -> RunConfig:
         "backend": keras.backend.backend(),
         "precision": plan.precision,  # type: ignore[typeddict-item]
         "class_names": list(data.class_names),
-        "versions": provenance.versions(),
+        "versions": provenance.versions(keras.backend.backend()),
         "git_commit": provenance.git_commit(),
         "device": devices.facts(),
         "command": _command(),
@@ -231,6 +232,11 @@ def _parameters(net: keras.Model) -> int:
     return int(sum(np.prod(v.shape) for v in net.trainable_variables))
 
 
+def _peak_memory_mib() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)  # bytes on a Mac, else KiB
+
+
 def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
     """The test error, once; the float32 net; results.json last, because it says "finished"."""
     net = build_net(plan.config, data, plan.seed, "float32")
@@ -258,9 +264,9 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
         "seed": plan.seed,
         "backend": keras.backend.backend(),
         "precision": plan.precision,
-        "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_memory_mib": _peak_memory_mib(),
         "device": devices.facts(),
-        "versions": provenance.versions(),
+        "versions": provenance.versions(keras.backend.backend()),
         "git_commit": provenance.git_commit(),
     }
     plan.folder.write_results(results)

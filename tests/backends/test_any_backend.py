@@ -161,7 +161,7 @@ def test_precision_on_torch(
 
     there = SimpleNamespace(device=SimpleNamespace(type=kind))
     monkeypatch.setattr(keras.ops, "zeros", lambda shape: there)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a device")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda place: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: "a device")
     assert devices.device() == name
     assert devices.precision("auto")[0] == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,9 +15,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.errors import LOST
+from keras_resnet.errors import LOST, UserError
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
+from keras_resnet.training import hosts
 
 pytestmark = [
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras's backend is not JAX"),
@@ -56,6 +58,8 @@ def start_two(
     output: Path,
     faults: tuple[str, str] = ("none", "none"),
     flags_of_second: tuple[str, ...] = (),
+    flags_of_both: tuple[str, ...] = (),
+    devices: tuple[int, int] = (2, 2),
 ) -> list[subprocess.Popen]:
     """Two processes of two devices each, on this machine."""
     with socket.socket() as free:
@@ -64,8 +68,9 @@ def start_two(
     return [
         start(
             output,
+            *flags_of_both,
             *(flags_of_second if k else ()),
-            devices=2,
+            devices=devices[k],
             fault=faults[k],
             KERAS_DISTRIBUTION_JOB_ADDRESSES=address,
             KERAS_DISTRIBUTION_NUM_PROCESSES="2",
@@ -73,6 +78,16 @@ def start_two(
         )
         for k in range(2)
     ]
+
+
+def start_one(output: Path, port: int) -> subprocess.Popen:
+    """Process 0 of two, whose peer does not come."""
+    return start(
+        output,
+        KERAS_DISTRIBUTION_JOB_ADDRESSES=f"127.0.0.1:{port}",
+        KERAS_DISTRIBUTION_NUM_PROCESSES="2",
+        KERAS_DISTRIBUTION_PROCESS_ID="0",
+    )
 
 
 def ends(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
@@ -146,7 +161,7 @@ def test_two_processes_train_as_one_does(one: Path, tmp_path: Path) -> None:
     (code, out, err), other = ends(start_two(tmp_path))
     assert code == 0 and f"resuming at update {step} of 50" in out and err == "", err
     assert "4 devices: CPU" in out
-    assert other == (0, "", "")
+    assert other[0] == 0 and other[1].count("\n") == 1 and other[2] == ""
     np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
@@ -154,10 +169,15 @@ def test_two_processes_train_as_one_does(one: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_process_dies_the_other_ends_in_one_line(victim: int, tmp_path: Path) -> None:
     faults = ("update:15", "none") if victim == 0 else ("none", "update:15")
-    found = ends(start_two(tmp_path, faults=faults))
-    code, _, err = found[1 - victim]
+    processes = start_two(tmp_path, faults=faults)
+    processes[victim].wait(timeout=200)
+    died = time.monotonic()
+    code, _, err = ends(processes)[1 - victim]
+    assert time.monotonic() - died < 60
     assert code == LOST, err
-    assert "another process of this run has ended" in err and err.count("\n") == 1, err
+    assert "another process of this run did not come, has ended" in err and err.count("\n") == 1, (
+        err
+    )
     files = [path.name for path in checkpoints.list_checkpoints(tmp_path / "run/seed-0")]
     assert files == ["step-00000010.npz"]
 
@@ -165,6 +185,78 @@ def test_when_one_process_dies_the_other_ends_in_one_line(victim: int, tmp_path:
 def test_processes_with_other_flags_are_refused(tmp_path: Path) -> None:
     for code, _, err in ends(start_two(tmp_path, flags_of_second=("--seed=1",))):
         assert code == 2 and err.count("\n") == 1, err
-        assert (
-            "all processes must be given the same flags. Received: other ones by process 1" in err
-        )
+        assert "all processes must have the same flags" in err and "by process 1" in err
+
+
+def test_restart_on_one_process_alone_is_refused(tmp_path: Path) -> None:
+    for code, _, err in ends(start_two(tmp_path, flags_of_second=("--restart",))):
+        assert code == 2 and "all processes must have the same flags" in err, err
+
+
+def test_hosts_with_other_numbers_of_devices(tmp_path: Path) -> None:
+    for code, _, err in ends(start_two(tmp_path, devices=(2, 1))):
+        assert code == 2 and err.count("\n") == 1, err
+        assert "--devices must be given where hosts have other numbers of them" in err
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"PROCESS_ID": "1"}, "NUM_PROCESSES must be 2 or more"),
+        ({"NUM_PROCESSES": "2", "PROCESS_ID": "0"}, "host:port of process 0. Received: nothing"),
+        (
+            {"JOB_ADDRESSES": "localhost", "NUM_PROCESSES": "2", "PROCESS_ID": "0"},
+            "must be host:port of process 0. Received: localhost",
+        ),
+        (
+            {"JOB_ADDRESSES": "127.0.0.1:99999", "NUM_PROCESSES": "2", "PROCESS_ID": "0"},
+            "must be host:port of process 0. Received: 127.0.0.1:99999",
+        ),
+        (
+            {"JOB_ADDRESSES": "127.0.0.1:1234", "NUM_PROCESSES": "2"},
+            "PROCESS_ID must be 0 to 1, another one for each process. Received: nothing",
+        ),
+        (
+            {"JOB_ADDRESSES": "127.0.0.1:1234", "NUM_PROCESSES": "two", "PROCESS_ID": "0"},
+            "NUM_PROCESSES must be the number of processes. Received: two",
+        ),
+    ],
+)
+def test_variables_that_make_no_sense(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"KERAS_DISTRIBUTION_{name}", value)
+    with pytest.raises(UserError, match=re.escape(expected)):
+        hosts.place()
+
+
+def test_a_port_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, _, err = ends([start_one(tmp_path, taken.getsockname()[1])])[0]
+    assert code == 2 and "a free port of this host" in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize(
+    ("signum", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+)
+def test_waiting_for_the_others_can_be_ended(signum: int, word: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = start_one(tmp_path, port)
+    assert process.stdout is not None
+    while "waits for all 2" not in process.stdout.readline():
+        assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(signum)
+    code, _, err = ends([process])[0]
+    assert code == 128 + signum and err == f"{word}\n", err
+
+
+def test_a_signal_at_the_end_of_a_seed_stops_all(tmp_path: Path) -> None:
+    """It comes to one of them after the last update of the first of two seeds."""
+    faults = ("none", "signal_at_save")
+    for code, out, err in ends(start_two(tmp_path, faults, flags_of_both=("--runs=2",))):
+        assert code == 128 + signal.SIGTERM, (out, err)
+    assert (tmp_path / "run/seed-0/results.json").exists()
+    assert not (tmp_path / "run/seed-1").exists()

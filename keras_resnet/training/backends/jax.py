@@ -27,20 +27,27 @@ def native(policy: str) -> tuple[bool, str]:
     first = jax.devices()[0]
     match first.platform:
         case "gpu":
-            known = f"the GPU's compute capability is {first.compute_capability}"
-            ok = float(first.compute_capability) >= 8
-            return ok, f"{known}; bfloat16 is native from 8.0 on"
+            known = str(first.compute_capability)
+            ok = known.replace(".", "", 1).isdecimal() and float(known) >= 8  # AMD's is a name
+            return ok, f"the GPU's compute capability is {known}; 16 bits are native from 8.0 on"
         case "tpu":
             return True, "a TPU multiplies bfloat16 natively"
-    return False, "on a CPU, XLA computes bfloat16 no faster"
+    kind = "a CPU" if first.platform == "cpu" else first.platform
+    return False, f"on {kind}, 16 bits were not found to be faster with XLA"
 
 
 def distribute(devices: int | None) -> int:
-    here = jax.local_devices()
-    wanted = len(here) if devices is None else devices
-    if wanted > len(here):
+    counts = [0] * jax.process_count()
+    for device in jax.devices():
+        counts[device.process_index] += 1
+    if devices is None and len(set(counts)) > 1:
         raise UserError(
-            f"`devices` must be at most the {len(here)} that are here. Received: {wanted}"
+            f"`devices` must be given where hosts have other numbers of them. Received: {counts}"
+        )
+    wanted = counts[0] if devices is None else devices
+    if wanted > min(counts):
+        raise UserError(
+            f"`devices` must be at most the {min(counts)} that are here. Received: {wanted}"
         )
     if wanted == 1 and jax.process_count() == 1:
         return 1

@@ -14,27 +14,35 @@ from keras_resnet.training.backends.base import Batch, Chunk, one_device, unchun
 
 
 def device() -> tuple[str, str]:
-    kind = keras.ops.zeros(()).device.type  # Keras chooses: mps, else cuda, else cpu
-    if kind == "cuda":
-        return "GPU", torch.cuda.get_device_name()
-    if kind == "mps":
-        return "MPS", "the Mac's GPU"
-    return "CPU", cpu.cpu_name()
+    there = _place()
+    match there.type:
+        case "cuda":
+            return "GPU", torch.cuda.get_device_name(there)
+        case "mps":
+            return "MPS", "the Mac's GPU"
+        case "cpu":
+            return "CPU", cpu.cpu_name()
+    return there.type.upper(), str(there)
+
+
+def _place() -> torch.device:
+    """Where Keras puts tensors: mps, else cuda, else the CPU, unless KERAS_TORCH_DEVICE says otherwise."""
+    return keras.ops.zeros(()).device
 
 
 def native(policy: str) -> tuple[bool, str]:
     match device()[0]:
         case "GPU":
-            major, minor = torch.cuda.get_device_capability()
+            major, minor = torch.cuda.get_device_capability(_place())
             known = f"the GPU's compute capability is {major}.{minor}"
             return major >= 8, f"{known}; bfloat16 is native from 8.0 on"
-        case "MPS":
-            return False, "bfloat16 on a Mac's GPU was not measured"
-    return cpu.native(policy)
+        case "CPU":
+            return cpu.native(policy)
+    return False, "bfloat16 was not measured on this device"
 
 
 def distribute(devices: int | None) -> int:
-    return one_device(devices, torch.cuda.device_count())
+    return one_device(devices, torch.cuda.device_count() if _place().type == "cuda" else 1)
 
 
 def feed(chunks: Callable[[], Iterator[Chunk]]) -> Iterator[Batch]:
