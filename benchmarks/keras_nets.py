@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,11 +12,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks import measure, training_nets
+from benchmarks import deployed_nets, measure, training_nets
 from benchmarks.worker import Turns
 from keras_resnet.data import datasets
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.export import formats, onnx_file, quantize
+from keras_resnet.errors import UserError
+from keras_resnet.export import formats, litert, onnx_file, quantize
 from keras_resnet.export.signature import serving_model
 from keras_resnet.runs import provenance
 from keras_resnet.training import cpu, devices
@@ -23,6 +25,7 @@ from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import build_net
 
 MATMUL = 4096  # side of the square matrices
+STATISTICS_BATCHES = 10  # of 128 images
 
 
 def contend(spec: dict[str, Any], turns: Turns) -> NoReturn:
@@ -53,7 +56,8 @@ def _matmul(dtype: str, turns: Turns) -> NoReturn:
 def prepare(spec: dict[str, Any]) -> dict[str, Any]:
     """Write the training images of a data set, and for each of `depths` the exported files.
 
-    The nets have their initial weights: speed does not depend on the values.
+    The nets have their initial weights: speed does not depend on the values. With `deployed` in `spec`
+    there is also what the contenders of `deployed_nets` read.
     """
     folder = Path(spec["folder"])
     data = datasets.load(spec["dataset"], spec["data_dir"])
@@ -65,7 +69,13 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
         net = build_net(settings, data, 0, "float32")
         target = folder / str(depth)
         target.mkdir()
-        _export(net, settings, data, target)
+        kinds = [formats.SAVED_MODEL, formats.ONNX]
+        if spec.get("deployed"):
+            _spread_outputs(net, data.train_images)
+            kinds = [formats.ONNX, *([formats.LITERT] if _has_litert() else [])]
+        _export(net, settings, data, target, kinds)
+        if spec.get("deployed"):
+            _write_deployed(net, data, target)
         quantize.quantize(
             target / "model.onnx",
             target / "model.int8.onnx",
@@ -78,7 +88,49 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
         "bfloat16_flags": sorted(cpu.cpu_flags() & set(cpu.NATIVE["mixed_bfloat16"])),
         "onednn": devices.onednn(),
         "dataset": data.name,
+        "litert": _has_litert(),
     }
+
+
+def _has_litert() -> bool:
+    """Whether LiteRT files can be written and run here."""
+    try:
+        litert.check_litert()
+    except UserError:
+        return False
+    return True
+
+
+def _spread_outputs(net: keras.Model, images: np.ndarray) -> None:
+    """Make the outputs of a net with initial weights differ between images, as a trained one's do.
+
+    As it is built, a deep one gives all images the same class with a probability of 1, and a contender
+    that computes something else would not be noticed. So the batch normalizations get the statistics
+    of images, and the head's logits a mean of 0 and a standard deviation of 2.
+    """
+    for k in range(STATISTICS_BATCHES):
+        net(images[k * 128 : (k + 1) * 128].astype(np.float32), training=True)
+    head = net.get_layer("head_dense")
+    features = keras.Model(net.input, head.input).predict_on_batch(images[:256])
+    kernel, _ = head.get_weights()
+    kernel -= kernel.mean(1, keepdims=True)  # what all logits share, the softmax takes away
+    kernel *= 2 / (features @ kernel).std(0)
+    head.set_weights([kernel, -(features @ kernel).mean(0)])
+
+
+def _write_deployed(net: keras.Model, data: Dataset, folder: Path) -> None:
+    """`model.keras`, the weights by their paths for PyTorch, and ONNX Runtime's answers."""
+    net.save(folder / "model.keras")
+    weights = {weight.path: np.asarray(weight) for weight in net.weights}
+    constants = {"mean": data.mean, "std": data.std}
+    np.savez(
+        folder / deployed_nets.WEIGHTS,
+        **weights,
+        **{name: np.float32(value) for name, value in constants.items()},
+    )
+    run = formats.runner(formats.ONNX, folder / formats.FILES[formats.ONNX])
+    probabilities, _ = run(data.train_images[: deployed_nets.CHECKED_IMAGES])
+    np.save(folder / deployed_nets.REFERENCE, probabilities)
 
 
 def export(spec: dict[str, Any]) -> dict[str, Any]:
@@ -89,7 +141,8 @@ def export(spec: dict[str, Any]) -> dict[str, Any]:
     net = build_net(settings, data, 0, "float32")
     seconds = {"build": round(time.perf_counter() - start, 1)}
     with tempfile.TemporaryDirectory() as folder:
-        seconds |= _export(net, settings, data, Path(folder))
+        kinds = [formats.SAVED_MODEL, formats.ONNX]
+        seconds |= _export(net, settings, data, Path(folder), kinds)
         files = [f for f in Path(folder).rglob("*") if f.is_file()]
         size = {"onnx": sum(f.stat().st_size for f in files if f.suffix == ".onnx")}
         size["saved_model"] = sum(f.stat().st_size for f in files) - size["onnx"]
@@ -97,9 +150,9 @@ def export(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def _export(
-    net: keras.Model, settings: TrainConfig, data: Dataset, folder: Path
+    net: keras.Model, settings: TrainConfig, data: Dataset, folder: Path, kinds: Sequence[str]
 ) -> dict[str, float]:
-    """SavedModel and ONNX, without the verification of `export.py`; the seconds of each."""
+    """The formats `kinds`, without the verification of `export.py`; the seconds of each."""
     start = time.perf_counter()
     serving = serving_model(net)
     facts = {
@@ -116,7 +169,7 @@ def _export(
         "git_commit": None,
     }
     seconds = {}
-    for kind in (formats.SAVED_MODEL, formats.ONNX):
+    for kind in kinds:
         formats.write(kind, serving, folder / formats.FILES[kind], onnx_file.OPSET, facts)
         seconds[kind] = round(time.perf_counter() - start, 1)
         start = time.perf_counter()

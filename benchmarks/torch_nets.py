@@ -8,6 +8,7 @@ drops the gradients; nothing is written or printed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +21,15 @@ from benchmarks.worker import Turns
 
 PAD = 4
 MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)  # of CIFAR-10, pixel units
+# Keras's names of the variables of a layer, and PyTorch's.
+VARIABLES = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "bias": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
 
 
 class Block(nn.Module):
@@ -81,14 +91,55 @@ def contend(spec: dict[str, Any], turns: Turns) -> NoReturn:
 def _infer(
     net: Net, images: torch.Tensor, mean: torch.Tensor, scale: torch.Tensor, turns: Turns
 ) -> NoReturn:
+    predict = _probabilities(net, mean, scale)
+    with torch.inference_mode():
+        turns.forever(lambda: predict(images).numpy())
+
+
+def _probabilities(
+    net: Net, mean: torch.Tensor, scale: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From uint8 pixels `(N, 32, 32, 3)` to probabilities."""
     net.eval()
 
-    @torch.inference_mode()
-    def predict() -> np.ndarray:
+    def predict(images: torch.Tensor) -> torch.Tensor:
         x = ((images.float() - mean) / scale).permute(0, 3, 1, 2).contiguous()
-        return net(x).softmax(1).numpy()
+        return net(x).softmax(1)
 
-    turns.forever(predict)
+    return predict
+
+
+def deployed(weights: dict[str, np.ndarray], compiled: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """A net with the weights that `keras_nets.save_weights` wrote, eager or through `torch.compile`."""
+    mean, scale = (torch.from_numpy(weights.pop(key)) for key in ("mean", "std"))
+    convolutions = sum("_conv" in name for name in weights)
+    net = Net(convolutions + 1)
+    _load(net, weights)
+    predict = _probabilities(net, mean, scale)
+    if compiled:
+        predict = torch.compile(predict)
+
+    @torch.inference_mode()
+    def run(images: np.ndarray) -> np.ndarray:
+        return predict(torch.from_numpy(images)).numpy()
+
+    return run
+
+
+def _load(net: Net, weights: dict[str, np.ndarray]) -> None:
+    """Give `net` the weights of Keras's, by their paths there; each must find its place."""
+    layers = {"stem_conv": "conv", "stem_bn": "bn", "head_dense": "linear"}
+    per_stage = len(net.blocks) // 3
+    for k, block in enumerate(net.blocks):
+        path = f"stage{k // per_stage + 1}_block{k % per_stage + 1}"
+        layers |= {f"{path}_{name}": f"blocks.{k}.{name}" for name, _ in block.named_children()}
+    state = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
+    for name, value in weights.items():
+        layer, variable = name.split("/")
+        # Keras: (height, width, in, out) and (in, out); PyTorch: (out, in, height, width), (out, in).
+        value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
+        state[f"{layers[layer]}.{VARIABLES[variable]}"] = torch.from_numpy(value.copy())
+    net.load_state_dict(state)
 
 
 def _train(

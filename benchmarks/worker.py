@@ -112,6 +112,10 @@ def main() -> NoReturn:
         torch_nets.contend(spec, turns)
     if spec["contender"].startswith("onnx_"):
         _infer_onnx(spec, turns)
+    if spec["contender"].startswith("deployed_"):
+        from benchmarks import deployed_nets
+
+        deployed_nets.contend(spec, turns)
     if spec["contender"].startswith(("ours_", "stock_", "bare")):
         from benchmarks import training_nets
 
