@@ -1,8 +1,8 @@
 """Measure a net as it is served on this machine's CPU: exported files in their runtimes, and frameworks.
 
     pip install torch openvino ai-edge-litert      beside requirements.txt; torch alone must be there
-    python benchmarks/deployed.py              about 12 minutes on 2 cores
-    python benchmarks/deployed.py --quick      about 3 minutes: does it work? Its numbers mean little
+    python benchmarks/deployed.py              about 11 minutes on 2 cores
+    python benchmarks/deployed.py --quick      about 2 minutes: does it work? Its numbers mean little
 
 From uint8 pixels to probabilities, at batch 1 and 256, ResNet-20 and ResNet-56. Every contender is a
 process of its own; all take short turns, interleaved and repeated. One whose probabilities are not
@@ -174,18 +174,21 @@ def table(result: dict[str, Any]) -> str:
     machine = result["machine"]
     others = max(found["cpu_of_others_percent"] for _, found in contests)
     packages = ("torch", "tensorflow", "onnxruntime", "openvino", "ai_edge_litert")
+    commit, _, changes = (result["git_commit"] or "unknown").partition("+")
     known = {package: result["versions"].get(package) for package in packages}
     lines = [
         f"{machine['cpu']}, {machine['cores']} cores, "
         f"{', '.join(machine['bfloat16_flags']) or 'no bfloat16 instructions'}; "
         f"{', '.join(f'{package} {v}' for package, v in known.items() if v)}; "
-        f"commit {result['git_commit'] or 'unknown'}. "
+        f"commit {commit[:7]}{' with changes' if changes else ''}. "
         f"Medians (min..max) of {result['settings']['rounds']} interleaved rounds; other processes "
         f"took at most {others} % of the CPU time."
     ]
     if others > outcome.NOISY:
         lines += ["", "**Measured under load: these numbers mean little, measure again.**"]
-    lines += [f"Left out: {LABELS[name]}: {why}." for name, why in result["left_out"].items()]
+    if result["left_out"]:
+        lines.append("")
+    lines += [f"- Left out: {LABELS[name]}: {why}." for name, why in result["left_out"].items()]
     for title, key, digits in (
         ("images/s", "images_per_second", 0),
         ("times PyTorch eager", "to_torch_eager", 2),
