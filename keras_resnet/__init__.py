@@ -20,12 +20,12 @@ from keras_resnet._version import __version__
 _PUBLIC = {
     "SGD": "recipes.optimizer",
     "BatchNormalization": "nets.layers",
-    "Classifier": "inference.classifier",
+    "Classifier": "zoo.classifier",
     "RandomPadCrop": "data.augmentation",
     "TrainConfig": "training.config",
     "ZeroPadShortcut": "nets.layers",
     "learning_rate_schedule": "recipes.schedules",
-    "plain": "nets.resnet",
+    "plain": "zoo.models",
     "resnet": "zoo.models",
     "train": "training.trainer",
 }

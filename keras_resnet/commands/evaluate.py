@@ -1,6 +1,6 @@
 """Measure a trained net on a data set: error, loss, speed, errors by class, confusion matrix.
 
-keras-resnet evaluate
+keras-resnet evaluate --model resnet20
 keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
 """
 
@@ -29,6 +29,7 @@ from keras_resnet.inference.evaluation import (
 )
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import MAX_JSON_BYTES, RunFolder
+from keras_resnet.zoo import registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,9 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.plot:
         check_plot(Path(arguments.plot))  # before the work, not after it
+    model = registry.resolve(arguments.model)
     console.print_status("loading the net")
     startup.start_keras()
-    classifier = Classifier.load(arguments.model)
+    classifier = Classifier.load(model)
     recorded, folder = _recorded(classifier)
     name = arguments.dataset or recorded
     console.print_status(f"loading {name}")

@@ -20,9 +20,11 @@ from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
 from keras_resnet.export.web_server import Server
+from keras_resnet.zoo import registry
 
 FORMATS = ("saved_model", "onnx", "litert", "web")
 PORT = 8000
+_EXPECTED = "a run folder or a .keras file of ours"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,8 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=flags.HelpFormatter,
     )
-    parser.add_argument("path", metavar="PATH", help="run folder, or .keras file of ours")
-    parser.add_argument("--output", metavar="DIR", help="default: <run>/export, or <stem>-export")
+    parser.add_argument(
+        "path",
+        metavar="PATH",
+        help=f"{_EXPECTED}, or a trained net by a name that `keras-resnet models` lists; a file or folder of "
+        "that name in the working directory comes first",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="default: <run>/export, <stem>-export beside a file, or <name>-export here for a trained net",
+    )
     parser.add_argument(
         "--formats",
         nargs="+",
@@ -84,12 +95,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> Path:
+    path, output = Path(arguments.path), arguments.output
+    if entry := registry.find(arguments.path, expected=_EXPECTED):
+        path, output = registry.folder(entry), output or f"{entry.name}-export"
     startup.start_keras(needs="tensorflow")
     from keras_resnet.export.pipeline import export, output_folder
 
     export(
-        arguments.path,
-        arguments.output,
+        path,
+        output,
         arguments.formats,
         quantize=arguments.quantize,
         opset=arguments.opset,
@@ -97,4 +111,4 @@ def _export(arguments: argparse.Namespace) -> Path:
         data_dir=arguments.data_dir,
         runtime=arguments.runtime,
     )
-    return output_folder(arguments.path, arguments.output)
+    return output_folder(path, output)

@@ -13,7 +13,8 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.inference.open import DEFAULT_MODEL, EXPECTED
+from keras_resnet.inference.open import EXPECTED
+from keras_resnet.zoo.registry import DEFAULT
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -94,10 +95,10 @@ def flags_of(config: Any) -> list[str]:
 
 
 def add_model_flag(parser: argparse.ArgumentParser) -> None:
-    """The `--model` of the commands."""
+    """The `--model` of the commands, which `zoo.registry.resolve` makes a path."""
     parser.add_argument(
         "--model",
-        default=DEFAULT_MODEL,
-        metavar="PATH",
-        help=f"{EXPECTED} (default: the trained ResNet-20 that comes with the package)",
+        metavar="MODEL",
+        help=f"a trained net by a name that `keras-resnet models` lists, {EXPECTED}; a file or folder of "
+        f"that name in the working directory comes first (default: the trained {DEFAULT})",
     )

@@ -1,4 +1,8 @@
-"""`keras-resnet models`: print the summary of a net."""
+"""List the trained nets that come with the package, or print the layers of any net.
+
+keras-resnet models
+keras-resnet models --depth 56
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,35 @@ from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import MODELS, SHORTCUTS
+from keras_resnet.zoo import registry
 
 _WIDTH = 100  # columns of the table, where the terminal has as many
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`keras-resnet models`: print the summary of a net."""
-    parser = flags.ArgumentParser(prog="keras-resnet models", description=main.__doc__)
-    parser.add_argument("--model", choices=MODELS, default="resnet")
-    parser.add_argument("--depth", type=int, default=20, help="6n+2 (default: %(default)s)")
-    parser.add_argument("--shortcut", choices=SHORTCUTS, default="zeropad")
+    parser = flags.ArgumentParser(
+        prog="keras-resnet models",
+        description=__doc__,
+        formatter_class=flags.HelpFormatter,
+    )
+    parser.add_argument("--depth", type=int, help="6n+2: print the layers of this net")
+    parser.add_argument("--model", choices=MODELS, help="(default: resnet)")
+    parser.add_argument("--shortcut", choices=SHORTCUTS, help="(default: zeropad)")
     arguments = parser.parse_args(argv)
-    if arguments.model == "plain" and arguments.shortcut != "zeropad":
+    if arguments.depth is None:
+        if arguments.model or arguments.shortcut:
+            raise UserError("--model and --shortcut say whose layers are printed: add --depth")
+        console.print_result(table(registry.entries()))
+        return 0
+    model, shortcut = arguments.model or "resnet", arguments.shortcut or "zeropad"
+    if model == "plain" and shortcut != "zeropad":
         raise UserError("--shortcut must be left out for --model plain, which has none")
     startup.start_keras()
     from keras_resnet.nets.resnet import BUILDERS
 
-    options = {"shortcut": arguments.shortcut} if arguments.model == "resnet" else {}
+    options = {"shortcut": shortcut} if model == "resnet" else {}
     try:
-        net = BUILDERS[arguments.model](arguments.depth, **options)
+        net = BUILDERS[model](arguments.depth, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     width = min(console.width() or _WIDTH, _WIDTH)
@@ -41,3 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         net.summary(line_length=width)
     console.print_result(text.getvalue().rstrip())
     return 0
+
+
+def table(nets: Sequence[registry.Entry]) -> str:
+    """The trained nets, a line per net, in at most 80 columns."""
+    lines = ["name       parameters  data set  recipe  updates  seed  val. %  test %  commit"]
+    for net in nets:
+        lines.append(
+            f"{net.name:<9}  {net.parameters:10,}  {net.dataset:<8}  {net.recipe:<6}  {net.steps:7,}  "
+            f"{net.seed:4}  {net.val_error:6.2f}  {net.test_error:6.2f}  {net.commit[:7]}"
+        )
+    return "\n".join(
+        [*lines, "", "predict and evaluate take a name with --model, and export as it is."]
+    )

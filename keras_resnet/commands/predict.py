@@ -1,6 +1,7 @@
 """Classify images with a trained net.
 
     keras-resnet predict cat.png photos/
+    keras-resnet predict --model resnet20 cat.png
     keras-resnet predict --model experiments/resnet56/seed-0 cat.png
 
 One line per image: the most probable classes. Folders are walked, sorted, without hidden files.
@@ -23,6 +24,7 @@ from keras_resnet.console import printable
 from keras_resnet.errors import UserError
 from keras_resnet.inference.classifier import CHUNK, Classifier
 from keras_resnet.inference.images import read_image
+from keras_resnet.zoo import registry
 
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
@@ -47,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more. Received: {arguments.top_k}")
+    model = registry.resolve(arguments.model)
     errors: list[dict[str, str]] = []
 
     def failed(path: str, message: str) -> None:
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1  # before the net is loaded, which takes seconds
     console.print_status("loading the net")
     startup.start_keras()
-    classifier = Classifier.load(arguments.model)
+    classifier = Classifier.load(model)
 
     done = []
     for path, probabilities in _predictions(classifier, arguments.images, failed):

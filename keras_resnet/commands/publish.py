@@ -1,7 +1,9 @@
-"""Ship a trained net with the package, or store a run's small files (for those who publish this package).
+"""Put a trained net into the zoo, or store a run's small files (for those who publish this package).
 
-python -m keras_resnet.commands.publish experiments/resnet20/seed-0
+python -m keras_resnet.commands.publish experiments/resnet56-fast/seed-*
 python -m keras_resnet.commands.publish RUN --results results/resnet20-fast/seed-0
+
+Of several runs of a net, the one with the lowest validation error is taken; the others need no model.keras.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup, terminal
-from keras_resnet.inference.open import DEFAULT_MODEL
+from keras_resnet.errors import UserError
+from keras_resnet.zoo.registry import WEIGHTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,31 +24,37 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=flags.HelpFormatter,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder to ship")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder of the net")
     parser.add_argument(
         "--output",
         type=Path,
-        default=DEFAULT_MODEL,
+        default=WEIGHTS,
         metavar="DIR",
-        help="(default: in the package)",
+        help="folder of the registry (default: in the package)",
     )
     parser.add_argument(
         "--results",
         type=Path,
         metavar="DIR",
-        help="only store its small files there, e.g. results/x/seed-0",
+        help="only store the small files of one run there, e.g. results/x/seed-0",
     )
     arguments = parser.parse_args(argv)
+    if arguments.results and len(arguments.runs) > 1:
+        raise UserError(f"--results stores one run. Received: {len(arguments.runs)}")
     startup.start_keras()
     from keras_resnet.zoo.publish import pack, store_results
 
     if arguments.results:
-        store_results(arguments.run, arguments.results)
+        store_results(arguments.runs[0], arguments.results)
         console.print_line(f"wrote {arguments.results}")
         return 0
-    pack(arguments.run, arguments.output)
-    size = (arguments.output / "model.keras").stat().st_size
-    console.print_line(f"wrote {arguments.output}: model.keras {size / 2**20:.2f} MiB and its card")
+    entry = pack(arguments.runs, arguments.output)
+    file = arguments.output / entry.file
+    console.print_line(
+        f"wrote {file.parent}: {entry.name}, recipe {entry.recipe}, seed {entry.seed}, validation error "
+        f"{entry.val_error:.2f} %, the lowest of {len(entry.candidates)}; model.keras "
+        f"{file.stat().st_size / 2**20:.2f} MiB, its card and its entry"
+    )
     return 0
 
 

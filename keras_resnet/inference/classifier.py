@@ -14,14 +14,14 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import PIL.Image
 
 from keras_resnet.errors import UserError
 from keras_resnet.inference.images import checked, read_image
-from keras_resnet.inference.open import DEFAULT_MODEL, Run, open_net
+from keras_resnet.inference.open import Run, open_net
 
 CHUNK = 256  # images decoded and run at a time: bounds the memory, fast on CPU and GPU
 CHUNK_PIXELS = CHUNK * 64 * 64  # and so many pixels at most, for nets of larger images
@@ -45,10 +45,8 @@ class Classifier:
     _run: Run = dataclasses.field(repr=False)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str] = DEFAULT_MODEL) -> Classifier:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Open a `.keras` file, a run folder, a SavedModel folder or an `.onnx` file.
-
-        Without a path: the trained ResNet-20 that comes with the package.
 
         The names of the classes are ONNX metadata (`names`), else those of `labels.txt` or a run's
         `config.json` beside the model. ONNX runs on the CPU. A SavedModel is a TensorFlow program:

@@ -24,8 +24,6 @@ from keras_resnet.runs.folder import RunFolder
 _MAX_ONNX_BYTES = 2**30
 _MAX_TEXT_BYTES = 2**20  # of class names
 Run = Callable[[np.ndarray], np.ndarray]
-# The trained ResNet-20 that comes with the package.
-DEFAULT_MODEL = Path(__file__).resolve().parent.parent / "zoo" / "weights" / "resnet20-cifar10"
 EXPECTED = (
     "a .keras file, a run folder (with model.keras), a SavedModel folder (with saved_model.pb) "
     "or an .onnx file"

@@ -13,6 +13,7 @@ from typing import Any
 
 from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
+from keras_resnet.nets.family import PAPER_ERRORS
 from keras_resnet.recipes import RECIPES
 from keras_resnet.runs.folder import MetricsRow, RunConfig, RunFolder, RunResults
 from keras_resnet.runs.resume import decisive
@@ -21,11 +22,6 @@ from keras_resnet.training.config import TrainConfig
 MOVED_ASIDE = re.compile(r"\.old-\d+$")
 # What stands in a column or a label of its own; the rest is told as "recipe".
 _SHOWN = {"model", "depth", "shortcut", "dataset", "steps", "precision", "recipe"}
-# Test errors in percent: He et al. 2015 (arXiv:1512.03385), table 6; for 110 layers best of 5 and
-# mean +- std.
-PAPER = {
-    20: "8.75", 32: "7.51", 44: "7.17", 56: "6.97", 110: "6.43 best, 6.61 ± 0.16", 1202: "7.93",
-}  # fmt: skip
 # The PyTorch reproduction we are compared with, mean +- std of 5 runs.
 PYTORCH = {
     ("resnet", 20): "8.51 ± 0.22",
@@ -146,7 +142,7 @@ class Row:
             or key["shortcut"] not in ("zeropad", None)
         ):
             return None, None
-        paper = PAPER.get(key["depth"]) if key["model"] == "resnet" else None
+        paper = PAPER_ERRORS.get(key["depth"]) if key["model"] == "resnet" else None
         return paper, PYTORCH.get((key["model"], key["depth"]))
 
     @property

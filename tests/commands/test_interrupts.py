@@ -14,7 +14,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "train.py": ["train.py", "--dataset", "synthetic"],
-    "export.py": ["export.py", "nothere"],
+    "export.py": ["export.py", "examples"],
     "-m": ["-m", "keras_resnet", "evaluate"],
 }
 
@@ -46,7 +46,8 @@ def test_what_is_ignored_stays_ignored() -> None:
     """As under `nohup`, or in the background of a script."""
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.argv = ['keras-resnet']; "
-        "import keras_resnet; from keras_resnet.__main__ import main; assert main(['models']) == 0; "
+        "import keras_resnet; from keras_resnet.__main__ import main; "
+        "assert main(['models', '--depth', '8']) == 0; "
         "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN"
     )
     done = subprocess.run(

@@ -1,0 +1,185 @@
+"""`python -m keras_resnet.commands.publish`: what it takes, what it chooses, and the way back by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import keras_resnet
+from keras_resnet.commands import publish, terminal
+from keras_resnet.training.config import TrainConfig
+from keras_resnet.zoo import registry
+from keras_resnet.zoo.publish import NETS, command
+from keras_resnet.zoo.registry import WEIGHTS
+
+SHIPPED = WEIGHTS / "resnet20-cifar10"
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zoo without a net, from which names are taken."""
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path / "weights")
+    return tmp_path / "weights"
+
+
+def call(*arguments: object) -> int:
+    return terminal.run(lambda: publish.main([str(a) for a in arguments]))
+
+
+def make_run(folder: Path, net: Any = None, val_error: float = 9.0, **settings: Any) -> Path:
+    """A finished run as `train.py` leaves it, with a net that was never trained, or without one."""
+    folder.mkdir(parents=True)
+    config = TrainConfig(**settings)
+    example = json.loads((SHIPPED / "config.json").read_text())
+    stored = {**example, "settings": {**config.settings(), "data_dir": "/somewhere/else"}}
+    results = {
+        **json.loads((SHIPPED / "results.json").read_text()),
+        "steps": config.resolved_recipe.steps, "recipe": config.recipe, "model": config.model,
+        "depth": config.depth, "seed": config.seed, "val_error": val_error, "test_error": 50.0,
+    }  # fmt: skip
+    if net is not None:
+        net.save(folder / "model.keras")
+        results["parameters"] = sum(math.prod(w.shape) for w in net.trainable_weights)
+    (folder / "config.json").write_text(json.dumps(stored))
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"model": "plain", "depth": 20, "steps": 8000, "seed": 3},
+            "python train.py --model plain --depth 20 --steps 8000 --seed 3",
+        ),
+        ({"depth": 32, "recipe": "fast"}, "python train.py --recipe fast --depth 32"),
+    ],
+)
+def test_what_was_published_is_loaded_by_name(
+    tmp_path: Path, weights: Path, settings: dict[str, Any], words: str
+) -> None:
+    config = TrainConfig(**settings)
+    build = getattr(keras_resnet, config.model)
+    net = build(config.depth, seed=5)
+    assert call(make_run(tmp_path / "run", net, **settings), "--output", weights) == 0
+    (entry,) = registry.entries()
+    assert (entry.name, entry.steps) == (
+        config.experiment.split("-")[0],
+        config.settings()["steps"],
+    )
+    assert command(entry) == words
+    assert {path.name for path in weights.rglob("*")} == {
+        f"{entry.name}-cifar10", "MODEL_CARD.md", "config.json", "model.keras", "registry.json",
+        "results.json",
+    }  # fmt: skip
+    card = (weights / entry.file).with_name("MODEL_CARD.md").read_text()
+    assert words in card and "It is the only run" in card
+    assert "/somewhere" not in (weights / entry.file).with_name("config.json").read_text()
+    again = build(depth=config.depth, weights="cifar10")
+    for ours, stored in zip(again.get_weights(), net.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, stored)
+    classifier = keras_resnet.Classifier.load(entry.name)
+    assert classifier.class_names[:2] == ("airplane", "automobile")
+
+
+def test_the_lowest_validation_error_is_taken_and_the_others_named(
+    tmp_path: Path, weights: Path
+) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "a")  # validation error 7.88
+    runs = [
+        make_run(tmp_path / "b", val_error=12.5, recipe="fast", seed=2),
+        tmp_path / "a",
+        make_run(tmp_path / "c", val_error=10.0, seed=1),
+    ]
+    (shipped,) = [entry for entry in registry.entries(WEIGHTS) if entry.name == "resnet20"]
+    assert call(*runs, "--output", weights) == 0
+    (entry,) = registry.entries()
+    assert entry.sha256 == shipped.sha256 and entry.seed == shipped.seed
+    assert [(run.recipe, run.seed, run.val_error) for run in entry.candidates] == [
+        (shipped.recipe, shipped.seed, shipped.val_error), ("paper", 1, 10.0), ("fast", 2, 12.5),
+    ]  # fmt: skip
+    card = (weights / entry.file).with_name("MODEL_CARD.md").read_text()
+    assert "Of 3 runs" in card and "| `paper` | 64,000 | 1 | 10.00 |" in card
+
+
+def test_another_net_joins_and_the_same_is_replaced(tmp_path: Path, weights: Path) -> None:
+    net = keras_resnet.plain(20)
+    for k in range(2):
+        run = make_run(tmp_path / f"{k}", net, val_error=20.0 - k, model="plain", seed=k)
+        assert call(run, "--output", weights) == 0
+        assert call(SHIPPED, "--output", weights) == 0
+        assert [entry.name for entry in registry.entries()] == ["resnet20", "plain20"]
+        assert registry.entries()[1].seed == k
+
+
+def changed(part: str, **values: Any) -> dict[str, Any]:
+    """The shipped run's config.json or results.json with other values; None takes a key away."""
+    content = json.loads((SHIPPED / f"{part}.json").read_text())
+    target = content["settings"] if part == "config" and "class_names" not in values else content
+    target.update(values)
+    return {f"{part}.json": {key: value for key, value in content.items() if value is not None}}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (changed("config", learning_rate=3.0), "learning_rate 3.0"),
+        (changed("config", warmup_steps=2), "warmup_steps 2"),
+        (changed("config", dataset="synthetic"), "dataset 'synthetic'"),
+        (changed("config", recipe="slow"), "recipe"),
+        (changed("config", depth=26), "depth 26"),
+        (changed("config", steps="many"), "steps"),
+        (changed("config", class_names=None), "class_names None"),
+        (changed("results", test_error=None), "'test_error'"),
+        (changed("results", val_error=None), "val_error None"),
+        (changed("results", steps=15_500), "steps 15500 in results.json"),
+        (changed("results", git_commit="0" * 40 + "+changes"), "+changes"),
+        ({"results.json": []}, "results.json"),
+        ({"results.json": None}, "results.json"),
+        ({"model.keras": None}, "must hold model.keras"),
+        ({"model.keras": 8}, "a net of depth 8"),
+    ],
+)
+def test_other_runs_are_not_published(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, Any], message: str
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(SHIPPED, run)
+    for name, content in files.items():
+        if content is None:
+            (run / name).unlink()
+        elif name == "model.keras":
+            keras_resnet.resnet(content).save(run / name)
+        else:
+            (run / name).write_text(json.dumps(content))
+    assert call(run, "--output", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_runs_of_two_nets_are_no_candidates(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(SHIPPED, make_run(tmp_path / "b", depth=56), "--output", tmp_path / "out") == 2
+    assert "resnet20, resnet56" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("recipe", ["paper", "fast"])
+@pytest.mark.parametrize(
+    ("model", "depth"), [(model, depth) for model in NETS for depth in NETS[model]]
+)
+def test_every_net_of_the_paper_is_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: str, depth: int, recipe: str
+) -> None:
+    """As far as the run's own files; its net, which is missing here, is read last."""
+    run = make_run(tmp_path / "run", model=model, depth=depth, recipe=recipe, steps=9000)
+    assert call(run, "--output", tmp_path / "out") == 2
+    assert "must hold model.keras" in capsys.readouterr().err
