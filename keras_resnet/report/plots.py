@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_ERROR = 25.0
 MAX_SECTIONS = 8
-SHORT = 5_000  # updates: shorter runs have plain numbers below, and no panel without runs
+SHORT = 5_000  # updates: shorter runs have plain numbers below
 _FEW = 10  # points of a curve, up to which each is marked
 # Okabe and Ito's palette, made for colour-blind readers, without its yellow (too pale on white).
 # The paper's depths always have the same colour, others take what is free.
@@ -52,7 +52,7 @@ def require_matplotlib() -> None:
 def figure6(rows: Sequence[Row], columns: int) -> Figure:
     """Figure 6 of the paper: a pair of panels, plain and residual, for each schedule and recipe.
 
-    Of runs of less than `SHORT` updates a panel that would be empty is left out.
+    A panel that would be empty is left out.
 
     Args:
         rows: of the table; the first `MAX_SECTIONS` recipes are drawn.
@@ -80,9 +80,6 @@ def figure6(rows: Sequence[Row], columns: int) -> Figure:
             _iterations(axes, members[0])
             drawn = [row for row in members if row.config.model == model]
             box = {"fc": "white", "ec": "none", "alpha": 0.8}
-            if not drawn:
-                axes.text(0.5, 0.5, "no runs yet", transform=axes.transAxes, ha="center",
-                          color="#555555", size=12, bbox=box)  # fmt: skip
             above = []
             for row in drawn:
                 lowest, markers = _draw_errors(axes, row, colors[row.config.depth])
@@ -235,7 +232,7 @@ def _kinds(rows: Sequence[Row]) -> list[str]:
     """The kinds of nets that a section has a panel for."""
     kinds = ["plain", "resnet"]
     there = {row.config.model for row in rows}
-    return [kind for kind in kinds if kind in there] if _is_short(rows[0]) else kinds
+    return [kind for kind in kinds if kind in there]
 
 
 def _unit(row: Row) -> float:
