@@ -393,6 +393,30 @@ def test_the_webcam(page: webdriver.Chrome) -> None:
     wait(page, lambda: text(page, "problem") == "There is no webcam: choose a picture.")
 
 
+@pytest.mark.parametrize(
+    "step", ["navigator.mediaDevices.getUserMedia", "HTMLMediaElement.prototype.play"]
+)
+def test_a_file_chosen_while_the_webcam_starts(page: webdriver.Chrome, step: str) -> None:
+    owner, _, name = step.rpartition(".")
+    page.execute_script(
+        f"const owner = {owner}, known = owner.{name};"
+        f"owner.{name} = async function (...all) {{"
+        "  const given = await known.apply(this, all);"
+        "  await new Promise((go) => (window.go = go));"
+        "  return given;"
+        "}"
+    )
+    page.find_element(By.ID, "camera").click()
+    wait(page, lambda: page.execute_script("return Boolean(window.go)"))
+    choose(page, EXAMPLES[3])
+    found = probabilities(page)
+    page.execute_script("window.go()")
+    time.sleep(0.5)  # a webcam that went on would have shown a frame
+    assert text(page, "name") == EXAMPLES[3].name and text(page, "problem") == ""
+    np.testing.assert_array_equal(probabilities(page), found)
+    assert page.find_element(By.ID, "camera").text == "Use the webcam"
+
+
 # --- what goes wrong ---
 
 

@@ -12,7 +12,7 @@ const [preview, pixels, file, camera] = ["preview", "pixels", "file", "camera"].
 
 let net; // a promise of {run, size}
 let classes = []; // their names, as soon as they are known
-let latest = 0; // the number of the newest picture: answers to older ones are not shown
+let latest = 0; // counts pictures, and starts and stops of the webcam: answers to older ones are not shown
 let stream = null; // of the webcam, while it is on
 
 async function load() {
@@ -46,7 +46,7 @@ async function get(url, integrity = "") {
 /** Classify a file, or the promise of one. */
 async function classifyFile(blob, name) {
   stopCamera();
-  const number = ++latest;
+  const number = latest;
   say("");
   time.textContent = `Reading ${name} …`;
   try {
@@ -147,35 +147,37 @@ function say(sentence) {
 // --- the webcam ---
 
 async function startCamera() {
+  const number = ++latest; // whatever is chosen from here on comes instead of the webcam
   say("");
   try {
     if (!navigator.mediaDevices) throw new PictureError("Browsers give the webcam only to pages from https or from this computer.");
-    const video = document.createElement("video");
-    Object.assign(video, { muted: true, playsInline: true });
-    stream = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
-    video.srcObject = stream;
+    const opened = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
+    if (number !== latest) return stop(opened);
+    stream = opened;
     showCamera(true);
+    const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: stream });
     await video.play();
-    await watch(video, stream);
+    while (number === latest) {
+      await classify(video, video.videoWidth, video.videoHeight, "Webcam", number, performance.now());
+      await new Promise((done) => setTimeout(done, CAMERA_PAUSE));
+      await new Promise(requestAnimationFrame); // none while the page is not seen
+    }
   } catch (error) {
+    if (number !== latest) return; // stopped before it had begun
     stopCamera();
     say(cameraProblem(error));
   }
 }
 
-async function watch(video, mine) {
-  const number = ++latest;
-  while (stream === mine && number === latest) {
-    await classify(video, video.videoWidth, video.videoHeight, "Webcam", number, performance.now());
-    await new Promise((done) => setTimeout(done, CAMERA_PAUSE));
-    await new Promise(requestAnimationFrame); // none while the page is not seen
-  }
-}
-
 function stopCamera() {
-  for (const track of stream?.getTracks() ?? []) track.stop();
+  latest++;
+  if (stream) stop(stream);
   stream = null;
   showCamera(false);
+}
+
+function stop(opened) {
+  for (const track of opened.getTracks()) track.stop();
 }
 
 function showCamera(on) {
@@ -238,9 +240,7 @@ function milliseconds(value) {
 
 net = load();
 net.then(
-  () => {
-    if (!latest) clear();
-  },
+  clear,
   (error) => {
     answer.textContent = "The net could not be loaded";
     say(`${error.message ?? error}. Reload the page; where there is no network, export it with --runtime.`);
