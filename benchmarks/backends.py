@@ -7,7 +7,7 @@ ResNet-20, batch 128; every contender is a process of its own, and all take shor
 
 - TensorFlow, at the precision it chooses, against the same of another commit (CHECKOUT, a clone of it);
 - PyTorch, float32, against an eager float32 loop written with PyTorch alone (torch_nets.py);
-- JAX, float32, against the same with Keras's own batch normalization.
+- JAX, float32, against the same with Keras's own batch normalization; and the latter against itself.
 
 Writes backends.json. Let nothing else run meanwhile: what other processes took is in the file.
 """
@@ -42,11 +42,13 @@ CONTENDERS = {
     "torch_eager": ("torch_float32", "tensorflow"),
     "jax": ("ours_float32", "jax"),
     "jax_stock": ("stock_float32", "jax"),
+    "jax_stock_again": ("stock_float32", "jax"),
 }
 RATIOS = {
     "tensorflow_to_baseline": ("tensorflow", "baseline"),
     "torch_to_eager": ("torch", "torch_eager"),
     "jax_to_stock": ("jax", "jax_stock"),
+    "jax_stock_to_itself": ("jax_stock_again", "jax_stock"),  # how far two equal processes differ
     "torch_to_tensorflow": ("torch_auto", "tensorflow"),
     "jax_to_tensorflow": ("jax", "tensorflow"),
 }
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     files.make_folder(arguments.output)
     files.write_json(arguments.output / "backends.json", result)
     for name, rate in result["images_per_second"].items():
-        print(f"{name:12} {rate['median']:7.0f} images/s ({rate['min']:.0f}..{rate['max']:.0f})")
+        print(f"{name:15} {rate['median']:7.0f} images/s ({rate['min']:.0f}..{rate['max']:.0f})")
     for name, ratio in result["ratios"].items():
         print(f"{name}: {ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})")
     print(f"other processes took {result['cpu_of_others_percent']} % of the CPU time")
