@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import statistics
 import textwrap
 from collections.abc import Callable, Sequence
@@ -28,7 +29,6 @@ _TRAINING: dict[str, Any] = {"lw": 0.9, "ls": (0, (3, 1.5))}
 _VALIDATION: dict[str, Any] = {"lw": 2.0, "solid_capstyle": "round"}
 _FREE = ("#0072B2", "#999999", "#7A4B00")
 _STYLE = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture everywhere
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.grid": True,
@@ -39,6 +39,22 @@ _STYLE = {
     "svg.fonttype": "path",
     "svg.hashsalt": "keras_resnet",  # the same runs give the same bytes
 }
+
+
+def _font() -> str:
+    """The name of the DejaVu Sans that comes with matplotlib.
+
+    Under a name of its own, because a system's copy may be of another version: glyphs then have other
+    numbers, and the same runs give another SVG.
+    """
+    import matplotlib
+    from matplotlib import font_manager
+
+    name = "DejaVu Sans of matplotlib"
+    if name not in font_manager.fontManager.get_font_names():
+        path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+        font_manager.fontManager.ttflist.append(font_manager.FontEntry(fname=path, name=name))
+    return name
 
 
 def require_matplotlib() -> None:
@@ -139,7 +155,7 @@ def picture(
     import matplotlib
 
     data = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context({**_STYLE, "font.family": _font()}):
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         draw(rows, columns).savefig(data, format=kind, dpi=150, metadata=metadata)
     return data.getvalue()
