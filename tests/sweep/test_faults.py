@@ -260,7 +260,7 @@ LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "0000000000000000000
 
 
 def test_killed_and_interrupted_and_given_again(reference: Path, tmp_path: Path) -> None:
-    """The driver is killed, then interrupted; the third time one of five runs diverges."""
+    """The driver is killed, then interrupted; the third time one of eight runs diverges."""
 
     def under_way(sweep: Sweep, updates: int) -> None:
         """Wait until two trainings that this sweep began have made some updates."""
@@ -272,7 +272,7 @@ def test_killed_and_interrupted_and_given_again(reference: Path, tmp_path: Path)
 
         sweep.wait_for(made)
 
-    killed = Sweep(tmp_path, "--runs=5", TF_SWEEP_PAUSE="0.2")
+    killed = Sweep(tmp_path, "--runs=8", TF_SWEEP_PAUSE="0.2")
     under_way(killed, 8)
     family = descendants(killed.process.pid)
     trainings = killed.trainings()
@@ -287,24 +287,24 @@ def test_killed_and_interrupted_and_given_again(reference: Path, tmp_path: Path)
     logs = "".join(log.read_text() for log in (tmp_path / "run").glob("*.log"))
     assert logs.count("stopped by signal 15 at update") == 2, logs
 
-    stopped = Sweep(tmp_path, "--runs=5", TF_SWEEP_PAUSE="0.2")
+    stopped = Sweep(tmp_path, "--runs=8", TF_SWEEP_PAUSE="0.2")
     under_way(stopped, 3)
     stopped.process.send_signal(signal.SIGINT)
     code, printed = stopped.end(30)
     assert code == 130, printed
-    assert "stopped by signal 2: 5 of 5 runs are not finished" in printed
+    assert "stopped by signal 2: 8 of 8 runs are not finished" in printed
     logs = "".join(log.read_text() for log in (tmp_path / "run").glob("*.log"))
     assert logs.count("stopped by signal 15 at update") == 4, logs
     assert not list(Path("/tmp").glob(f"kr-{killed.process.pid}-*"))
 
-    code, printed = Sweep(tmp_path, "--runs=5", TF_SWEEP_DIVERGE="3").end()
+    code, printed = Sweep(tmp_path, "--runs=8", TF_SWEEP_DIVERGE="3").end()
     assert code == 1, printed
     failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
     assert len(failed) == 1 and failed[0].startswith("failed: run seed 3: the loss became NaN")
-    assert "1 of 5 runs failed" in printed
+    assert "1 of 8 runs failed" in printed
     assert_never_doubled(stopped)
     assert not (tmp_path / "run/seed-3/results.json").exists()
-    for seed in (0, 1, 2, 4):
+    for seed in (0, 1, 2, 4, 5, 6, 7):
         assert_same(tmp_path, reference, seed)
 
 
