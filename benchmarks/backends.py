@@ -1,7 +1,7 @@
 """Training on Keras's three backends on this machine's CPU, against what each would be without us.
 
     pip install -r requirements-torch.txt -r requirements-jax.txt       beside requirements.txt
-    python benchmarks/backends.py --baseline CHECKOUT                   about 5 minutes on 2 cores
+    python benchmarks/backends.py --baseline CHECKOUT                   about 12 minutes on 2 cores
 
 ResNet-20, batch 128; every contender is a process of its own, and all take short turns, interleaved:
 
@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("--baseline", type=Path, metavar="CHECKOUT", help="clone of another commit of this project")
-    add("--rounds", type=int, default=11, help="turns of each contender (default: %(default)s)")
+    add("--only", nargs="+", choices=RATIOS, metavar="RATIO", help=f"of {', '.join(RATIOS)}")
+    add("--rounds", type=int, default=40, help="turns of each contender (default: %(default)s)")
     add("--seconds", type=float, default=2.0, help="of a turn, at least (default: %(default)s)")
     add("--data-dir", help="folder of tensorflow_datasets (default: $TFDS_DATA_DIR)")
     add("--output", type=Path, default=measure.ROOT / "benchmarks", help="(default: benchmarks/)")
@@ -79,7 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, rate in result["images_per_second"].items():
         print(f"{name:15} {rate['median']:7.0f} images/s ({rate['min']:.0f}..{rate['max']:.0f})")
     for name, ratio in result["ratios"].items():
-        print(f"{name}: {ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})")
+        print(
+            f"{name}: {ratio['median']:.3f} ({ratio['min']:.2f}..{ratio['max']:.2f}); "
+            f"mean {ratio['mean']:.3f} +- {ratio['standard_error']:.3f}"
+        )
     print(f"other processes took {result['cpu_of_others_percent']} % of the CPU time")
     return 0
 
@@ -92,11 +96,13 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             result = run.facts_of_run(worker.ready())
         result["versions"] |= {p: importlib.metadata.version(p) for p in ("jax", "torch")}
         spec = {"depth": DEPTH, "batch": BATCH, "folder": folder}
+        wanted = {name for ratio in arguments.only or RATIOS for name in RATIOS[ratio]}
         workers = {
             name: stack.enter_context(Worker({"contender": contender, "backend": backend, **spec}))
             for name, (contender, backend) in CONTENDERS.items()
+            if name in wanted
         }
-        if arguments.baseline:
+        if arguments.baseline and "baseline" in wanted:
             checkout = str(arguments.baseline.resolve())
             result["baseline_commit"] = subprocess.run(
                 ["git", "-C", checkout, "rev-parse", "HEAD"],

@@ -155,10 +155,16 @@ def summary(values: Sequence[float], digits: int = 5) -> dict[str, Any]:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    """How many times faster `ours` is: the medians' ratio, and each round's with its spread."""
+    """How many times faster `ours` is: the medians' ratio, and each round's with its spread.
+
+    `standard_error` is that of the rounds' mean: whether two contenders can be told apart.
+    """
     of_medians = statistics.median(ours) / statistics.median(theirs)
     rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
-    return {"of_medians": float(f"{of_medians:.4g}"), **summary(rounds, 4)}
+    found = {"of_medians": of_medians, "mean": statistics.fmean(rounds)}
+    if len(rounds) > 1:
+        found["standard_error"] = statistics.stdev(rounds) / len(rounds) ** 0.5
+    return {**{k: float(f"{v:.4g}") for k, v in found.items()}, **summary(rounds, 4)}
 
 
 def line_fit(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:

@@ -35,7 +35,8 @@ def test_multiply_adds_are_those_of_the_convolutions_and_the_dense_layer(
 def test_summary_and_ratio_keep_each_round() -> None:
     found = measure.ratio([10.0, 20.0, 30.0], [10.0, 5.0, 10.0])
     assert found == {
-        "of_medians": 2.0, "median": 3.0, "min": 1.0, "max": 4.0, "rounds": [1.0, 4.0, 3.0]
+        "of_medians": 2.0, "mean": 2.667, "standard_error": 0.8819,
+        "median": 3.0, "min": 1.0, "max": 4.0, "rounds": [1.0, 4.0, 3.0]
     }  # fmt: skip
 
 
