@@ -39,16 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="only store the small files of one run there, e.g. results/x/seed-0",
     )
     arguments = parser.parse_args(argv)
-    if arguments.results and len(arguments.runs) > 1:
-        raise UserError(f"--results stores one run. Received: {len(arguments.runs)}")
+    # Beside the run folders seed-* there are a sweep's logs and runs that were moved aside.
+    runs = [run for run in arguments.runs if not run.suffix] or arguments.runs
+    if arguments.results and len(runs) > 1:
+        raise UserError(f"--results stores one run. Received: {len(runs)}")
     startup.start_keras()
     from keras_resnet.zoo.publish import pack, store_results
 
     if arguments.results:
-        store_results(arguments.runs[0], arguments.results)
+        store_results(runs[0], arguments.results)
         console.print_line(f"wrote {arguments.results}")
         return 0
-    entry = pack(arguments.runs, arguments.output)
+    entry = pack(runs, arguments.output)
     file = arguments.output / entry.file
     console.print_line(
         f"wrote {file.parent}: {entry.name}, recipe {entry.recipe}, seed {entry.seed}, validation error "

@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TextIO
 
 from keras_resnet import console
 from keras_resnet.commands import terminal
-from keras_resnet.errors import LOST, UserError
+from keras_resnet.errors import LOST, USER_ERROR, UserError
 from keras_resnet.training.signals import SIGNALS
 
 _CHILD = "KERAS_RESNET_SUPERVISED"  # descriptor of a pipe that ends with the command
@@ -31,7 +31,10 @@ LOST_TEXT = (
     "error: another process of this run did not come, has ended or cannot be reached, so this one ends "
     "too: give the same command on all hosts again, which resumes from the newest checkpoint"
 )
-
+NO_MEMORY_TEXT = (
+    "error: the memory of a device of this host is used up, so all processes of this run end: give a smaller "
+    "--batch-size, or use more devices"
+)
 
 INTERRUPTED: dict[int, str] = {
     signal.SIGINT: "interrupted",
@@ -118,8 +121,13 @@ def leave(error: BaseException) -> NoReturn:
     causes: list[BaseException] = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None:
         causes.append(cause)
-    if not any(type(cause).__name__ == "JaxRuntimeError" for cause in causes):
+    of_jax = [str(cause) for cause in causes if type(cause).__name__ == "JaxRuntimeError"]
+    if not of_jax:
         traceback.print_exception(error)
         os._exit(1)
+    if of_jax[-1].startswith("RESOURCE_EXHAUSTED"):
+        reason, _, _ = of_jax[-1].partition("\n")
+        console.print_error(f"{NO_MEMORY_TEXT} ({reason})")
+        os._exit(USER_ERROR)
     console.print_error(LOST_TEXT)
     os._exit(LOST)

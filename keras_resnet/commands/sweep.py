@@ -34,7 +34,7 @@ from keras_resnet.training.summary import write_summary
 FAILED = 1  # exit code: some runs; the others finished
 CHILD = ("-m", "keras_resnet.sweep.child", "train")
 # What the user set for training goes with it to other machines.
-FORWARDED = ("TF_", "KERAS_", "XLA_")
+FORWARDED = ("TF_", "KERAS_", "XLA_", "JAX_")
 MOST = 10_000  # CPUs or GPUs per run
 
 
@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--cpus-per-run", type=_above_zero, default=1.0, metavar="CPUS",
-        help="what a run takes of a node, and how many threads it computes with (default: 1)",
+        help="what a run takes of a node, and the threads of TensorFlow and PyTorch (default: 1)",
     )  # fmt: skip
     parser.add_argument(
         "--gpus-per-run", type=_not_negative, metavar="GPUS",
@@ -89,18 +89,20 @@ def _sweep(arguments: argparse.Namespace, runs: list[plan.Run], token: Path) -> 
     if gpus is None:
         gpus = float(any(node.get("GPU", 0.0) >= 1 for node in nodes.values()))
     slots = plan.slots(nodes.values(), cpus, gpus)
-    if not slots and arguments.address is None:
+    entries = drive.entries_of(runs, _job_maker(token, cpus, gpus))
+    done = all(entry.state == "finished" for entry in entries)  # then nodes and data matter no more
+    if not slots and arguments.address is None and not done:
         raise UserError(
             f"a run must fit on this machine. Received: --cpus-per-run {cpus:g}, --gpus-per-run "
             f"{gpus:g}; it has {_resources(nodes)}"
         )
-    entries = drive.entries_of(runs, _job_maker(token, cpus, gpus))
     rates = plan.known_rates(token.parent)
     everything: Job = {
         **entries[0].job,
         "data": sorted({folder for entry in entries for folder in entry.job["data"]}),
     }
-    cluster.check_nodes(everything, cpus, gpus)
+    if not done:
+        cluster.check_nodes(everything, cpus, gpus)
     _print_plan(
         entries, rates, slots, f"{_count(len(nodes), 'node')} with {_resources(nodes)}", cpus, gpus
     )

@@ -121,6 +121,7 @@ def _environment(job: Job) -> dict[str, str]:
     environment.setdefault("TF_NUM_INTRAOP_THREADS", str(job["threads"]))
     if job["share"]:
         environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+        environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX's
     # A training is nobody's driver, and none of several processes that train one run together.
     foreign = ("RAY_", "KERAS_DISTRIBUTION_")
     environment = {k: v for k, v in environment.items() if not k.startswith(foreign)}

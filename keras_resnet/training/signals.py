@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
@@ -32,6 +33,8 @@ class Signals:
         self._old: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python has signals in the main thread only
         # One that is ignored stays ignored: that is what `nohup` is for.
         wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
         self._old = {s: signal.signal(s, self._note) for s in wanted}

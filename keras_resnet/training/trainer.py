@@ -8,6 +8,7 @@ that was not (CPU; a GPU's kernels may add in another order).
 
 from __future__ import annotations
 
+import functools
 import math
 import resource
 import shlex
@@ -35,6 +36,9 @@ from keras_resnet.training.restore import find_checkpoint, print_changes
 from keras_resnet.training.signals import Interrupted, Signals
 from keras_resnet.training.summary import summarize
 
+# Of the code that this process runs: asked for once, as the checkout may change while it trains.
+_commit = functools.cache(provenance.git_commit)
+
 
 def train(config: TrainConfig, restart: bool = False, data: Dataset | None = None) -> Path:
     """Train `config.runs` seeds one after the other; finished ones are not repeated.
@@ -52,6 +56,7 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
     hosts.join()
+    _commit()
     experiment = experiment_folder(config)
     before = keras.distribution.distribution()
     try:
@@ -88,7 +93,7 @@ def _train_all(config: TrainConfig, restart: bool, data: Dataset | None, count: 
             received, began_with = _train_locked(plan, data, count)
         assert began_with is not None
         summarize(experiment_folder(config), began_with)
-        if received:
+        if received and plan is not plans[-1]:  # the last has ended in spite of the signal
             raise Interrupted(received, plan.recipe.steps)
         keras.backend.clear_session()
 
@@ -195,7 +200,7 @@ def _describe(plan: RunPlan, data: Dataset) -> RunConfig:
         "precision": plan.precision,  # type: ignore[typeddict-item]
         "class_names": list(data.class_names),
         "versions": provenance.versions(keras.backend.backend()),
-        "git_commit": provenance.git_commit(),
+        "git_commit": _commit(),
         "device": devices.facts(),
         "command": _command(),
     }
@@ -267,7 +272,7 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
         "peak_memory_mib": _peak_memory_mib(),
         "device": devices.facts(),
         "versions": provenance.versions(keras.backend.backend()),
-        "git_commit": provenance.git_commit(),
+        "git_commit": _commit(),
     }
     plan.folder.write_results(results)
     console.print_line(

@@ -111,8 +111,12 @@ def _read(path: Path) -> _Run:
         if results.get(key) != usual[key]:
             different.append(f"{key} {results.get(key)!r} in results.json")
     different += [f"{key} None" for key in ("val_error", "parameters") if results.get(key) is None]
-    if not re.fullmatch("[0-9a-f]{40}", str(results.get("git_commit"))):
-        different.append(f"git_commit {results.get('git_commit')!r}")
+    for file, commit in (
+        ("config.json", config.get("git_commit")),
+        ("results.json", results.get("git_commit")),
+    ):
+        if not re.fullmatch("[0-9a-f]{40}", str(commit)):
+            different.append(f"git_commit {commit!r} in {file}")
     if different:
         raise UserError(f"{_EXPECTED}. Received: {path} with {', '.join(different)}")
     val_error = results["val_error"]

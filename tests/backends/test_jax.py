@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_resnet.errors import LOST, UserError
+from keras_resnet.errors import LOST, USER_ERROR, UserError
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training import hosts
@@ -180,6 +180,16 @@ def test_when_one_process_dies_the_other_ends_in_one_line(victim: int, tmp_path:
     )
     files = [path.name for path in checkpoints.list_checkpoints(tmp_path / "run/seed-0")]
     assert files == ["step-00000010.npz"]
+
+
+def test_full_memory_is_not_told_as_a_lost_process() -> None:
+    code = (
+        "import jax; from keras_resnet.commands import supervisor;"
+        "supervisor.leave(jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: no 99 bytes\\nstack'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == USER_ERROR and done.stderr.count("\n") == 1, done.stderr
+    assert "--batch-size" in done.stderr and "no 99 bytes" in done.stderr
 
 
 def test_processes_with_other_flags_are_refused(tmp_path: Path) -> None:

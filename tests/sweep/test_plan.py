@@ -286,9 +286,11 @@ def test_the_users_threads_have_the_last_word(monkeypatch: pytest.MonkeyPatch) -
     made = run._environment(job(Path("token")))
     assert made["TF_NUM_INTRAOP_THREADS"] == "2" and "RAY_ADDRESS" not in made
     assert "TF_FORCE_GPU_ALLOW_GROWTH" not in made
+    assert "XLA_PYTHON_CLIENT_PREALLOCATE" not in made
     one: run.Job = {**job(Path("t")), "environment": {"TF_NUM_INTRAOP_THREADS": "5"}, "share": True}
     made = run._environment(one)
     assert made["TF_NUM_INTRAOP_THREADS"] == "5" and made["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert made["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false"
 
 
 # --- what is shown -------------------------------------------------------------------------------

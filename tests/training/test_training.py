@@ -8,7 +8,9 @@ import json
 import os
 import shutil
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,7 +22,7 @@ from keras_resnet.data import augmentation, constants, datasets, stream, synthet
 from keras_resnet.errors import DIVERGED
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.training import backends, cpu, devices, restore
+from keras_resnet.training import backends, cpu, devices, restore, trainer
 from keras_resnet.training.backends import tensorflow
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
@@ -482,6 +484,31 @@ def test_a_seed_that_another_process_finished_meanwhile_is_left_alone(
     assert run(*flags) == 0  # the other process
     late = early.renew()
     assert not early.finished and late.finished and late.began_with is not None
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_signal_during_the_test_of_a_seed(
+    runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The seed ends as usual; that it was interrupted is said only where another would have followed."""
+    known = trainer.evaluate
+
+    def evaluate(*arguments: Any) -> tuple[float, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return known(*arguments)
+
+    monkeypatch.setattr(trainer, "evaluate", evaluate)
+    code = run("--steps", 8, "--output-dir", tmp_path, "--name", "x", "--runs", runs)
+    assert (tmp_path / "x/seed-0/results.json").exists() and not (tmp_path / "x/seed-1").exists()
+    error = capsys.readouterr().err
+    assert (code, error) == (0, "") if runs == 1 else (code == 143 and "resumes" in error)
+
+
+def test_in_a_thread_signals_are_left_alone() -> None:
+    old = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(lambda: Signals().__enter__()).result().received == 0
+    assert signal.getsignal(signal.SIGTERM) is old
 
 
 def test_an_ignored_hangup_stays_ignored() -> None:

@@ -121,7 +121,8 @@ def test_another_net_joins_and_the_same_is_replaced(tmp_path: Path, weights: Pat
 def changed(part: str, **values: Any) -> dict[str, Any]:
     """The shipped run's config.json or results.json with other values; None takes a key away."""
     content = json.loads((SHIPPED / f"{part}.json").read_text())
-    target = content["settings"] if part == "config" and "class_names" not in values else content
+    settings = part == "config" and not {"class_names", "git_commit"} & set(values)
+    target = content["settings"] if settings else content
     target.update(values)
     return {f"{part}.json": {key: value for key, value in content.items() if value is not None}}
 
@@ -139,7 +140,8 @@ def changed(part: str, **values: Any) -> dict[str, Any]:
         (changed("results", test_error=None), "'test_error'"),
         (changed("results", val_error=None), "val_error None"),
         (changed("results", steps=15_500), "steps 15500 in results.json"),
-        (changed("results", git_commit="0" * 40 + "+changes"), "+changes"),
+        (changed("results", git_commit="0" * 40 + "+changes"), "+changes' in results"),
+        (changed("config", git_commit="0" * 40 + "+changes"), "+changes' in config.json"),
         ({"results.json": []}, "results.json"),
         ({"results.json": None}, "results.json"),
         ({"model.keras": None}, "must hold model.keras"),
