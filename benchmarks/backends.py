@@ -80,9 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, rate in result["images_per_second"].items():
         print(f"{name:15} {rate['median']:7.0f} images/s ({rate['min']:.0f}..{rate['max']:.0f})")
     for name, ratio in result["ratios"].items():
+        spread = f" +- {ratio['standard_error']:.3f}" if "standard_error" in ratio else ""
         print(
             f"{name}: {ratio['median']:.3f} ({ratio['min']:.2f}..{ratio['max']:.2f}); "
-            f"mean {ratio['mean']:.3f} +- {ratio['standard_error']:.3f}"
+            f"mean {ratio['mean']:.3f}{spread}"
         )
     print(f"other processes took {result['cpu_of_others_percent']} % of the CPU time")
     return 0

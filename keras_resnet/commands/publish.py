@@ -15,6 +15,7 @@ from pathlib import Path
 from keras_resnet import console
 from keras_resnet.commands import flags, startup, terminal
 from keras_resnet.errors import UserError
+from keras_resnet.runs import files
 from keras_resnet.zoo.registry import WEIGHTS
 
 
@@ -40,7 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     # Beside the run folders seed-* there are a sweep's logs and runs that were moved aside.
-    runs = [run for run in arguments.runs if not run.suffix] or arguments.runs
+    runs = [
+        run for run in arguments.runs if run.is_dir() and not files.MOVED_ASIDE.search(run.name)
+    ] or arguments.runs
     if arguments.results and len(runs) > 1:
         raise UserError(f"--results stores one run. Received: {len(runs)}")
     startup.start_keras()

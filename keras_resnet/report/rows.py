@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,11 +14,11 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import PAPER_ERRORS
 from keras_resnet.recipes import RECIPES
+from keras_resnet.runs.files import MOVED_ASIDE
 from keras_resnet.runs.folder import MetricsRow, RunConfig, RunFolder, RunResults
 from keras_resnet.runs.resume import decisive
 from keras_resnet.training.config import TrainConfig
 
-MOVED_ASIDE = re.compile(r"\.old-\d+$")
 # What stands in a column or a label of its own; the rest is told as "recipe".
 _SHOWN = {"model", "depth", "shortcut", "dataset", "steps", "precision", "recipe"}
 # The PyTorch reproduction we are compared with, mean +- std of 5 runs.

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -164,6 +165,9 @@ def remove_leftovers(folder: Path) -> None:
         for path in folder.glob(pattern):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+MOVED_ASIDE = re.compile(r"\.old-\d+$")  # the end of the names that move_aside gives
 
 
 def move_aside(folder: Path) -> Path:

@@ -92,9 +92,7 @@ def pack(runs: Sequence[Path], weights: Path = WEIGHTS) -> Entry:
 
 def _read(path: Path) -> _Run:
     """A run, if it is finished and fit to be published."""
-    config, results = RunFolder(path).read_config(), RunFolder(path).read_results()
-    if config is None or results is None:
-        raise UserError(f"{path} must hold config.json and results.json: name a finished run")
+    config, results = _finished(path)
     settings: dict[str, Any] = {**BEFORE, **config["settings"]}
     found: dict[str, Any] = {**settings, "class_names": config.get("class_names")}
     expected: dict[str, Any] = {"class_names": list(CLASS_NAMES["cifar10"])}
@@ -123,6 +121,13 @@ def _read(path: Path) -> _Run:
     assert val_error is not None
     seed, steps, recipe = usual["seed"], usual["steps"], usual["recipe"]
     return _Run(path, config, results, Candidate(recipe, steps, seed, val_error))
+
+
+def _finished(path: Path) -> tuple[RunConfig, RunResults]:
+    config, results = RunFolder(path).read_config(), RunFolder(path).read_results()
+    if config is None or results is None:
+        raise UserError(f"{path} must hold config.json and results.json: name a finished run")
+    return config, results
 
 
 def _entry(name: str, candidates: Sequence[Candidate], results: RunResults) -> Entry:
@@ -169,13 +174,11 @@ def store_results(run: Path, target: Path) -> None:
     Raises:
         UserError: where the run is not finished, or files cannot be read or written.
     """
-    source, copy = RunFolder(run), RunFolder(target)
-    config, results = source.read_config(), source.read_results()
-    if config is None or results is None:
-        raise UserError(f"{run} must hold config.json and results.json: name a finished run")
+    copy = RunFolder(target)
+    config, results = _finished(run)
     files.make_folder(target)
     copy.write_config(without_folders(config))
-    copy.write_metrics(source.read_metrics())
+    copy.write_metrics(RunFolder(run).read_metrics())
     copy.write_results(results)
 
 
