@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Any
 
-from keras_resnet import interrupts
+from keras_resnet import imports, interrupts
 from keras_resnet._version import __version__
 
 # Public name -> module that defines it.
@@ -66,5 +66,6 @@ def _is_our_command() -> bool:
 if _is_our_command():
     interrupts.leave_at_once()
 else:
-    importlib.import_module("keras_resnet.data.augmentation")
-    importlib.import_module("keras_resnet.nets.layers")
+    with imports.without_collection():
+        importlib.import_module("keras_resnet.data.augmentation")
+        importlib.import_module("keras_resnet.nets.layers")

@@ -26,7 +26,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_resnet import console, interrupts
+from keras_resnet import console, imports, interrupts
 from keras_resnet.errors import UserError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -74,10 +74,11 @@ def start_keras(needs: str | None = None) -> None:
             f"Keras's backend {backend} is not installed: pip install {backend}, or name another "
             "with KERAS_BACKEND"
         )
-    if backend == "tensorflow":
-        _import_tensorflow()
-    with _handling(interrupts.leaving()):
-        import keras
+    with imports.without_collection():
+        if backend == "tensorflow":
+            _import_tensorflow()
+        with _handling(interrupts.leaving()):
+            import keras
 
     # A user's keras.json may say otherwise; our nets, losses and files are float32 and channels last.
     keras.config.set_floatx("float32")

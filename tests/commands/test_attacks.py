@@ -366,6 +366,15 @@ def test_import_has_no_side_effect() -> None:
     assert python(code).stdout.strip() == "same"
 
 
+@pytest.mark.parametrize("state", ["enable", "disable"])
+def test_import_pauses_the_collector_and_leaves_it_as_it_was(state: str) -> None:
+    code = (
+        f"import gc; gc.{state}(); before = gc.isenabled(); import keras_resnet; "
+        "assert gc.isenabled() is before; print(gc.get_stats()[0]['collections'])"
+    )
+    assert int(python(code).stdout) < 50  # 844 with the collector on
+
+
 # --- output that cannot be written ----------------------------------------------------------------
 
 
