@@ -1,9 +1,9 @@
 """The CIFAR networks of He et al. 2015 in Keras 3: build, train, export, use.
 
-`import keras_resnet` registers this package's layers with Keras, so that `keras.models.load_model`
-opens its nets, and does nothing else: no environment variable, no warning filter, and no backend but
-the one that Keras is configured for. Only our own commands put it off, until their flags are parsed,
-and end at once on a Ctrl-C that comes before.
+`import keras_resnet` registers this package's layers and optimizer with Keras, so that
+`keras.models.load_model` opens its nets, and does nothing else: no environment variable, no warning
+filter, and no backend but the one that Keras is configured for. Only our own commands put it off,
+until their flags are parsed, and end at once on a Ctrl-C that comes before.
 """
 
 from __future__ import annotations
@@ -69,3 +69,4 @@ else:
     with imports.without_collection():
         importlib.import_module("keras_resnet.data.augmentation")
         importlib.import_module("keras_resnet.nets.layers")
+        importlib.import_module("keras_resnet.recipes.optimizer")

@@ -55,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.output.suffix != ".keras":
         raise UserError(f"--output must end in .keras. Received: {arguments.output}")
+    if not arguments.output.parent.is_dir():
+        raise UserError(
+            f"--output must be in a folder that exists. Received: {arguments.output}; make "
+            f"{arguments.output.parent} first"
+        )
     for name, low in (("mean", 0.0), ("std", 1e-6)):
         values = getattr(arguments, name)
         if values and not all(low <= value <= 1 for value in values):

@@ -16,7 +16,7 @@ from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.commands.flags import add_model_flag
 from keras_resnet.data import datasets
-from keras_resnet.data.constants import DATASETS
+from keras_resnet.data.constants import CLASS_NAMES, DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.evaluation import (
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _recorded(classifier: Classifier) -> tuple[str, str | None]:
     """The data set, and its folder, that config.json of a run or export.json beside the model names.
 
-    Else cifar10.
+    Else the data set that has the model's classes, else cifar10.
     """
     folder = classifier.path.parent
     for read in (_settings_of_run, _facts_of_export):
@@ -112,7 +112,8 @@ def _recorded(classifier: Classifier) -> tuple[str, str | None]:
         if found.get("dataset") in DATASETS:
             data_dir = found.get("data_dir")
             return str(found["dataset"]), data_dir if isinstance(data_dir, str) else None
-    return "cifar10", None
+    same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
+    return (same[0] if same else "cifar10"), None
 
 
 def _settings_of_run(folder: Path) -> dict[str, object]:

@@ -22,7 +22,7 @@ from keras_resnet.commands import flags, startup
 from keras_resnet.commands.flags import add_model_flag
 from keras_resnet.console import printable
 from keras_resnet.errors import UserError
-from keras_resnet.inference.classifier import CHUNK, Classifier
+from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.images import read_image
 from keras_resnet.zoo import registry
 
@@ -87,7 +87,7 @@ def _predictions(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Paths of readable images with their probabilities; the others go to `failed`."""
     images = _readable(sources, classifier.image_size, failed)
-    while chunk := list(itertools.islice(images, CHUNK)):
+    while chunk := list(itertools.islice(images, classifier.chunk)):
         paths, pixels = zip(*chunk, strict=True)
         yield from zip(paths, classifier.predict(np.stack(pixels)), strict=True)
 

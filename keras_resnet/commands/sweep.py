@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import math
 import os
-import sys
 import sysconfig
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -55,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = flags.ArgumentParser(
         prog="keras-resnet sweep",
         description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=flags.HelpFormatter,
     )
     flags.add_flags(parser, TrainConfig, several=plan.SEVERAL)
     parser.set_defaults(runs=None)
@@ -273,7 +272,3 @@ def _not_negative(text: str) -> float:
     if value > 1 and not value.is_integer():  # Ray's rule
         raise argparse.ArgumentTypeError(f"must be whole where it is above 1. Received: {text}")
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(terminal.run(main))

@@ -18,7 +18,6 @@ import json
 import time
 import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +210,10 @@ def _facts(source: Source, file: Path, opset: int) -> dict[str, Any]:
         "opset": opset,
         "test_error": {} if error is None else {"keras": error},
         "training": {"config": without_folders(config), "results": results} if config else None,
-        "versions": {**provenance.versions(), **{name: version(name) for name in packages}},
+        "versions": {
+            **provenance.versions(),
+            **{name: provenance.version_of(name) for name in packages},
+        },
         "git_commit": results.get("git_commit") or provenance.git_commit(),
     }
 

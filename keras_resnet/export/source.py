@@ -12,6 +12,7 @@ import keras
 from keras_resnet.data import constants, datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
+from keras_resnet.inference.open import names_beside
 from keras_resnet.nets.describe import recognize_dataset
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 
@@ -55,7 +56,10 @@ def open_source(
         )
     classes = net.output_shape[-1]
     names: Sequence[str] = config.get("class_names", ()) if config else ()
-    names = names or (data.class_names if data else ()) or [f"class {k}" for k in range(classes)]
+    names = names or names_beside(file, classes) or (data.class_names if data else ())
+    if not names and name and len(constants.CLASS_NAMES[name]) == classes:
+        names = constants.CLASS_NAMES[name]
+    names = names or [f"class {k}" for k in range(classes)]
     if len(names) != classes:
         raise UserError(f"the net has {classes} classes, but {len(names)} names: {name or file}")
     # A name is a line of labels.txt.

@@ -16,6 +16,7 @@ from keras_resnet.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs another program
 MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
+MAX_SIDE = 65_535  # pixels; what is resized across, but not down yet, has at most so many rows
 MAX_BYTES = 512 * 2**20
 _TOO_LARGE = f"it has more pixels than the {MAX_PIXELS:,} that are read"
 
@@ -33,8 +34,8 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
 
     Gray becomes three equal channels; 16-bit gray (and Pillow's mode "I") is scaled from 0..65535;
     transparent parts are laid over white; palette, CMYK and 1-bit become RGB; EXIF rotation is
-    applied; color profiles are ignored. An image of more than `MAX_PIXELS` pixels is refused by its
-    header, before it is decoded.
+    applied; color profiles are ignored. An image of more than `MAX_PIXELS` pixels, or with a side of
+    more than `MAX_SIDE`, is refused by its header, before it is decoded.
 
     Raises:
         ValueError: for an array of another shape or dtype, or a PIL image that is too large or of
@@ -91,6 +92,8 @@ def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
 def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
     if image.width * image.height > MAX_PIXELS:
         raise ValueError(_TOO_LARGE)
+    if max(image.size) > MAX_SIDE:
+        raise ValueError(f"it has a side of more than the {MAX_SIDE:,} pixels that are read")
     if not image.width * image.height:
         raise ValueError("it has no pixels")
     if image.mode == "F":

@@ -125,7 +125,8 @@ def _problem(config: Any) -> str | None:
     """Why the config of a saved model is not that of one of our nets; None if it is."""
     if not isinstance(config, dict) or config.get("class_name") != "Functional":
         return "no functional model"
-    for part in parts(config):
+    # Optimizer, loss and metrics of a compiled net may be anything: Keras is told to leave them out.
+    for part in parts({key: value for key, value in config.items() if key != "compile_config"}):
         if part["class_name"] not in CLASSES:
             return f"it holds a {part['class_name']}"[:100]
         values = part.get("config")

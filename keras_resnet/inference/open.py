@@ -58,7 +58,7 @@ def open_net(path: Path) -> OpenedNet:
             f"{path} must take RGB images (N, height, width, 3) and return probabilities "
             f"(N, classes). Received: input {model.shape}, {classes or 'unknown'} classes"
         )
-    names = model.names or _names_beside(model.path, classes)
+    names = model.names or names_beside(model.path, classes)
     names = names or tuple(f"class {k}" for k in range(classes))
     if len(names) != classes:
         raise UserError(f"{path} has {classes} classes but metadata with {len(names)} names")
@@ -66,8 +66,6 @@ def open_net(path: Path) -> OpenedNet:
 
 
 def _opened(path: Path) -> OpenedNet:
-    if path.is_file():
-        _check_sum(path)
     if (path / "saved_model.pb").is_file():
         return _open_saved_model(path)
     if path.suffix == ".onnx" and path.is_file():
@@ -97,7 +95,8 @@ def _check_sum(path: Path) -> None:
 def _open_keras(path: Path) -> OpenedNet:
     from keras_resnet.inference.keras_file import load_keras, model_file
 
-    path = model_file(path)  # of a run folder its model.keras
+    path = model_file(path)  # of a folder its model.keras
+    _check_sum(path)
     net = load_keras(path)
     return OpenedNet(path, "keras", net.predict_on_batch, net.input_shape, net.output_shape[-1])
 
@@ -130,6 +129,7 @@ def _open_onnx(path: Path) -> OpenedNet:
 
     if path.stat().st_size > _MAX_ONNX_BYTES:
         raise UserError(f"{path} is larger than the {_MAX_ONNX_BYTES:,} bytes that are read")
+    _check_sum(path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong comes as an exception
     try:
@@ -178,7 +178,7 @@ def _parse_names(text: str, path: Path) -> tuple[str, ...]:
     raise UserError(f"{path}: metadata 'names' must be {{0: name, 1: name, ...}}")
 
 
-def _names_beside(path: Path, classes: int) -> tuple[str, ...] | None:
+def names_beside(path: Path, classes: int) -> tuple[str, ...] | None:
     """Names from labels.txt (one per line) or a run's config.json in the model's folder."""
     for file in (path.parent / "labels.txt", path.parent / "config.json"):
         try:

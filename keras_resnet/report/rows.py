@@ -21,7 +21,7 @@ from keras_resnet.training.config import TrainConfig
 
 # What stands in a column or a label of its own; the rest is told as "recipe".
 _SHOWN = {"model", "depth", "shortcut", "dataset", "steps", "precision", "recipe"}
-# The PyTorch reproduction we are compared with, mean +- std of 5 runs.
+# github.com/nabla0001/resnet, mean +- std of 5 runs.
 PYTORCH = {
     ("resnet", 20): "8.51 ± 0.22",
     ("resnet", 56): "7.40 ± 0.27",

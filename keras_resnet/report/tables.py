@@ -10,7 +10,7 @@ from keras_resnet.report.rows import Row, Run
 NOTE = (
     "Test error in percent; ± is the sample standard deviation over seeds, and only finished runs "
     "count. A row averages over runs that differ in nothing but the seed. He et al.: "
-    "arXiv:1512.03385, table 6; PyTorch: the reproduction we are compared with, 5 runs. Both "
+    "arXiv:1512.03385, table 6; PyTorch: github.com/nabla0001/resnet, 5 runs. Both "
     "trained on CIFAR-10 for 64,000 updates; they stand beside the paper's recipe and beside fast at "
     "their own number of updates, and other rows show a dash. Hours are of one run. Other settings: "
     "the recipe, if it is not the paper's, and what differs from it."

@@ -144,19 +144,17 @@ def lock(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def held_file(path: Path) -> Iterator[Path]:
     """A new, empty file that this process holds locked, and that is gone when the block ends."""
-    try:
-        with open(path, "x") as file:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "x"))
+            stack.callback(path.unlink, missing_ok=True)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                yield path
-            finally:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-    except OSError as error:
-        raise UserError(
-            f"{path} could not be made and locked ({error.strerror}); use a folder that can be written "
-            "to, on a file system with locks"
-        ) from None
+        except OSError as error:
+            raise UserError(
+                f"{path} could not be made and locked ({error.strerror}); use a folder that can be "
+                "written to, on a file system with locks"
+            ) from None
+        yield path
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -16,11 +16,16 @@ def versions(backend: str = "tensorflow") -> dict[str, str]:
     """Versions of this package and of those that decide a run's numbers, Keras's backend among them."""
     found = {"keras_resnet": __version__}
     for package in (PACKAGES[0], backend, *PACKAGES[1:]):
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            found[package] = "not installed"
+        found[package] = version_of(package)
     return found
+
+
+def version_of(package: str) -> str:
+    """E.g. `"3.15.1"`, or `"not installed"`."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def git_commit() -> str | None:

@@ -38,6 +38,15 @@ class Lines:
         pass
 
 
+@contextlib.contextmanager
+def _until_closed() -> Iterator[None]:
+    """Show it as long as the terminal is there. When it is closed, a SIGHUP ends the sweep in order."""
+    try:
+        yield
+    except OSError:
+        console.silence()
+
+
 class LiveTable:
     """A table that stays at the bottom of the terminal, with the events above it.
 
@@ -51,11 +60,13 @@ class LiveTable:
         self._live, self.rates, self.slots = live, rates, slots
 
     def event(self, text: str) -> None:
-        self._live.console.print(text, markup=False, highlight=False)
+        with _until_closed():
+            self._live.console.print(text, markup=False, highlight=False)
 
     def refresh(self, entries: Sequence[Entry]) -> None:
         rows_at_most = max(3, self._live.console.height - _AROUND)
-        self._live.update(render(entries, self.rates, self.slots, rows_at_most), refresh=True)
+        with _until_closed():
+            self._live.update(render(entries, self.rates, self.slots, rows_at_most), refresh=True)
 
 
 @contextlib.contextmanager
@@ -66,8 +77,13 @@ def watching(rates: Mapping[tuple[Any, ...], float], slots: int) -> Iterator[Wat
         return
     from rich.live import Live
 
-    with Live(auto_refresh=False, transient=False) as live:
+    live = Live(auto_refresh=False, transient=False)
+    live.start()
+    try:
         yield LiveTable(live, rates, slots)
+    finally:
+        with _until_closed():
+            live.stop()
 
 
 def render(

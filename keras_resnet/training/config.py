@@ -47,7 +47,7 @@ class TrainConfig:
     devices: int | None = _setting(None, "of each host, which share every batch (default: all; one but on JAX)")
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS)
     seed: int = _setting(0, "of weights, split, order, crops and flips")
-    runs: int = _setting(1, "train seeds SEED .. SEED+RUNS-1 one after the other")
+    runs: int = _setting(1, "train seeds SEED .. SEED+RUNS-1")
     eval_every: int = _setting(500, "updates between validations")
     checkpoint_every: int = _setting(500, "updates between checkpoints")
     output_dir: str = _setting("experiments", "run folders are <output-dir>/<name>/seed-<k>")

@@ -92,7 +92,8 @@ def _train_all(config: TrainConfig, restart: bool, data: Dataset | None, count: 
             assert data is not None
             received, began_with = _train_locked(plan, data, count)
         assert began_with is not None
-        summarize(experiment_folder(config), began_with)
+        if plan.results is None or plan is plans[-1]:
+            summarize(experiment_folder(config), began_with)
         if received and plan is not plans[-1]:  # the last has ended in spite of the signal
             raise Interrupted(received, plan.recipe.steps)
         keras.backend.clear_session()

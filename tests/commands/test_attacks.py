@@ -366,6 +366,21 @@ def test_import_has_no_side_effect() -> None:
     assert python(code).stdout.strip() == "same"
 
 
+def test_import_registers_all_that_a_saved_net_may_hold(tmp_path: Path) -> None:
+    save = (
+        "import keras_resnet; net = keras_resnet.resnet(8); "
+        "net.compile(keras_resnet.SGD(0.1, 0.9), 'sparse_categorical_crossentropy'); "
+        f"net.save({str(tmp_path / 'net.keras')!r})"
+    )
+    load = (
+        "import keras, keras_resnet; "
+        f"net = keras.models.load_model({str(tmp_path / 'net.keras')!r}); "
+        "print(type(net.optimizer) is keras_resnet.SGD)"
+    )
+    assert python(save).returncode == 0
+    assert python(load).stdout.strip() == "True"
+
+
 @pytest.mark.parametrize("state", ["enable", "disable"])
 def test_import_pauses_the_collector_and_leaves_it_as_it_was(state: str) -> None:
     code = (

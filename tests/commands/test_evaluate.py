@@ -147,6 +147,12 @@ def test_foreign_files_beside_the_model_do_not_matter(files, tmp_path, content):
     assert _recorded(classifier) == ("cifar10", None)
 
 
+def test_without_a_run_the_classes_tell_the_data_set():
+    for name, names in constants.CLASS_NAMES.items():
+        assert _recorded(fake([[1.0]], names)) == (name, None)
+    assert _recorded(fake([[1.0]])) == ("cifar10", None)
+
+
 def test_a_hundred_classes_are_not_printed_as_a_matrix():
     result = Evaluation(np.eye(100, dtype=np.int64), 0.0, 1.0)
     assert len(error_table(result, [f"c{k}" for k in range(100)]).splitlines()) == 101

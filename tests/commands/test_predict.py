@@ -15,6 +15,7 @@ from PIL import Image
 
 from keras_resnet.commands import predict, terminal
 from keras_resnet.commands.predict import main
+from keras_resnet.inference import classifier
 from keras_resnet.inference.classifier import Classifier
 from tests.helpers import FORMATS, NAMES, bad_models, bomb_png, export, make_net, random_images
 
@@ -64,9 +65,13 @@ def test_folders_are_walked_in_order(capsys, files, photos):
 
 def test_chunks_keep_paths_and_rows_together(capsys, files, photos, monkeypatch):
     _, expected, _ = run(capsys, "--model", files["onnx"], photos, photos)
-    monkeypatch.setattr(predict, "CHUNK", 3)
+    sizes, predicted = [], Classifier.predict
+    monkeypatch.setattr(
+        Classifier, "predict", lambda self, x: sizes.append(len(x)) or predicted(self, x)
+    )
+    monkeypatch.setattr(classifier, "CHUNK", 3)
     assert run(capsys, "--model", files["onnx"], photos, photos)[1] == expected
-    assert len(expected) == 8
+    assert len(expected) == 8 and sizes == [3, 3, 2]
 
 
 def test_json(capsys, files, photos):

@@ -368,7 +368,7 @@ FIXTURE = GOLDEN / "resnet8_split.safetensors"
         (["--std", "0", "1", "1"], "--std must be in units of 0..1"),
         (["--key", "ema"], "--key is for files of torch.save"),
         (["--output", "net.h5"], "must end in .keras"),
-        (["--output", "/nonexistent/net.keras"], "could not be written"),
+        (["--output", "/nonexistent/net.keras"], "make /nonexistent first"),
     ],
 )
 def test_bad_flags_end_in_one_line(command, arguments, text):

@@ -20,7 +20,7 @@ import pytest
 import keras_resnet
 from keras_resnet.data import constants, synthetic
 from keras_resnet.errors import UserError
-from keras_resnet.export import formats, litert
+from keras_resnet.export import formats, litert, verify
 from keras_resnet.export.card import snippets
 from keras_resnet.export.pipeline import _WRITTEN, export
 from keras_resnet.inference.keras_file import load_keras
@@ -294,11 +294,31 @@ def test_bare_file_is_recognized_by_its_normalization(tmp_path: Path) -> None:
     make_net().save(tmp_path / "mine.keras")
     facts = export(tmp_path / "mine.keras", kinds=["onnx"])
     assert facts["dataset"] == "synthetic" and facts["test_error"] == {}
+    assert facts["class_names"] == list(constants.SYNTHETIC_CLASSES)
     keras_resnet.resnet(8, mean=(1, 2, 3), std=(4, 5, 6), num_classes=3).save(tmp_path / "x.keras")
     facts = export(tmp_path / "x.keras", output=tmp_path / "out", kinds=["onnx"])
     assert facts["dataset"] is None
     assert (tmp_path / "out" / "labels.txt").read_text() == "class 0\nclass 1\nclass 2\n"
     assert "not measured" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
+def test_names_beside_a_file_are_exported(tmp_path: Path) -> None:
+    make_net().save(tmp_path / "mine.keras")
+    names = [f"kind {k}" for k in range(10)]
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    assert export(tmp_path / "mine.keras", kinds=["onnx"])["class_names"] == names
+    again = export(tmp_path / "mine-export/model.keras", output=tmp_path / "2", kinds=["onnx"])
+    assert again["class_names"] == names
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "cifar100"])
+def test_names_are_the_data_sets_where_it_is_absent(tmp_path: Path, dataset: str) -> None:
+    mean, std = constants.NORMALIZATION[dataset]
+    names = list(constants.CLASS_NAMES[dataset])
+    net = keras_resnet.resnet(8, mean=mean, std=std, num_classes=len(names))
+    net.save(tmp_path / "net.keras")
+    facts = export(tmp_path / "net.keras", kinds=["onnx"], data_dir=str(tmp_path / "none"))
+    assert facts["class_names"] == names
 
 
 def test_formats_that_an_export_replaces_and_does_not_write_are_told(
@@ -383,6 +403,27 @@ def test_wrong_file_fails_and_leaves_the_old_export(
     assert caught.value.exit_code == 4
     assert (tmp_path / "net-export" / "model.onnx").read_bytes() == before
     assert sorted(item.name for item in tmp_path.iterdir()) == ["net-export", "net.keras"]
+
+
+@pytest.mark.parametrize("batch", verify.VERIFICATION_BATCHES)
+def test_another_class_in_any_batch_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    make_net().save(tmp_path / "net.keras")
+    runner = formats.runner
+
+    def one_wrong(kind: str, path: Path):
+        run = runner(kind, path)
+
+        def wrong(images):
+            probabilities, class_id = run(images)
+            return probabilities, class_id + (np.arange(len(images)) == 0) * (len(images) == batch)
+
+        return wrong
+
+    monkeypatch.setattr(formats, "runner", one_wrong)
+    with pytest.raises(UserError, match="does not compute what Keras computes"):
+        export(tmp_path / "net.keras", kinds=["onnx"])
 
 
 @pytest.mark.parametrize(
@@ -478,6 +519,18 @@ def test_saved_nets_of_every_kind_open_again(tmp_path: Path) -> None:
         assert told["shortcut"] == expected
         policies = {layer.compute_dtype for layer in as_float32(again).layers}
         assert policies == {"float32"}
+
+
+def test_a_net_that_was_compiled_with_anything_is_opened(tmp_path: Path) -> None:
+    net = keras_resnet.resnet(8)
+    net.compile(
+        keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"]
+    )
+    net.fit(np.zeros((2, 32, 32, 3)), np.zeros(2), verbose=0)
+    net.save(tmp_path / "net.keras")
+    opened = load_keras(tmp_path / "net.keras")
+    assert not opened.compiled
+    np.testing.assert_array_equal(opened.get_weights()[0], net.get_weights()[0])
 
 
 def test_only_our_layers_are_opened(tmp_path: Path) -> None:

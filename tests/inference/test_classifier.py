@@ -353,12 +353,31 @@ def test_bombs_are_refused_before_decoding(tmp_path, monkeypatch):
         read_image(image)
 
 
+def test_long_strips_are_refused_before_decoding(tmp_path):
+    (tmp_path / "strip.png").write_bytes(bomb_png(1, 65_536))
+    with pytest.raises(UserError, match="a side of more than the 65,535 pixels"):
+        read_image(tmp_path / "strip.png")
+    (tmp_path / "strip.png").write_bytes(bomb_png(1, 65_535))
+    assert read_image(tmp_path / "strip.png").shape == (32, 32, 3)
+
+
 def test_paths_that_are_no_files(tmp_path):
     for path, message in [(tmp_path / "no.png", "no such file"), (tmp_path, "not a file")]:
         with pytest.raises(UserError, match=message):
             read_image(path)
     with pytest.raises(UserError, match="no such file"):
         read_image("a\0b.png")
+
+
+def test_a_damaged_file_is_refused_by_the_name_of_its_export_too(files, tmp_path):
+    folder = tmp_path / "export"
+    pipeline.export(files["keras"], output=folder, kinds=["onnx"])
+    assert Classifier.load(folder).class_names == NAMES
+    file = folder / "model.keras"
+    file.write_bytes(file.read_bytes() + b"\0")
+    for path in (file, folder):
+        with pytest.raises(UserError, match=r"model\.keras is damaged: its SHA-256"):
+            Classifier.load(path)
 
 
 # --- bad models -----------------------------------------------------------------------------------

@@ -66,6 +66,16 @@ def test_every_truncation_is_noticed(tmp_path: Path) -> None:
             checkpoints.load_checkpoint(path)
 
 
+def test_a_held_file_passes_on_what_goes_wrong_while_it_is_held(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="a closed terminal"), files.held_file(tmp_path / "held"):
+        assert (tmp_path / "held").is_file()
+        raise OSError(5, "a closed terminal")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "held").touch()
+    with pytest.raises(UserError, match="could not be made and locked"):
+        files.held_file(tmp_path / "held").__enter__()
+
+
 def test_a_pickle_is_never_read(tmp_path: Path) -> None:
     path = tmp_path / "step-00000001.npz"
     np.savez(path, a=np.array([{"x": 1}], dtype=object))

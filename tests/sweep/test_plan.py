@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from importlib.util import find_spec
@@ -328,6 +329,21 @@ def test_the_live_table_fits_80_columns() -> None:
     assert lines[-1].startswith(
         "1 of 6 finished, 2 running, 1 held, 1 waiting, 1 failed; about 4 h"
     )
+
+
+def test_a_terminal_that_is_closed_ends_no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rich.live", reason="needs requirements-sweep.txt")
+    keeper, terminal_end = os.openpty()
+    with open(terminal_end, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        with table.watching(RATES, 2) as watcher:
+            watcher.refresh(ENTRIES)
+            os.close(keeper)
+            watcher.event("stopping")
+            watcher.refresh(ENTRIES)
+        # Else nothing was written, and the test would prove nothing.
+        assert os.path.samestat(os.fstat(stdout.fileno()), os.stat(os.devnull))
+        monkeypatch.undo()
 
 
 def test_a_small_terminal_shows_what_moves() -> None:

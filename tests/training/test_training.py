@@ -272,6 +272,8 @@ def test_several_runs_are_summarised(tmp_path: Path, capsys: pytest.CaptureFixtu
         np.std(summary["test_errors"], ddof=1), abs=1e-3
     )
     assert "2 runs, seeds [4, 5]" in capsys.readouterr().out
+    assert run(*flags, "--runs", 2) == 0  # both are finished
+    assert capsys.readouterr().out.count("2 runs, seeds [4, 5]") == 1
     assert rows(tmp_path / "x" / "seed-4")[0]["val_error"] == ""
 
 
