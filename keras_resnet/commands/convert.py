@@ -21,7 +21,7 @@ from keras_resnet.data.constants import CLASS_NAMES, NORMALIZATION
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import MODELS, PADDINGS, SHORTCUTS
 from keras_resnet.runs import files
-from keras_resnet.runs.folder import refuse_foreign_folder
+from keras_resnet.runs.folder import MAX_JSON_BYTES, refuse_foreign_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,10 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_resnet.convert.weights import convert
 
     refuse_foreign_folder(arguments.output.parent)
-    if arguments.dataset and files.exists(arguments.output.with_name("labels.txt")):
+    names = CLASS_NAMES[arguments.dataset] if arguments.dataset else ()
+    labels, text = arguments.output.with_name("labels.txt"), "".join(f"{n}\n" for n in names)
+    if arguments.dataset and files.read_bytes(labels, MAX_JSON_BYTES) not in (None, text.encode()):
         raise UserError(
-            f"{arguments.output.with_name('labels.txt')} is there already, and --dataset would replace "
-            "it: name another folder with --output"
+            f"{labels} is there already, and --dataset would replace it: name another folder with "
+            "--output"
         )
     tensors = read_checkpoint(arguments.checkpoint, arguments.key)
     if arguments.dataset == "cifar100":  # cifar10's are the default
@@ -83,12 +85,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.std = arguments.std or [value / 255 for value in std]
     chosen = ("depth", "model", "shortcut", "padding", "mean", "std")
     net = convert(tensors, **{name: getattr(arguments, name) for name in chosen})
+    if arguments.dataset and len(names) != net.output_shape[-1]:
+        raise UserError(
+            f"--dataset {arguments.dataset} has {len(names)} classes. Received: a net of "
+            f"{net.output_shape[-1]}; leave it out, and give its --mean and --std"
+        )
     with files.atomic(arguments.output) as temporary:
         net.save(temporary)
-    names = CLASS_NAMES[arguments.dataset] if arguments.dataset else ()
-    if len(names) == net.output_shape[-1]:
-        labels = "".join(f"{name}\n" for name in names)
-        files.write_atomic(arguments.output.with_name("labels.txt"), labels)
+    if arguments.dataset:
+        files.write_atomic(labels, text)
     trainable = sum(math.prod(variable.shape) for variable in net.trainable_variables)
     console.print_line(
         f"{arguments.output}: {net.name}, {net.output_shape[-1]} classes, {trainable:,} trainable "

@@ -76,7 +76,7 @@ def modules(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]
 
 
 def differences(
-    found: Sequence[Module], shapes: Mapping[str, Shape], dense: Shape
+    found: Sequence[Module], shapes: Mapping[str, Shape], dense: Shape, plain: bool
 ) -> tuple[list[str], str]:
     """What the checkpoint has more or fewer of than the net, one line per shape, and a hint.
 
@@ -84,6 +84,7 @@ def differences(
         found: of the checkpoint.
         shapes: of our convs in PyTorch's order of axes, by layer, in the net's order.
         dense: shape of our dense layer's weights, likewise.
+        plain: whether ours is a plain net.
     """
     convs = list(shapes.values())
     wanted = [("conv", s) for s in convs] + [("bn", s[:1]) for s in convs] + [("dense", dense)]
@@ -98,10 +99,10 @@ def differences(
                 f" ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})" if names else ""
             )
             lines.append(f"{kind} weights {shape}: {expected} expected, {len(names)} found{listed}")
-    return lines, _hint([m.shape for m in found if m.kind == "conv"], convs)
+    return lines, _hint([m.shape for m in found if m.kind == "conv"], convs, plain)
 
 
-def _hint(found: list[Shape], wanted: list[Shape]) -> str:
+def _hint(found: list[Shape], wanted: list[Shape], plain: bool) -> str:
     """The flags that the checkpoint's shapes speak for, where they are not those given."""
 
     def n(shapes: list[Shape]) -> float:
@@ -115,6 +116,8 @@ def _hint(found: list[Shape], wanted: list[Shape]) -> str:
         hints.append(f"`depth` {6 * n(found) + 2:.0f}")
     names = {0: "zeropad", 2: "projection", 3 * n(found): "projection-all"}
     if projections(found) != projections(wanted) and projections(found) in names:
+        if plain:
+            hints.append("`model` resnet")
         hints.append(f"`shortcut` {names[projections(found)]}")
     return f"by its shapes it would be {' '.join(hints)}" if hints else ""
 
@@ -133,6 +136,7 @@ def match(
     """
     by_position: dict | str = "they are sorted by name"
     if list(names) != sorted(names):  # PyTorch's own order never is: weight comes before bias
+        _check_bn_after_conv(found)
         by_position = _assign(found, shapes, positions=True)
         if isinstance(by_position, dict):
             return by_position
@@ -144,6 +148,18 @@ def match(
         f"({by_position}), not by the numbers in their names ({by_name}). Save the state_dict with "
         "torch.save, in the net's own order (safetensors sorts by name), or rename the modules"
     )
+
+
+def _check_bn_after_conv(found: Sequence[Module]) -> None:
+    """Refuse the nets of He et al. 2016, whose blocks begin with a BN: shapes and numbers are the same."""
+    stem, *others = found
+    if [m.kind for m in others[:2]] == ["bn", "conv"]:
+        bn, conv = others[:2]
+        if bn.parent == conv.parent != stem.parent:
+            raise UserError(
+                f"a BN must follow the first conv, {stem.path}; the next one, {bn.path}, belongs to "
+                f"{conv.path} after it: a pre-activation net (He et al. 2016), which is none of ours"
+            )
 
 
 def _assign(

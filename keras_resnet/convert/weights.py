@@ -70,13 +70,13 @@ def convert(
         raise UserError(str(error)) from None
     convs = {layer.name: layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}
     shapes = {name: _torch_shape(conv.kernel.shape) for name, conv in convs.items()}
-    lines, hint = matching.differences(found, shapes, (options["num_classes"], 64))
+    lines, hint = matching.differences(
+        found, shapes, (options["num_classes"], 64), model == "plain"
+    )
     if problems or lines:
         kind = model if model == "plain" else shortcut
-        text = _shorten([*lines, *problems])
-        raise UserError(
-            f"the checkpoint does not fit {net.name} ({kind}): {'; '.join([*text, hint])}"
-        )
+        text = [*_shorten([*lines, *problems]), *([hint] if hint else [])]
+        raise UserError(f"the checkpoint does not fit {net.name} ({kind}): {'; '.join(text)}")
     order = _channel_order(padding)
     for name, (conv, bn) in matching.match(found, shapes, list(tensors)).items():
         out, into = _channels(name, order)

@@ -101,15 +101,6 @@ def text(facts: Mapping[str, Any]) -> str:
     return "\n".join(sections)
 
 
-def snippets(card: str) -> dict[str, str]:
-    """The Python snippets of a card, by their heading."""
-    found = {}
-    for section in card.split("\n### ")[1:]:
-        heading, _, rest = section.partition("\n")
-        found[heading] = rest.partition("```python\n")[2].partition("```")[0]
-    return found
-
-
 def front_matter(facts: Mapping[str, Any]) -> str:
     """What the Hugging Face hub reads: data set, tags, metrics."""
     # JSON is YAML: quoting and lists need no YAML library.

@@ -31,8 +31,8 @@ from keras_resnet.export.signature import serving_model
 from keras_resnet.export.source import Source, open_source
 from keras_resnet.inference.keras_file import load_keras, model_file
 from keras_resnet.nets.describe import as_float32, describe
-from keras_resnet.runs import provenance, staged
-from keras_resnet.runs.files import exists
+from keras_resnet.runs import files, provenance, staged
+from keras_resnet.runs.folder import MAX_JSON_BYTES
 from keras_resnet.runs.publishing import without_folders
 
 MAX_INT8_COST = 0.5  # percentage points of test error above which a warning is printed
@@ -96,6 +96,7 @@ def export(
     final = output_folder(path, output)
     net = as_float32(load_keras(file))
     with staged.staged(final, _WRITTEN, marker="export.json") as folder:
+        _check_additions(final)
         before = _formats_in(final)
         source = open_source(net, path, file, dataset, data_dir, needs_data=quantize)
         facts = _facts(source, file, opset)
@@ -182,10 +183,25 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
     return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
 
 
+def _check_additions(final: Path) -> None:
+    """Refuse to replace an export that somebody put files into: a page's CNAME, its .git."""
+    try:
+        data = files.read_bytes(final / "export.json", MAX_JSON_BYTES)
+        written = set(json.loads(data or b"{}")["sha256"]) | {"export.json"}
+    except (UserError, ValueError, KeyError, TypeError, RecursionError):
+        return  # of a version that listed none, or damaged
+    there = {str(item.relative_to(final)) for item in final.rglob("*") if not item.is_dir()}
+    if added := sorted(there - written):
+        raise UserError(
+            f"{final} would be replaced, but holds what this command did not write "
+            f"({', '.join(added[:3])}); name another folder with `output`"
+        )
+
+
 def _formats_in(folder: Path) -> list[str]:
     """The formats of an export that lies in a folder already, by their files' names."""
     names = (*formats.FILES.values(), formats.QUANTIZED, web_page.NAME)
-    return [name for name in names if exists(folder / name)]
+    return [name for name in names if files.exists(folder / name)]
 
 
 def _facts(source: Source, file: Path, opset: int) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def open_source(
         run = RunFolder(file.parent)
         config, results = run.read_config(), run.read_results()
     settings = config["settings"] if config else {}
+    classes = net.output_shape[-1]
     name = dataset or str(settings.get("dataset") or "") or recognize_dataset(net)
     data = None
     if name:
@@ -54,11 +55,9 @@ def open_source(
             "`quantize` needs training images, and nothing says which data set this net was "
             f"trained on; name it with `dataset` ({', '.join(constants.NORMALIZATION)})"
         )
-    classes = net.output_shape[-1]
     names: Sequence[str] = config.get("class_names", ()) if config else ()
     names = names or names_beside(file, classes) or (data.class_names if data else ())
-    if not names and name and len(constants.CLASS_NAMES[name]) == classes:
-        names = constants.CLASS_NAMES[name]
+    names = names or (constants.CLASS_NAMES[name] if name else ())
     names = names or [f"class {k}" for k in range(classes)]
     if len(names) != classes:
         raise UserError(f"the net has {classes} classes, but {len(names)} names: {name or file}")

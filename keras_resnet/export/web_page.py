@@ -33,6 +33,8 @@ RUNTIME_VERSION = "1.30.0"
 # Of dist/ in the npm package onnxruntime-web: the module that holds its own loader, so that it imports
 # nothing by itself, and the WebAssembly that classify.js fetches for it.
 MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
+# The names beside the page: nginx, as it comes, knows no .mjs, and browsers then refuse it.
+_BESIDE = {MODULE: "ort.wasm.bundle.min.js", WASM: WASM}
 INTEGRITY = {
     MODULE: "sha384-PLWz+nHEVHpjwBsO0YVdvQj6n5814Iv8E3b8FG0Rp/uIAtjFMCKOpP66iPzedrIG",
     WASM: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
@@ -100,7 +102,7 @@ def write(
     if runtime is not None:
         (folder / "onnxruntime").mkdir()
         for name, data in runtime.items():
-            (folder / "onnxruntime" / name).write_bytes(data)
+            (folder / "onnxruntime" / _BESIDE[name]).write_bytes(data)
     template = Template((PAGE / "index.html").read_text())
     (folder / "index.html").write_text(
         template.substitute(_addresses(runtime is None), **_texts(folder, model, facts))
@@ -117,14 +119,20 @@ def write(
 
 def _addresses(from_cdn: bool) -> dict[str, str]:
     """Where the page loads ONNX Runtime Web from, and what its policy allows for that."""
-    base = CDN if from_cdn else "onnxruntime/"
+    module, wasm = (
+        CDN + name if from_cdn else f"./onnxruntime/{_BESIDE[name]}" for name in (MODULE, WASM)
+    )
+    # So that import() compares the module with its hash too, where browsers read import maps that far.
+    import_map = json.dumps({"integrity": {module: INTEGRITY[MODULE]}})
+    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
     return {
-        "module": base + MODULE,
+        "module": module,
         "module_integrity": INTEGRITY[MODULE],
-        "wasm": base + WASM,
+        "import_map": import_map,
+        "wasm": wasm,
         "wasm_integrity": INTEGRITY[WASM],
-        "scripts": f" {base}{MODULE}" if from_cdn else "",
-        "connections": f" {base}{WASM}" if from_cdn else "",
+        "scripts": f" 'sha256-{digest}'" + (f" {module}" if from_cdn else ""),
+        "connections": f" {wasm}" if from_cdn else "",
     }
 
 

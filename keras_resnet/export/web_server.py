@@ -6,6 +6,8 @@ import functools
 import http.server
 import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from keras_resnet.errors import UserError
 
@@ -20,11 +22,20 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         ".html": "text/html; charset=utf-8",
         ".js": "text/javascript; charset=utf-8",
         ".json": "application/json",
-        ".mjs": "text/javascript; charset=utf-8",
         ".png": "image/png",
         ".svg": "image/svg+xml",
         ".wasm": "application/wasm",
     }
+
+    def send_head(self) -> Any:
+        # Else a page elsewhere, whose name its owner lets point to this machine, could read the net.
+        if urlsplit(f"//{self.headers.get('Host', ADDRESS)}").hostname not in (
+            ADDRESS,
+            "localhost",
+        ):
+            self.send_error(421)
+            return None
+        return super().send_head()
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")  # the next export may be another net

@@ -85,7 +85,9 @@ def _in_folder(folder: Path) -> Path:
     if file.is_file():
         return file
     found = "it is empty"
-    if (folder / "config.json").exists():
+    if (folder / "results.json").exists():
+        found = "only the small files of a finished run are there; keras-resnet models lists trained nets"
+    elif (folder / "config.json").exists():
         found = "its training has not finished: give the command of train.py again"
     elif (folder / "saved_model.pb").exists():
         found = "it is a SavedModel, and a .keras file is needed here"

@@ -41,10 +41,12 @@ def describe(net: keras.Model) -> dict[str, Any]:
 
 
 def recognize_dataset(net: keras.Model) -> str | None:
-    """The data set whose normalization a net has; None if it is none of ours."""
+    """The data set whose normalization and number of classes a net has; None if it is none of ours."""
     layer = net.get_layer("normalization")
     for name, (mean, std) in constants.NORMALIZATION.items():
         if np.size(layer.scale) not in (1, len(mean)):
+            continue
+        if net.output_shape[-1] != len(constants.CLASS_NAMES[name]):
             continue
         offset = [-m / s for m, s in zip(mean, std, strict=True)]
         ours = np.array([[1 / s for s in std], offset])

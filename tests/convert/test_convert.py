@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -304,12 +305,41 @@ def test_all_that_does_not_fit_is_listed(golden):
         ("zeropad8", {"depth": 56}, "would be `depth` 8$"),
         ("zeropad8", {"depth": 8, "shortcut": "projection"}, "would be `shortcut` zeropad$"),
         ("projection8", {"depth": 8}, "would be `shortcut` projection$"),
-        ("projection8", {"depth": 20, "model": "plain"}, "`depth` 8 `shortcut` projection$"),
+        (
+            "projection8",
+            {"depth": 20, "model": "plain"},
+            "`depth` 8 `model` resnet `shortcut` projection$",
+        ),
     ],
 )
 def test_flags_that_were_meant_are_named(golden, name, options, text):
     with pytest.raises(UserError, match=text):
         convert(state_dict(golden, name), **options)
+
+
+def test_a_pre_activation_net_is_refused(golden):
+    """He et al. 2016: a BN before each conv of a block, and one at the end. Shapes and order are ours."""
+    state = state_dict(golden, "zeropad8")
+    convs = [name.removesuffix(".weight") for name, value in state.items() if value.ndim == 4]
+    following = dict(zip(convs, [*convs[1:], "bn"], strict=True))
+    renamed, last = {}, ""
+    for name, value in state.items():
+        path, _, leaf = name.rpartition(".")
+        last = path if path in convs else last
+        moved = following[last].replace("conv", "bn")
+        renamed[f"{moved}.{leaf}" if "bn" in path else name] = value
+    assert len(renamed) == len(state)
+    with pytest.raises(UserError, match="a pre-activation net"):
+        convert(renamed, depth=8)
+
+
+def test_bfloat16_safetensors(golden, tmp_path):
+    state = {n: a.astype(ml_dtypes.bfloat16) for n, a in state_dict(golden, "zeropad8").items()}
+    save_file(state, tmp_path / "net.safetensors")
+    found = read_checkpoint(tmp_path / "net.safetensors")
+    for name, array in state.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], array.astype(np.float32))
 
 
 @pytest.mark.parametrize(

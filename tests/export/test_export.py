@@ -21,7 +21,6 @@ import keras_resnet
 from keras_resnet.data import constants, synthetic
 from keras_resnet.errors import UserError
 from keras_resnet.export import formats, litert, verify
-from keras_resnet.export.card import snippets
 from keras_resnet.export.pipeline import _WRITTEN, export
 from keras_resnet.inference.keras_file import load_keras
 from keras_resnet.nets.describe import as_float32, describe
@@ -298,6 +297,8 @@ def test_bare_file_is_recognized_by_its_normalization(tmp_path: Path) -> None:
     keras_resnet.resnet(8, mean=(1, 2, 3), std=(4, 5, 6), num_classes=3).save(tmp_path / "x.keras")
     facts = export(tmp_path / "x.keras", output=tmp_path / "out", kinds=["onnx"])
     assert facts["dataset"] is None
+    keras_resnet.resnet(8, num_classes=3).save(tmp_path / "y.keras")  # CIFAR-10's are the default
+    assert export(tmp_path / "y.keras", output=tmp_path / "y", kinds=["onnx"])["dataset"] is None
     assert (tmp_path / "out" / "labels.txt").read_text() == "class 0\nclass 1\nclass 2\n"
     assert "not measured" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
 
@@ -334,6 +335,15 @@ def test_formats_that_an_export_replaces_and_does_not_write_are_told(
 
 
 # --- the card ---------------------------------------------
+
+
+def snippets(card: str) -> dict[str, str]:
+    """The Python snippets of a card, by their heading."""
+    found = {}
+    for section in card.split("\n### ")[1:]:
+        heading, _, rest = section.partition("\n")
+        found[heading] = rest.partition("```python\n")[2].partition("```")[0]
+    return found
 
 
 def test_card_snippets_run(exported, images, tmp_path: Path) -> None:
@@ -391,7 +401,6 @@ def test_wrong_file_fails_and_leaves_the_old_export(
         model = onnx.load(path)
         kernel = next(t for t in model.graph.initializer if "head_dense" in t.name)
         values = onnx.numpy_helper.to_array(kernel) + np.float32(0.01)
-        kernel.CopyFrom(onnx.numpy_helper.from_array(values * [1.01], kernel.name))
         kernel.CopyFrom(
             onnx.numpy_helper.from_array((values * 1.01).astype(np.float32), kernel.name)
         )
@@ -486,6 +495,12 @@ def test_foreign_folders_are_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "net-export" / ".git").mkdir()
     with pytest.raises(UserError, match=r"\.git"):
         export(tmp_path / "net.keras", kinds=["onnx"])
+    (tmp_path / "net-export" / ".git").rmdir()
+    export(tmp_path / "net.keras", kinds=["web"])
+    (tmp_path / "net-export/web/CNAME").write_text("example.org")
+    with pytest.raises(UserError, match=r"did not write \(web/CNAME\)"):
+        export(tmp_path / "net.keras", kinds=["onnx"])
+    assert (tmp_path / "net-export/web/CNAME").read_text() == "example.org"
 
 
 def test_litert_is_refused_where_it_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:

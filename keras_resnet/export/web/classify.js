@@ -5,14 +5,16 @@ import { PictureError, decode, resize } from "./picture.js";
 const SHOWN = 10; // bars; of a net with more classes the most probable
 const CAMERA_PAUSE = 100; // milliseconds from one frame of the webcam to the next
 const PREVIEW = 320; // pixels of a side
+const NOT_LOADED = "The net could not be loaded";
 
 const element = (id) => document.getElementById(id);
 const [answer, bars, problem, time] = ["answer", "bars", "problem", "time"].map(element);
 const [preview, pixels, file, camera] = ["preview", "pixels", "file", "camera"].map(element);
 
 let net; // a promise of {run, size}
+let broken = null; // the error for which the net could not be loaded
 let classes = []; // their names, as soon as they are known
-let latest = 0; // counts pictures, and starts and stops of the webcam: answers to older ones are not shown
+let latest = 0; // counts pictures, and times that the webcam began and stopped: answers to older ones are not shown
 let stream = null; // of the webcam, while it is on
 
 async function load() {
@@ -21,7 +23,7 @@ async function load() {
   const runtime = element("runtime");
   const wasm = get(runtime.dataset.wasm, runtime.dataset.wasmIntegrity);
   const onnx = get(model.file, model.integrity);
-  // The browser has compared this module with its hash where index.html names it: this is the same one.
+  // The browser compares this module with its hash where index.html names it, and here by its import map.
   const ort = await import(runtime.src);
   ort.env.wasm.numThreads = 1; // a net this small gains nothing from more
   ort.env.wasm.wasmBinary = await (await wasm).arrayBuffer();
@@ -59,6 +61,7 @@ async function classifyFile(blob, name) {
     }
   } catch (error) {
     if (number !== latest) return;
+    if (error === broken) return showBroken();
     clear();
     say(error instanceof PictureError ? error.message : `${name} could not be classified: ${error.message ?? error}`);
   }
@@ -66,7 +69,9 @@ async function classifyFile(blob, name) {
 
 /** Classify what can be drawn, and show it, what the net sees of it, and the answer. */
 async function classify(source, width, height, name, number, start) {
+  const asked = performance.now();
   const { run, size } = await net;
+  start += performance.now() - asked; // the first picture may have to wait for the net
   const rgb = resize(source, width, height, size);
   const middle = performance.now();
   const probabilities = await run(rgb);
@@ -131,13 +136,18 @@ function drawBars(rows) {
 /** Back to no picture. */
 function clear() {
   drawBars(classes.slice(0, SHOWN).map((name) => [name, null, false]));
-  answer.textContent = "No picture yet";
+  answer.textContent = broken ? NOT_LOADED : "No picture yet";
   time.textContent = "\u00a0";
   for (const canvas of [preview, pixels]) {
     canvas.setAttribute("aria-label", "No picture yet");
   }
   element("name").textContent = "The picture";
   element("drop").classList.add("empty");
+}
+
+function showBroken() {
+  clear();
+  say(`${broken.message ?? broken}. Reload the page; where there is no network, export it with --runtime.`);
 }
 
 function say(sentence) {
@@ -147,13 +157,19 @@ function say(sentence) {
 // --- the webcam ---
 
 async function startCamera() {
-  const number = ++latest; // whatever is chosen from here on comes instead of the webcam
+  let number = latest; // whatever is chosen from here on comes instead of the webcam
   say("");
   try {
     if (!navigator.mediaDevices) throw new PictureError("Browsers give the webcam only to pages from https or from this computer.");
     const opened = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 640 } } });
     if (number !== latest) return stop(opened);
+    number = ++latest;
     stream = opened;
+    opened.getVideoTracks()[0].addEventListener("ended", () => {
+      if (stream !== opened) return;
+      stopCamera();
+      say("The webcam has stopped: it was taken away, or the browser may not use it any more.");
+    });
     showCamera(true);
     const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: stream });
     await video.play();
@@ -164,7 +180,8 @@ async function startCamera() {
     }
   } catch (error) {
     if (number !== latest) return; // stopped before it had begun
-    stopCamera();
+    if (stream) stopCamera();
+    if (error === broken) return showBroken();
     say(cameraProblem(error));
   }
 }
@@ -242,8 +259,8 @@ net = load();
 net.then(
   clear,
   (error) => {
-    answer.textContent = "The net could not be loaded";
-    say(`${error.message ?? error}. Reload the page; where there is no network, export it with --runtime.`);
+    broken = error;
+    showBroken();
   },
 );
 listen();
