@@ -44,7 +44,7 @@ class TrainConfig:
     warmup_steps: int | None = _setting(None, "first updates at lower rates; recipe paper has 400 from 110 layers on")
     weight_decay: float | None = _setting(None, "coupled: added to the gradient before the momentum")
     momentum: float | None = _setting(None, "of SGD")
-    devices: int | None = _setting(None, "of each host, which share every batch (default: all; one but on JAX)")
+    devices: int | None = _setting(None, "devices per host; each batch is split among them (default: all on JAX, else one)")
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS)
     seed: int = _setting(0, "of weights, split, order, crops and flips")
     runs: int = _setting(1, "train seeds SEED .. SEED+RUNS-1")

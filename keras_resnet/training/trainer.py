@@ -96,7 +96,15 @@ def _train_all(config: TrainConfig, restart: bool, data: Dataset | None, count: 
             summarize(experiment_folder(config), began_with)
         if received and plan is not plans[-1]:  # the last has ended in spite of the signal
             raise Interrupted(received, plan.recipe.steps)
-        keras.backend.clear_session()
+        _clear_session()
+
+
+def _clear_session() -> None:
+    """Free what Keras keeps of a seed's net, but not the devices and the dtype policy, kept there too."""
+    devices, policy = keras.distribution.distribution(), keras.config.dtype_policy()
+    keras.backend.clear_session()
+    keras.distribution.set_distribution(devices)
+    keras.config.set_dtype_policy(policy)
 
 
 def _check_sizes(config: TrainConfig, data: Dataset, count: int) -> None:

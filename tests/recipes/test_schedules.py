@@ -1,4 +1,4 @@
-"""The learning rate at its boundaries. tests/test_golden.py compares the updates with PyTorch's."""
+"""The learning rate at its boundaries. tests/nets/test_golden.py compares the updates with PyTorch's."""
 
 from __future__ import annotations
 

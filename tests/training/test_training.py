@@ -277,6 +277,21 @@ def test_several_runs_are_summarised(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert rows(tmp_path / "x" / "seed-4")[0]["val_error"] == ""
 
 
+def test_the_next_seed_has_the_same_devices() -> None:
+    """Else it would train on one of them, and on several hosts each would train a net of its own."""
+    devices = keras.distribution.DataParallel(devices=["cpu:0"])
+    keras.distribution.set_distribution(devices)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        trainer._clear_session()
+        assert keras.distribution.distribution() is devices
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.distribution.set_distribution(None)
+        keras.config.set_dtype_policy(policy)
+
+
 def test_a_loss_that_becomes_nan_stops_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
