@@ -51,6 +51,10 @@ def print_line(text: str) -> None:
     """
     try:
         print(_wrapped(text), flush=True)
+    except (
+        RuntimeError
+    ):  # of a signal handler, while the line before it waits for a terminal that is held
+        pass
     except (OSError, ValueError):
         silence()
 

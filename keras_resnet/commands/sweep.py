@@ -228,7 +228,8 @@ def _conclude(entries: Sequence[drive.Entry], received: int) -> int:
             f"failed: {terminal.with_flags(entry.run.name + ': ' + entry.why)} (log: {entry.run.log})"
         )
     if received:
-        left = sum(entry.state not in ("finished", "failed") for entry in entries)
+        # What ended while the others saved their checkpoints counts too.
+        left = sum(e.at.state != "finished" and e.state != "failed" for e in entries)
         console.print_error(
             f"stopped by signal {received}: {left} of {len(entries)} runs are not finished, the same "
             "command goes on"

@@ -139,6 +139,7 @@ class Row:
             key["dataset"] != "cifar10"
             or not self.full_schedule
             or key["shortcut"] not in ("zeropad", None)
+            or self.recipe not in ("", f"recipe {self.config.recipe}")  # it changes a number of it
         ):
             return None, None
         paper = PAPER_ERRORS.get(key["depth"]) if key["model"] == "resnet" else None

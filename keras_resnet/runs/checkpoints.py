@@ -70,7 +70,8 @@ def save_checkpoint(
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint files of a run folder, newest first."""
     files = (folder / "checkpoints").glob("step-*.npz")
-    return sorted((f for f in files if re.fullmatch(r"step-\d{8,}\.npz", f.name)), reverse=True)
+    found = [f for f in files if re.fullmatch(r"step-\d{8,}\.npz", f.name)]
+    return sorted(found, key=lambda f: int(f.stem.removeprefix("step-")), reverse=True)
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, np.ndarray], State]:

@@ -182,6 +182,8 @@ def test_one_run_has_no_standard_deviation_and_an_unfinished_one_no_error(tmp_pa
         ({"dataset": "cifar100"}, (None, None)),
         ({"dataset": "synthetic"}, (None, None)),
         ({"shortcut": "projection"}, (None, None)),
+        ({"batch_size": 64}, (None, None)),
+        ({"recipe": "fast", "weight_decay": 1e-3}, (None, None)),
     ],
 )
 def test_published_values_stand_beside_comparable_rows_only(

@@ -29,6 +29,13 @@ def test_a_checkpoint_comes_back_exactly(tmp_path: Path) -> None:
         np.testing.assert_array_equal(arrays[name], array)
 
 
+def test_checkpoints_of_more_digits_are_newer(tmp_path: Path) -> None:
+    for step in (99_999_500, 100_000_000):
+        checkpoints.save_checkpoint(tmp_path, step, ARRAYS, state_of(step))
+    newest = checkpoints.list_checkpoints(tmp_path)[0]
+    assert newest.name == "step-100000000.npz"
+
+
 def test_the_last_two_are_kept(tmp_path: Path) -> None:
     for step in (5, 10, 15):
         checkpoints.save_checkpoint(tmp_path, step, ARRAYS, state_of(step))
