@@ -51,10 +51,8 @@ def print_line(text: str) -> None:
     """
     try:
         print(_wrapped(text), flush=True)
-    except (
-        RuntimeError
-    ):  # of a signal handler, while the line before it waits for a terminal that is held
-        pass
+    except RuntimeError:
+        pass  # said by a signal handler, while another line waits for a terminal that is held
     except (OSError, ValueError):
         silence()
 

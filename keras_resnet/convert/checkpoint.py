@@ -45,9 +45,9 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, np.nd
     try:
         with safe_open(path, "np") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        real = {name for name, a in found.items() if a.dtype.kind in "fiu" or a.dtype == "bfloat16"}
-        if wrong := [name for name in found if name not in real]:
-            raise ValueError(f"{wrong[0]} is {found[wrong[0]].dtype}, real numbers were expected")
+        for name, array in found.items():
+            if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
+                raise ValueError(f"{name} is {array.dtype}, real numbers were expected")
         return {name: array.astype("float32") for name, array in found.items()}
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {error}") from None

@@ -192,10 +192,7 @@ def _check_additions(final: Path) -> None:
         return  # of a version that listed none, or damaged
     there = {str(item.relative_to(final)) for item in final.rglob("*") if not item.is_dir()}
     if added := sorted(there - written):
-        raise UserError(
-            f"{final} would be replaced, but holds what this command did not write "
-            f"({', '.join(added[:3])}); name another folder with `output`"
-        )
+        raise staged.not_ours(final, added)
 
 
 def _formats_in(folder: Path) -> list[str]:

@@ -40,8 +40,7 @@ def atomic(path: Path) -> Iterator[Path]:
             "unharmed: make room or make the folder writable, then give the same command again"
         ) from error
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -147,7 +146,7 @@ def held_file(path: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(open(path, "x"))
-            stack.callback(path.unlink, missing_ok=True)
+            stack.callback(_remove, path)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
@@ -157,12 +156,16 @@ def held_file(path: Path) -> Iterator[Path]:
         yield path
 
 
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete temporary files of processes that died while writing (call it with the lock held)."""
     for pattern in (f"{_TEMPORARY}*", f"checkpoints/{_TEMPORARY}*"):
         for path in folder.glob(pattern):
-            with contextlib.suppress(OSError):
-                path.unlink()
+            _remove(path)
 
 
 MOVED_ASIDE = re.compile(r"\.old-\d+$")  # the end of the names that move_aside gives

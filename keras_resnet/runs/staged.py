@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_resnet.errors import UserError
@@ -80,10 +80,15 @@ def _check_replaceable(final: Path, written: frozenset[str], marker: str) -> Non
     names = {item.name for item in final.iterdir()}
     foreign = sorted(names - written)
     if foreign or (names and marker not in names):
-        raise UserError(
-            f"{final} would be replaced, but holds what this command did not write "
-            f"({', '.join((foreign or sorted(names))[:3])}); name another folder with `output`"
-        )
+        raise not_ours(final, foreign or sorted(names))
+
+
+def not_ours(final: Path, found: Sequence[str]) -> UserError:
+    """The error for a folder that holds what no export wrote."""
+    return UserError(
+        f"{final} would be replaced, but holds what this command did not write "
+        f"({', '.join(found[:3])}); name another folder with `output`"
+    )
 
 
 def _remove_leftovers(final: Path) -> None:

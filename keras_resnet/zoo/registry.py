@@ -25,9 +25,7 @@ from keras_resnet.runs.folder import MAX_JSON_BYTES, Count, Percent
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 FILE = "registry.json"
-DEFAULT = (
-    "resnet20"  # what `predict` and `evaluate` take without --model: small, fast, and a ResNet
-)
+DEFAULT = "resnet20"  # for `predict` and `evaluate` without --model: small, fast, and a ResNet
 MAX_NET_BYTES = 1 << 26
 _AGAIN = "install the package again"
 
