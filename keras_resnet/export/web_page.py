@@ -124,14 +124,13 @@ def _addresses(from_cdn: bool) -> dict[str, str]:
     )
     # So that import() compares the module with its hash too, where browsers read import maps that far.
     import_map = json.dumps({"integrity": {module: INTEGRITY[MODULE]}})
-    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
     return {
         "module": module,
         "module_integrity": INTEGRITY[MODULE],
         "import_map": import_map,
         "wasm": wasm,
         "wasm_integrity": INTEGRITY[WASM],
-        "scripts": f" 'sha256-{digest}'" + (f" {module}" if from_cdn else ""),
+        "scripts": f" '{integrity(import_map.encode())}'" + (f" {module}" if from_cdn else ""),
         "connections": f" {wasm}" if from_cdn else "",
     }
 

@@ -68,10 +68,10 @@ def test_the_policy_names_two_files_of_the_cdn_and_no_more(tmp_path: Path, model
     (import_map,) = re.findall('<script type="importmap">(.*)</script>', index)
     module = {f"{base}ort.wasm.bundle.min.mjs": web_page.INTEGRITY[web_page.MODULE]}
     assert json.loads(import_map) == {"integrity": module}
-    digest = base64.b64encode(hashlib.sha256(import_map.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha384(import_map.encode()).digest()).decode()
     assert dict(part.strip().split(" ", 1) for part in policy.split(";")) == {
         "default-src": "'none'",
-        "script-src": f"'self' 'wasm-unsafe-eval' 'sha256-{digest}' {base}ort.wasm.bundle.min.mjs",
+        "script-src": f"'self' 'wasm-unsafe-eval' 'sha384-{digest}' {base}ort.wasm.bundle.min.mjs",
         "connect-src": f"'self' {base}ort-wasm-simd-threaded.wasm",
         "style-src": "'self'", "img-src": "'self'", "base-uri": "'none'", "form-action": "'none'",
     }  # fmt: skip
