@@ -2,8 +2,8 @@
 
 Each is given the same command and Keras's variables: KERAS_DISTRIBUTION_JOB_ADDRESSES (of process 0 at
 least, host:port), KERAS_DISTRIBUTION_NUM_PROCESSES and KERAS_DISTRIBUTION_PROCESS_ID. All run the same
-code with the same numbers, so that they take the same branches. Process 0 alone has the run folder; the
-others work on a copy of it that is thrown away.
+code with the same numbers, so that they take the same branches. Process 0 alone has the run folders; the
+others work on copies that are thrown away.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import dataclasses
 import hashlib
 import io
 import os
+import shutil
 import signal
 import socket
 import tarfile
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.runs import provenance
+from keras_resnet.runs import checkpoints, provenance
 from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.signals import SIGNALS
 
@@ -36,7 +37,7 @@ JOIN_SECONDS = 120  # how long a process waits for the others at the start
 HEARTBEAT_SECONDS = 30  # a host that is silent for so long is lost
 # Updates between two looks at whether a signal came to any of the processes.
 AGREE_EVERY = 10
-_FILES = ("config.json", "results.json", "metrics.csv", "checkpoints/*.npz")
+_FILES = ("config.json", "results.json", "metrics.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,16 +201,31 @@ def workplace(config: TrainConfig, experiment: Path, fresh: bool) -> Iterator[Tr
 
     settings |= {"versions": provenance.versions("jax"), "precision": devices.precision("auto")[0]}
     _check_same(repr(sorted(settings.items(), key=str)))
-    packed = _packed(config, experiment, fresh) if index() == 0 else b""
-    packed = _broadcast(packed)
+    seeds = range(config.seed, config.seed + config.runs)
+    paths = [experiment / f"seed-{k}" / name for k in seeds for name in _FILES if not fresh]
+    packed = _from_first(paths, experiment)
     if index() == 0:
         yield config
         return
     with tempfile.TemporaryDirectory() as folder:
         own = dataclasses.replace(config, output_dir=folder)
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-            archive.extractall(Path(folder) / own.experiment, filter="data")
+        _unpack(packed, Path(folder) / own.experiment)
         yield own
+
+
+def renew_copy(folder: Path) -> None:
+    """Make the other processes' copies of a run folder what process 0's is now, checkpoints included.
+
+    Call it with the lock held: until then another command may have trained there.
+    """
+    if count() == 1:
+        return
+    names = [folder / name for name in _FILES]
+    packed = _from_first([*names, *checkpoints.list_checkpoints(folder)], folder)
+    if index() > 0:
+        shutil.rmtree(folder)  # with its lock, of which no other process knows
+        folder.mkdir()
+        _unpack(packed, folder)
 
 
 def _check_same(text: str) -> None:
@@ -226,17 +242,20 @@ def _check_same(text: str) -> None:
         )
 
 
-def _packed(config: TrainConfig, experiment: Path, fresh: bool) -> bytes:
+def _from_first(paths: Iterable[Path], folder: Path) -> bytes:
+    """Those of the files that process 0 has, packed with their names in a folder."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for seed in range(config.seed, config.seed + config.runs):
-            folder = experiment / f"seed-{seed}"
-            finished = (folder / "results.json").exists()
-            names: tuple[str, ...] = () if fresh else _FILES[:3] if finished else _FILES
-            for path in [p for name in names for p in folder.glob(name)]:
+    if index() == 0:
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for path in paths:
                 if path.is_file():
-                    archive.add(path, path.relative_to(experiment), recursive=False)
-    return buffer.getvalue()
+                    archive.add(path, path.relative_to(folder), recursive=False)
+    return _broadcast(buffer.getvalue())
+
+
+def _unpack(packed: bytes, folder: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(folder, filter="data")
 
 
 def _broadcast(data: bytes) -> bytes:

@@ -134,6 +134,7 @@ def _train_locked(plan: RunPlan, data: Dataset, count: int) -> tuple[int, RunCon
     files.make_folder(plan.folder.path)
     with files.lock(plan.folder.path):
         files.remove_leftovers(plan.folder.path)
+        hosts.renew_copy(plan.folder.path)
         plan = plan.renew()
         config = plan.began_with
         if plan.finished and config is not None:

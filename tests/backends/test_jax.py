@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -98,25 +99,26 @@ def ends(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
     return found
 
 
-def losses(output: Path) -> np.ndarray:
-    rows = RunFolder(output / "run/seed-0").read_metrics()
+def losses(output: Path, seed: int = 0) -> np.ndarray:
+    rows = RunFolder(output / f"run/seed-{seed}").read_metrics()
     return np.array([[row["train_loss"], row["val_loss"]] for row in rows], float)
 
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on one device."""
+    """Seeds 0 and 1 on one device."""
     output = tmp_path_factory.mktemp("one")
-    code, _, err = run(output)
+    code, _, err = run(output, "--runs=2")
     assert code == 0 and err == "", err
     return output
 
 
 def test_four_devices_train_as_one_does(one: Path, tmp_path: Path) -> None:
-    code, out, err = run(tmp_path, devices=4)
+    code, out, err = run(tmp_path, "--runs=2", devices=4)
     assert code == 0 and "4 devices: CPU" in out, err
-    np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
-    assert RunFolder(tmp_path / "run/seed-0").read_config()["device"]["count"] == 4
+    for seed in (0, 1):
+        np.testing.assert_allclose(losses(tmp_path, seed), losses(one, seed), rtol=1e-4)
+        assert RunFolder(tmp_path / f"run/seed-{seed}").read_config()["device"]["count"] == 4
     # The same command on one device finds its results.
     assert "is finished" in run(tmp_path)[1]
 
@@ -166,6 +168,24 @@ def test_two_processes_train_as_one_does(one: Path, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+def test_another_command_trains_the_second_seed_while_the_first_is_trained(
+    one: Path, tmp_path: Path
+) -> None:
+    """It is killed after a checkpoint: both processes go on from that."""
+    alone = start(tmp_path / "alone", "--seed=1", fault="update:25")
+    alone.communicate(timeout=200)
+    processes = start_two(tmp_path, flags_of_both=("--runs=2",))
+    while not (tmp_path / "run/seed-0/config.json").exists():
+        assert processes[0].poll() is None
+        time.sleep(0.01)
+    shutil.copytree(tmp_path / "alone/run/seed-1", tmp_path / "run/seed-1")
+    (code, out, err), other = ends(processes)
+    assert code == 0 and "resuming at update 20 of 50" in out, (out, err)
+    assert other[0] == 0, other
+    for seed in (0, 1):
+        np.testing.assert_allclose(losses(tmp_path, seed), losses(one, seed), rtol=1e-4)
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_process_dies_the_other_ends_in_one_line(victim: int, tmp_path: Path) -> None:
     faults = ("update:15", "none") if victim == 0 else ("none", "update:15")
@@ -203,10 +223,11 @@ def test_restart_on_one_process_alone_is_refused(tmp_path: Path) -> None:
         assert code == 2 and "all processes must have the same flags" in err, err
 
 
-def test_hosts_with_other_numbers_of_devices(tmp_path: Path) -> None:
-    for code, _, err in ends(start_two(tmp_path, devices=(2, 1))):
+@pytest.mark.parametrize("flags", [(), ("--devices=1",)])
+def test_processes_with_unequal_numbers_of_devices(flags: tuple[str, ...], tmp_path: Path) -> None:
+    for code, _, err in ends(start_two(tmp_path, flags_of_both=flags, devices=(2, 1))):
         assert code == 2 and err.count("\n") == 1, err
-        assert "--devices must be given where hosts have other numbers of them" in err
+        assert "must have the same number of devices. Received: [2, 1]" in err, err
 
 
 @pytest.mark.parametrize(

@@ -40,14 +40,17 @@ def distribute(devices: int | None) -> int:
     counts = [0] * jax.process_count()
     for device in jax.devices():
         counts[device.process_index] += 1
-    if devices is None and len(set(counts)) > 1:
+    if (
+        len(set(counts)) > 1
+    ):  # whatever is asked for: JAX's `process_allgather` wants a grid of them
         raise UserError(
-            f"`devices` must be given where hosts have other numbers of them. Received: {counts}"
+            f"all processes must have the same number of devices. Received: {counts}; hide some, with "
+            "CUDA_VISIBLE_DEVICES for example"
         )
     wanted = counts[0] if devices is None else devices
-    if wanted > min(counts):
+    if wanted > counts[0]:
         raise UserError(
-            f"`devices` must be at most the {min(counts)} that are here. Received: {wanted}"
+            f"`devices` must be at most the {counts[0]} that are here. Received: {wanted}"
         )
     if wanted == 1 and jax.process_count() == 1:
         return 1
