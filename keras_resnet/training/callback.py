@@ -152,9 +152,11 @@ class RunCallback(keras.callbacks.Callback):
         images, labels = self.validation
         loss, error = evaluate(self.logits, images, labels) if len(labels) else (None, None)
         rate = self.clock.rate()
+        # Updates that float16 skipped did not advance it.
+        made = int(self.model.optimizer.iterations)
         row: MetricsRow = {
             "step": self.step,
-            "learning_rate": _rounded(float(self.schedule(self.step - 1)), 6),
+            "learning_rate": _rounded(float(self.schedule(max(made - 1, 0))), 6),
             "train_loss": _rounded(logs["loss"]),
             "train_error": _rounded(100 - 100 * logs["accuracy"]),
             "val_loss": _rounded(loss),

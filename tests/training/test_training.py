@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import itertools
 import json
 import os
@@ -198,8 +199,23 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     error = np.linalg.norm(changes["mixed_float16"] - changes["float32"])
     assert error < 0.05 * np.linalg.norm(changes["float32"])
-    flags = ["--steps", 4, "--precision", "mixed_float16", "--output-dir", tmp_path]
-    assert run(*flags, "--batch-size", 8, "--name", "half") == 0
+
+
+def test_float16_s_skipped_updates_do_not_advance_the_schedule(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate drops after four updates that were made, and metrics.csv says the rate they had."""
+    scaled = functools.partial(keras.optimizers.LossScaleOptimizer, initial_scale=2.0**19)
+    monkeypatch.setattr(keras.optimizers, "LossScaleOptimizer", scaled)
+    flags = ["--steps", 8, "--eval-every", 1, "--precision", "mixed_float16", "--batch-size", 8]
+    assert run(*flags, "--output-dir", tmp_path, "--name", "half") == 0
+    arrays, _ = checkpoints.newest_checkpoint(tmp_path / "half/seed-0")[0] or ({}, None)
+    # The loss scaling has a count of its own, which stays at 0.
+    made = max(int(value) for name, value in arrays.items() if name.endswith("/iteration"))
+    skipped = 8 - made
+    assert 0 < skipped < 4, "otherwise this tests nothing"
+    rates = [row["learning_rate"] for row in rows(tmp_path / "half/seed-0")]
+    assert rates.count("0.1") == 4 + skipped and rates == sorted(rates, reverse=True)
 
 
 @pytest.fixture
