@@ -22,9 +22,14 @@ def folder_of(name: str, data_dir: str | None = None, recorded: str | None = Non
     """
     if data_dir:
         return _expanded(data_dir)
-    if recorded and os.path.isdir(_expanded(recorded) / name):
+    if recorded and is_in(_expanded(recorded), name):
         return _expanded(recorded)
     return _expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+
+
+def is_in(folder: Path, name: str) -> bool:
+    """Whether a folder of tensorflow_datasets holds a data set, so that `load` downloads nothing."""
+    return any((folder / name).glob("*/dataset_info.json"))
 
 
 def _expanded(path: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def open_source(
     data = None
     if name:
         folder = datasets.folder_of(name, data_dir, recorded=str(settings.get("data_dir") or ""))
-        if dataset or needs_data or os.path.isdir(folder / name):
+        if dataset or needs_data or datasets.is_in(folder, name):
             data = datasets.load(name, str(folder))
     elif needs_data:
         raise UserError(

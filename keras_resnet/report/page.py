@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
-import os
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -48,7 +47,7 @@ def mistakes(run: Run | None, data_dir: str | None) -> Mistakes | str:
     if not path.is_file():
         return f"the best run's net is not here: {path} does not exist."
     folder = datasets.folder_of(name, data_dir, recorded=run.config.data_dir)
-    if name != "synthetic" and not os.path.isdir(folder / name):
+    if name != "synthetic" and not datasets.is_in(folder, name):
         return f"{name} is not in {folder}: name the folder that holds it with --data-dir."
     try:
         classifier = Classifier.load(path)

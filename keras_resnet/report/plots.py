@@ -171,11 +171,10 @@ def depth_colors(rows: Sequence[Row]) -> dict[int, str]:
 
 
 def _top(rows: Sequence[Row]) -> float:
-    """Upper end of the error axis: the paper's for whole schedules, else what shows the last errors.
-
-    Of short runs, all errors are shown.
+    """Upper end of the error axis: the paper's for whole schedules on CIFAR-10, else what shows the last
+    errors; of short runs, all errors.
     """
-    if all(row.full_schedule for row in rows):
+    if all(row.full_schedule and row.config.dataset == "cifar10" for row in rows):
         return MAX_ERROR
     first = 0 if _is_short(rows[0]) else -1
     shown = [metrics for row in rows for run in row.runs for metrics in run.metrics[first:]]

@@ -108,7 +108,7 @@ def as_json(rows: Sequence[Row], left_out: Sequence[Run], best: Run | None) -> d
         "note": NOTE,
         "rows": [
             {
-                **row.key, "recipe": row.recipe, "scaled_schedule": not row.full_schedule,
+                **row.key, "other_settings": row.recipe, "scaled_schedule": not row.full_schedule,
                 "parameters": row.mean("parameters"), "runs": len(row.finished),
                 "unfinished": len(row.unfinished), "test_error_mean": row.mean("test_error"),
                 "test_error_std": row.std, "he_et_al": row.references[0],

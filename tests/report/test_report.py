@@ -156,6 +156,7 @@ def test_mean_and_sample_standard_deviation(tmp_path: Path) -> None:
     assert row["test_error_mean"] == 9.0 and math.isclose(row["test_error_std"], 1.0)
     assert row["runs"] == 3 and row["unfinished"] == 1 and row["seeds"] == [0, 1, 2, 3]
     assert row["hours"] == 2.0 and row["parameters"] == 269_722
+    assert row["recipe"] == "paper" and row["other_settings"] == ""
     assert row["he_et_al"] == "8.75" and row["pytorch_reproduction"] == "8.51 ± 0.22"
     assert row["commits"] == ["abcdef0123456789"] and row["versions"] == {"keras": ["3.15.1"]}
     text = (tmp_path / "out" / "results.md").read_text()
@@ -265,6 +266,14 @@ def test_a_curve_that_is_nowhere_on_the_axis_is_told(tmp_path: Path) -> None:
     assert [t.get_text() for t in panel.texts] == ["above 25 %: Plain-56"]
 
 
+def test_the_paper_s_axis_is_for_the_paper_s_data(tmp_path: Path) -> None:
+    for dataset in ("cifar10", "cifar100"):
+        make_run(tmp_path, f"{dataset}/seed-0", dataset=dataset, val_error=31.0)
+    cifar10, cifar100 = plots.figure6(rows_of(tmp_path), 2).axes
+    assert cifar10.get_ylim()[1] == 25
+    assert cifar100.get_ylim()[1] == pytest.approx(1.2 * 31.0)
+
+
 def test_colors_stay_apart_for_depths_of_our_own(tmp_path: Path) -> None:
     for depth in (8, 14, 20, 26, 56, 110):
         make_run(tmp_path, f"d{depth}/seed-0", depth=depth)
@@ -349,7 +358,7 @@ def test_the_page_says_why_it_shows_no_images(
     text = reason()
     assert "model.keras does not exist" in text and "the test set chooses nothing" in text
     (path / "model.keras").write_bytes(b"not a net")
-    (tmp_path / "no data").mkdir()
+    (tmp_path / "no data/cifar10").mkdir(parents=True)  # as a download that was given up leaves it
     assert "cifar10 is not in" in reason("--data-dir", tmp_path / "no data")
     (path / "results.json").unlink()
     assert "no finished run has a validation error" in reason()
