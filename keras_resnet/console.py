@@ -21,6 +21,17 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
+def duration(seconds: float) -> str:
+    """A duration in words, e.g. `"2 h 05 min"`; days for what is longer than two."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, days = minutes // 60, minutes / (24 * 60)
+    return f"{days:.1f} days" if days > 2 else f"{hours} h {minutes % 60:02d} min"
+
+
 def width() -> int | None:
     """Columns of the terminal that stdout is; None where it is none."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

@@ -1,7 +1,8 @@
-"""Ctrl-C while modules are imported: one line, and the process ends at once.
+"""Signals that end a process, and who handles them for how long.
 
-An exception there would end in a traceback of many lines, or be swallowed by one of the modules under
-way. Later, where something may have to be cleaned up, Ctrl-C is a KeyboardInterrupt again.
+While modules are imported, one line is written and the process ends at once: an exception there would end
+in a traceback of many lines, or be swallowed by one of the modules under way. Later, where something may
+have to be cleaned up, Ctrl-C is a KeyboardInterrupt again.
 """
 
 from __future__ import annotations
@@ -9,10 +10,45 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 Handler = Callable[[int, FrameType | None], None]
+# Ctrl-C, `kill`, and a terminal that was closed.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextlib.contextmanager
+def handled(handler: Handler | signal.Handlers, once: bool = False) -> Iterator[None]:
+    """Handle `SIGNALS` so, but for those that are ignored, as under `nohup`.
+
+    In a thread it does nothing: Python has signals in the main thread only.
+
+    Args:
+        handler: a function, or `signal.SIG_DFL`.
+        once: only the first signal; a second one has the effect it had before.
+    """
+    old: dict[int, Any] = {}
+
+    def restore() -> None:
+        for signum, before in old.items():
+            signal.signal(signum, before)
+
+    def first(signum: int, frame: FrameType | None) -> None:
+        restore()
+        assert callable(handler)
+        handler(signum, frame)
+
+    if threading.current_thread() is threading.main_thread():
+        for signum in SIGNALS:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                old[signum] = signal.signal(signum, first if once else handler)
+    try:
+        yield
+    finally:
+        restore()
 
 
 def leaving(stderr: int = 2) -> Handler:

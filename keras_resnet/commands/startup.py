@@ -14,16 +14,12 @@ Only commands do this. `import keras_resnet` in a program of yours changes nothi
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
 import platform
 import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 from keras_resnet import console, imports, interrupts
@@ -77,29 +73,12 @@ def start_keras(needs: str | None = None) -> None:
     with imports.without_collection():
         if backend == "tensorflow":
             _import_tensorflow()
-        with _handling(interrupts.leaving()):
+        with interrupts.handled(interrupts.leaving()):
             import keras
 
     # A user's keras.json may say otherwise; our nets, losses and files are float32 and channels last.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
-
-
-@contextlib.contextmanager
-def _handling(handler: interrupts.Handler) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM so, in the main thread; elsewhere signals do not arrive."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = [
-        s for s in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(s) is not signal.SIG_IGN
-    ]
-    old = {s: signal.signal(s, handler) for s in wanted}
-    try:
-        yield
-    finally:
-        for signum, previous in old.items():
-            signal.signal(signum, previous)
 
 
 def _import_tensorflow() -> None:
@@ -112,5 +91,8 @@ def _import_tensorflow() -> None:
 
         return
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for what it writes later
-    with console.without_lines(_NOTES) as stderr, _handling(interrupts.leaving(stderr)):
+    with (
+        console.without_lines(_NOTES) as stderr,
+        interrupts.handled(interrupts.leaving(stderr)),
+    ):
         import tensorflow  # noqa: F401

@@ -20,7 +20,7 @@ from typing import Any, NoReturn, TextIO
 from keras_resnet import console
 from keras_resnet.commands import terminal
 from keras_resnet.errors import LOST, USER_ERROR, UserError
-from keras_resnet.training.signals import SIGNALS
+from keras_resnet.interrupts import SIGNALS
 
 _CHILD = "KERAS_RESNET_SUPERVISED"  # descriptor of a pipe that ends with the command
 # What JAX's runtime writes to stderr by itself, and the stack trace under it.

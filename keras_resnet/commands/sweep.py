@@ -177,6 +177,7 @@ def _data_folder(config: TrainConfig) -> Path | None:
 @contextmanager
 def _token(output: Path) -> Iterator[Path]:
     """A file in the output folder that this process holds: by it, other nodes are tried."""
+    files.remove_unheld(output, ".sweep-*")  # of drivers that were killed
     with files.held_file(output / f".sweep-{uuid.uuid4().hex[:12]}") as path:
         yield path
 
@@ -197,7 +198,7 @@ def _print_plan(
             "new": "to do", "begun": f"to resume from {plan.saved(entry.run):,}", "finished": "finished",
             "refused": f"refused: {at.why}",
         }[at.state]  # fmt: skip
-        told = "-" if not hours or at.state == "refused" else table.span(hours)
+        told = "-" if not hours or at.state == "refused" else console.duration(3600 * hours)
         cells.append([entry.run.name, state, f"{entry.run.steps:,}", told])
     console.print_line(table.columns(names, cells))
     room = f"{slots} at once" if slots else "none at once yet, as nodes join"
@@ -213,7 +214,7 @@ def _conclude(entries: Sequence[drive.Entry], received: int) -> int:
     """Print what came out; returns the exit code."""
     experiments = {}
     for entry in entries:
-        if entry.at.state == "finished":
+        if entry.state == "finished":
             experiments[entry.run.folder.path.parent] = entry.run.folder
     for experiment, folder in experiments.items():
         # The last two of an experiment may have ended at the same moment, each unaware of the other.
@@ -228,8 +229,7 @@ def _conclude(entries: Sequence[drive.Entry], received: int) -> int:
             f"failed: {terminal.with_flags(entry.run.name + ': ' + entry.why)} (log: {entry.run.log})"
         )
     if received:
-        # What ended while the others saved their checkpoints counts too.
-        left = sum(e.at.state != "finished" and e.state != "failed" for e in entries)
+        left = sum(entry.state not in ("finished", "failed") for entry in entries)
         console.print_error(
             f"stopped by signal {received}: {left} of {len(entries)} runs are not finished, the same "
             "command goes on"

@@ -42,7 +42,8 @@ class RandomPadCrop(keras.layers.Layer):
     border is the colour that the net's normalisation maps to zero.
 
     What the layer itself draws in its k-th call is a pure function of (seed, k): `seed_generator.state`
-    is `(seed, k)`, and assigning it continues the stream from any step. Backends draw other numbers.
+    is `(seed, k)`, and assigning it continues the stream from any step. Each backend
+    draws other numbers.
 
     Args:
         padding: pixels added on each side, 0 or more.

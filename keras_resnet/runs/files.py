@@ -143,17 +143,28 @@ def lock(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def held_file(path: Path) -> Iterator[Path]:
     """A new, empty file that this process holds locked, and that is gone when the block ends."""
+    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}{path.name}")
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(path, "x"))
-            stack.callback(_remove, path)
+            file = stack.enter_context(open(temporary, "x"))
+            stack.callback(_remove, temporary)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(temporary, path)  # never there without its lock
+            stack.callback(_remove, path)
         except OSError as error:
             raise UserError(
                 f"{path} could not be made and locked ({error.strerror}); use a folder that can be "
                 "written to, on a file system with locks"
             ) from None
         yield path
+
+
+def remove_unheld(folder: Path, pattern: str) -> None:
+    """Delete `held_file`s that no process holds any more."""
+    for path in folder.glob(pattern):
+        with contextlib.suppress(OSError), open(path, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _remove(path: Path) -> None:

@@ -165,7 +165,7 @@ def check_nodes(job: Job, cpus: float, gpus: float) -> None:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(num_cpus=0, max_retries=0)(run.look)
+    task = ray.remote(num_cpus=0, max_retries=0)(run.unfit)
     asked = {
         node: task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)

@@ -6,15 +6,13 @@ it: whoever comes next goes on from the newest checkpoint, and the lock of the r
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from keras_resnet import console
+from keras_resnet import console, interrupts
 from keras_resnet.errors import DIVERGED, USER_ERROR, UserError
 from keras_resnet.runs import files
 from keras_resnet.sweep import cluster, plan, run
@@ -94,10 +92,13 @@ class Driver:
         self._under_way: dict[Any, Entry] = {}  # Ray's generator of events -> entry
         self._unfit: set[str] = set()
         self._looked = 0.0
+        self._stopping = False
 
     def work(self) -> int:
         """Work until every run is finished or has failed; returns a signal that ended it before, or 0."""
-        with _signals() as received:
+        received: list[int] = []
+
+        with interrupts.handled(lambda signum, frame: received.append(signum), once=True):
             while any(entry.state in ("waiting", "running", "held") for entry in self.entries):
                 self._begin()
                 self._listen(LOOK)
@@ -146,7 +147,7 @@ class Driver:
                 del self._under_way[generator]
             except ray.exceptions.RayError as error:
                 del self._under_way[generator]
-                self._lose(entry, f"its worker was lost ({_kind(error)})")
+                self._ended(entry, None, f"its worker was lost ({_kind(error)})")
 
     def _take(self, entry: Entry, event: Event) -> None:
         name = cluster.names().get(event["node"], event["node"][:8])
@@ -159,33 +160,32 @@ class Driver:
             self._tell(
                 entry, f"goes on from update {saved:,} on {name}" if saved else f"begins on {name}"
             )
-        elif event["code"] == 0:
-            self._finish(entry)
         else:
-            self._explain(entry, event["code"])
+            code = event["code"]
+            died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            what = f"its process died ({died})" if code else "it ended without results"
+            self._ended(entry, code, what)
 
     def _finish(self, entry: Entry) -> None:
-        entry.at, entry.node = standing(entry.run), ""
-        if entry.at.state != "finished":
-            self._lose(entry, "it ended without results")
-            return
-        entry.state = "finished"
+        entry.state, entry.node = "finished", ""
         self._tell(entry, f"finished: test error {entry.at.test_error:.2f} %")
 
-    def _explain(self, entry: Entry, code: int) -> None:
+    def _ended(self, entry: Entry, code: int | None, what: str) -> None:
+        """A training has ended with an exit code, or with its worker."""
         line = _last_line(entry.run)
         entry.at = standing(entry.run)
-        if entry.at.state == "finished":  # what went wrong came after its end
+        if entry.at.state == "finished":  # whatever went wrong came after its end
             self._finish(entry)
         elif code == USER_ERROR and files.BUSY in line:
             entry.state, entry.node = "waiting", ""
         elif code in (USER_ERROR, DIVERGED):
             self._fail(entry, line or f"exit code {code}")
+        elif self._stopping:
+            entry.state, entry.node = "waiting", ""
         else:
-            died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self._lose(entry, f"its process died ({died})", line)
+            self._lose(entry, what, line if code else "")
 
-    def _lose(self, entry: Entry, what: str, line: str = "") -> None:
+    def _lose(self, entry: Entry, what: str, line: str) -> None:
         saved = plan.saved(entry.run)
         entry.losses = 1 if saved > entry.saved else entry.losses + 1
         entry.saved, where = saved, f" on {entry.node}" if entry.node else ""
@@ -207,16 +207,12 @@ class Driver:
         self.watcher.event(
             "stopping: every training saves a checkpoint; Ctrl-C again does not wait"
         )
+        self._stopping = True
         for generator in self._under_way:
             ray.cancel(generator)
         limit = time.monotonic() + END
         while self._under_way and time.monotonic() < limit:
-            ready, _ = ray.wait(list(self._under_way), num_returns=1, timeout=LOOK)
-            for generator in ready:
-                try:
-                    next(generator)
-                except StopIteration:
-                    del self._under_way[generator]
+            self._listen(LOOK)
         self._look()
 
     def _look(self) -> None:
@@ -257,26 +253,3 @@ def _last_line(member: Run) -> str:
 def _kind(error: Exception) -> str:
     cause = getattr(error, "cause", None)
     return type(cause or error).__name__ + (f": {cause}" if cause else "")
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Note the first SIGINT, SIGTERM or SIGHUP; a second one has its usual effect."""
-    received: list[int] = []
-    old: dict[int, Any] = {}
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        restore()
-
-    def restore() -> None:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)
-
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(signum) is not signal.SIG_IGN:  # that is what `nohup` is for
-            old[signum] = signal.signal(signum, note)
-    try:
-        yield received
-    finally:
-        restore()

@@ -65,11 +65,6 @@ def unfit(job: Job) -> str:
     return ""
 
 
-def look(job: Job) -> str:
-    """`unfit`, as a task."""
-    return unfit(job)
-
-
 def train(job: Job) -> Iterator[Event]:
     """Train in a process of its own, to its end. When this task ends early, so does the process.
 

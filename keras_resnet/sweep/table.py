@@ -133,7 +133,7 @@ def _cells(entry: Entry, rates: Mapping[tuple[Any, ...], float]) -> list[str]:
         f"{at.step:,}/{entry.run.steps:,}",
         "" if at.val_error is None else f"{at.val_error:.2f}",
         f"{at.rate:,.0f}" if moves and at.rate else "",
-        span(left) if left else "",
+        console.duration(3600 * left) if left else "",
     ]
 
 
@@ -161,23 +161,13 @@ def counts(entries: Sequence[Entry], rates: Mapping[tuple[Any, ...], float], slo
     known = [left for left in hours if left is not None]
     left = ""
     if known and len(known) == len(hours):
-        left = f"; about {span(makespan(known, max(1, slots)))} left"
+        left = f"; about {console.duration(3600 * makespan(known, max(1, slots)))} left"
     return ", ".join(parts) + left
-
-
-def span(hours: float) -> str:
-    """A duration in words, e.g. `"2 h 05 min"`; days for what is longer than two."""
-    minutes = round(hours * 60)
-    if minutes < 1:
-        return f"{hours * 3600:.0f} s"
-    if minutes < 90:
-        return f"{minutes} min"
-    return f"{hours / 24:.1f} days" if hours > 48 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def results(entries: Sequence[Entry]) -> str:
     """The report's table of the finished ones among these runs, as text; empty where there are none."""
-    found = [rows.read(e.run.folder.path) for e in entries if e.at.state == "finished"]
+    found = [rows.read(e.run.folder.path) for e in entries if e.state == "finished"]
     if not found:
         return ""
     names, cells = tables.table(rows.group(found)[0])

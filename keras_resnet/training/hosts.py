@@ -18,17 +18,15 @@ import signal
 import socket
 import tarfile
 import tempfile
-import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from keras_resnet import console
+from keras_resnet import console, interrupts
 from keras_resnet.errors import UserError
 from keras_resnet.runs import checkpoints, provenance
 from keras_resnet.training.config import TrainConfig
-from keras_resnet.training.signals import SIGNALS
 
 ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
@@ -111,7 +109,8 @@ def join() -> None:
     console.print_line(f"process {here.process} waits for all {here.processes} at {here.address}")
     # It would take SIGTERM from us.
     jax.config.update("jax_enable_preemption_service", False)
-    with _default_signals():
+    # In JAX's own code Python's handlers do not run.
+    with interrupts.handled(signal.SIG_DFL):
         # As `keras.distribution.initialize` does, which waits for 100 s for a host that is lost.
         jax.distributed.initialize(
             here.address,
@@ -137,21 +136,6 @@ def _check_port(address: str) -> None:
             f"{ADDRESSES} must begin with an address and a free port of this host, which is process 0. "
             f"Received: {address} ({error.strerror or error})"
         ) from None
-
-
-@contextlib.contextmanager
-def _default_signals() -> Iterator[None]:
-    """Let signals end the process: in JAX's own code Python's handlers do not run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-    old = {s: signal.signal(s, signal.SIG_DFL) for s in wanted}
-    try:
-        yield
-    finally:
-        for signum, handler in old.items():
-            signal.signal(signum, handler)
 
 
 def count() -> int:

@@ -23,7 +23,8 @@ class RunPlan:
         recipe: what it trains with.
         seed: of this run.
         folder: its run folder.
-        precision: Keras dtype policy, and the reason for it.
+        precision: Keras dtype policy.
+        reason: why that one, to be printed.
         began_with: config.json of the run that is to go on; None for a new one.
         results: results.json of a run that is finished.
     """

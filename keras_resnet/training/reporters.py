@@ -77,7 +77,7 @@ class Terminal:
         if done % 10 == 0:
             text = f"loss {logs['loss']:.3f}"
             if self._rate is not None:
-                left = duration(remaining * self.batch_size / self._rate)
+                left = console.duration(remaining * self.batch_size / self._rate)
                 text = f"{left} left, {text}, {self._rate:.0f} images/s"
             self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(step - self._bar.n)
@@ -88,7 +88,7 @@ class Terminal:
                 self._print(
                     f"first {done} updates: {self._rate:.0f} images/s; the remaining "
                     f"{remaining:,} updates will take about "
-                    f"{duration(remaining * self.batch_size / self._rate)}"
+                    f"{console.duration(remaining * self.batch_size / self._rate)}"
                 )
 
     def evaluating(self, step: int) -> None:
@@ -171,11 +171,3 @@ class TensorBoard:
             yield
         except OSError as error:
             console.print_line(f"warning: the TensorBoard log could not be written ({error})")
-
-
-def duration(seconds: float) -> str:
-    """A duration in the words of a progress report, e.g. "2 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from types import FrameType
 from typing import Any
 
-from keras_resnet import console
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from keras_resnet import console, interrupts
 
 
 class Interrupted(Exception):
@@ -30,24 +26,18 @@ class Signals:
     def __init__(self) -> None:
         self.received = 0
         self.saved = 0
-        self._old: dict[int, Any] = {}
+        self._handled = interrupts.handled(self._note, once=True)
 
     def __enter__(self) -> Signals:
-        if threading.current_thread() is not threading.main_thread():
-            return self  # Python has signals in the main thread only
-        # One that is ignored stays ignored: that is what `nohup` is for.
-        wanted = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
-        self._old = {s: signal.signal(s, self._note) for s in wanted}
+        self._handled.__enter__()
         return self
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         self.received = signum
-        self.__exit__()
         console.print_line(
             "\nstopping: saving a checkpoint; Ctrl-C again loses what came after update "
             f"{self.saved:,}"
         )
 
-    def __exit__(self, *_: object) -> None:
-        for signum, handler in self._old.items():
-            signal.signal(signum, handler)
+    def __exit__(self, *raised: Any) -> None:
+        self._handled.__exit__(*raised)

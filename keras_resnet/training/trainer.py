@@ -31,7 +31,7 @@ from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import evaluate, logits_of
 from keras_resnet.training.model import build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import RunPlan, plan_runs
-from keras_resnet.training.reporters import Reporter, TensorBoard, Terminal, duration
+from keras_resnet.training.reporters import Reporter, TensorBoard, Terminal
 from keras_resnet.training.restore import find_checkpoint, print_changes
 from keras_resnet.training.signals import Interrupted, Signals
 from keras_resnet.training.summary import summarize
@@ -287,5 +287,5 @@ def _finish(plan: RunPlan, data: Dataset, run: RunCallback) -> None:
     plan.folder.write_results(results)
     console.print_line(
         f"test error {test_error:.2f} % after {plan.recipe.steps:,} updates in "
-        f"{duration(clock.seconds)}; saved {plan.folder.model_path}"
+        f"{console.duration(clock.seconds)}; saved {plan.folder.model_path}"
     )

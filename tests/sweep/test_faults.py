@@ -297,6 +297,7 @@ def test_killed_and_interrupted_and_given_again(reference: Path, tmp_path: Path)
     assert logs.count("stopped by signal 15 at update") == 4, logs
     assert not list(Path("/tmp").glob(f"kr-{killed.process.pid}-*"))
 
+    assert not list(tmp_path.glob(".sweep-*"))  # the killed driver's neither
     code, printed = Sweep(tmp_path, "--runs=8", TF_SWEEP_DIVERGE="3").end()
     assert code == 1, printed
     failed = [line for line in printed.splitlines() if line.startswith("failed: ")]
@@ -306,6 +307,20 @@ def test_killed_and_interrupted_and_given_again(reference: Path, tmp_path: Path)
     assert not (tmp_path / "run/seed-3/results.json").exists()
     for seed in (0, 1, 2, 4, 5, 6, 7):
         assert_same(tmp_path, reference, seed)
+
+
+def test_a_run_that_ends_while_the_sweep_is_stopped_is_told_and_counted(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, "--runs=3", TF_SWEEP_PAUSE="0.5")
+    # The signal comes after its last update, in the pause before its test.
+    sweep.wait_for(lambda: any(step == STEPS for _, _, step, _ in sweep.updates()))
+    sweep.process.send_signal(signal.SIGINT)
+    code, printed = sweep.end(30)
+    finished = len(list(tmp_path.glob("run/seed-*/results.json")))
+    assert code == 130 and 1 <= finished <= 2, printed
+    assert f"stopped by signal 2: {3 - finished} of 3 runs are not finished" in printed
+    assert printed.count(": finished: test error") == finished, printed
+    assert "lost" not in printed and "died" not in printed
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_node_that_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from keras_resnet.__main__ import main
 from keras_resnet.commands import flags, sweep, terminal
+from keras_resnet.console import duration
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import metrics_csv
 from keras_resnet.sweep import drive, plan, run, table
@@ -364,7 +365,8 @@ def test_counts() -> None:
     left = "; about 4 h 32 min left"  # 2.28 + 2.26 hours on the slot that ends last
     assert table.counts(ENTRIES, RATES, 2).endswith(left)
     assert "left" not in table.counts(ENTRIES, {}, 2)
-    assert table.span(0.5 / 60) == "30 s" and table.span(100) == "4.2 days"
+    assert duration(30) == "30 s" and duration(5_400) == "1 h 30 min"
+    assert duration(100 * 3600) == "4.2 days"
 
 
 def test_the_end_is_the_reports_table(tmp_path: Path) -> None:

@@ -27,9 +27,10 @@ class Backend(Protocol):
         """Whether a mixed policy's 16-bit type makes training faster here, and why (not)."""
 
     def distribute(self, devices: int | None) -> int:
-        """Use so many devices of this host, or all that the backend can; how many the run has in all.
+        """Train on so many devices of this host; None takes all that the backend can use.
 
-        Call it before anything is built. Raises UserError where there are not so many.
+        Call it before anything is built. Returns the devices of all hosts together. Raises UserError
+        where there are not so many.
         """
 
     def feed(self, chunks: Callable[[], Iterator[Chunk]]) -> Any:
