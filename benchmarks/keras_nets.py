@@ -17,7 +17,7 @@ from benchmarks.worker import Turns
 from keras_resnet.data import datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
-from keras_resnet.export import formats, litert, onnx_file, quantize
+from keras_resnet.export import choices, formats, litert, quantize
 from keras_resnet.export.signature import serving_model
 from keras_resnet.runs import provenance
 from keras_resnet.training import cpu, devices
@@ -69,10 +69,10 @@ def prepare(spec: dict[str, Any]) -> dict[str, Any]:
         net = build_net(settings, data, 0, "float32")
         target = folder / str(depth)
         target.mkdir()
-        kinds = [formats.SAVED_MODEL, formats.ONNX]
+        kinds = [choices.SAVED_MODEL, choices.ONNX]
         if spec.get("deployed"):
             _spread_outputs(net, data.train_images)
-            kinds = [formats.ONNX, *([formats.LITERT] if _has_litert() else [])]
+            kinds = [choices.ONNX, *([choices.LITERT] if _has_litert() else [])]
         _export(net, settings, data, target, kinds)
         if spec.get("deployed"):
             _write_deployed(net, data, target)
@@ -128,7 +128,7 @@ def _write_deployed(net: keras.Model, data: Dataset, folder: Path) -> None:
         **weights,
         **{name: np.float32(value) for name, value in constants.items()},
     )
-    run = formats.runner(formats.ONNX, folder / formats.FILES[formats.ONNX])
+    run = formats.runner(choices.ONNX, folder / formats.FILES[choices.ONNX])
     probabilities, _ = run(data.train_images[: deployed_nets.CHECKED_IMAGES])
     np.save(folder / deployed_nets.REFERENCE, probabilities)
 
@@ -141,7 +141,7 @@ def export(spec: dict[str, Any]) -> dict[str, Any]:
     net = build_net(settings, data, 0, "float32")
     seconds = {"build": round(time.perf_counter() - start, 1)}
     with tempfile.TemporaryDirectory() as folder:
-        kinds = [formats.SAVED_MODEL, formats.ONNX]
+        kinds = [choices.SAVED_MODEL, choices.ONNX]
         seconds |= _export(net, settings, data, Path(folder), kinds)
         files = [f for f in Path(folder).rglob("*") if f.is_file()]
         size = {"onnx": sum(f.stat().st_size for f in files if f.suffix == ".onnx")}
@@ -170,7 +170,7 @@ def _export(
     }
     seconds = {}
     for kind in kinds:
-        formats.write(kind, serving, folder / formats.FILES[kind], onnx_file.OPSET, facts)
+        formats.write(kind, serving, folder / formats.FILES[kind], choices.OPSET, facts)
         seconds[kind] = round(time.perf_counter() - start, 1)
         start = time.perf_counter()
     return seconds

@@ -19,10 +19,10 @@ from pathlib import Path
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
+from keras_resnet.export import choices
 from keras_resnet.export.web_server import Server
 from keras_resnet.zoo import registry
 
-FORMATS = ("saved_model", "onnx", "litert", "web")
 PORT = 8000
 _EXPECTED = "a run folder or a .keras file of ours"
 
@@ -47,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--formats",
         nargs="+",
-        choices=FORMATS,
-        default=FORMATS[:2],
-        help="default: saved_model onnx",
+        choices=choices.FORMATS,
+        default=choices.DEFAULT_FORMATS,
+        help=f"default: {' '.join(choices.DEFAULT_FORMATS)}",
     )
     parser.add_argument(
         "--quantize",
@@ -57,7 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="also model.int8.onnx, calibrated on training images",
     )
     parser.add_argument(
-        "--opset", type=int, default=17, help="of ONNX, 13 to 18 (default: %(default)s)"
+        "--opset",
+        type=int,
+        default=choices.OPSET,
+        help=f"of ONNX, {choices.OPSETS[0]} to {choices.OPSETS[-1]} (default: %(default)s)",
     )
     parser.add_argument("--dataset", help="the net's data set (default: as it was trained)")
     parser.add_argument(
@@ -84,10 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.serve is None:
         _export(arguments)
         return 0
-    if "web" not in arguments.formats:
+    if choices.WEB not in arguments.formats:
         raise UserError("`serve` shows the page: add web to `formats`")
     with Server(arguments.serve) as server:  # before the work: the port may be taken
-        folder = _export(arguments) / "web"
+        folder = _export(arguments) / choices.WEB
         console.print_line(f"serving {folder} at {server.url} until Ctrl-C")
         with contextlib.suppress(KeyboardInterrupt):
             server.serve(folder)

@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from keras_resnet.export import choices
+
 # Name and identifier on the Hugging Face hub.
 DATASETS = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
@@ -218,5 +220,5 @@ def _usage(facts: Mapping[str, Any]) -> str:
         code = imports + read + call.format(file=row["file"]) + _PRINT
         lines += [f"### {heading}", "", f"Needs {needs}, numpy and pillow.", ""]
         lines += ["```python", f"{code}```", ""]
-    page = [_PAGE] if "web" in facts["files"] else []
+    page = [_PAGE] if choices.WEB in facts["files"] else []
     return "\n".join([*lines, *page, _CLIENTS])

@@ -9,10 +9,10 @@ from typing import Any
 import keras
 
 from keras_resnet.export import litert, onnx_file, saved_model
+from keras_resnet.export.choices import LITERT, ONNX, SAVED_MODEL
 from keras_resnet.export.quiet import quiet
 from keras_resnet.export.signature import Runner
 
-SAVED_MODEL, ONNX, LITERT = "saved_model", "onnx", "litert"
 FILES = {SAVED_MODEL: "saved_model", ONNX: "model.onnx", LITERT: "model.tflite"}
 QUANTIZED = "model.int8.onnx"
 
@@ -26,7 +26,7 @@ def write(
         kind: `"saved_model"`, `"onnx"` or `"litert"`.
         serving: what `signature.serving_model` returned.
         path: file or folder to write; its suffix must be the format's.
-        opset: of ONNX; see `onnx_file.OPSETS`.
+        opset: of ONNX; of `choices.OPSETS`.
         facts: what ONNX keeps as metadata; see `onnx_file.metadata`.
     """
     with quiet():

@@ -15,8 +15,6 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.export import signature
 from keras_resnet.export.signature import Runner
 
-OPSETS = range(13, 19)  # quantization per channel begins with 13, tf2onnx 1.17 ends at 18
-OPSET = 17  # 18 shuts out onnx2torch and, for int8, the reference evaluator of onnx itself
 BATCH_AXIS = "batch"
 
 

@@ -26,7 +26,16 @@ import numpy as np
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.export import card, formats, litert, onnx_file, quantize, verify, web_page
+from keras_resnet.export import (
+    card,
+    choices,
+    formats,
+    litert,
+    onnx_file,
+    quantize,
+    verify,
+    web_page,
+)
 from keras_resnet.export.signature import serving_model
 from keras_resnet.export.source import Source, open_source
 from keras_resnet.inference.keras_file import load_keras, model_file
@@ -42,7 +51,7 @@ _WRITTEN = frozenset(
     {
         *formats.FILES.values(),
         formats.QUANTIZED,
-        web_page.NAME,
+        choices.WEB,
         "labels.txt",
         "MODEL_CARD.md",
         "README.md",
@@ -56,9 +65,9 @@ _WRITTEN = frozenset(
 def export(
     path: Path | str,
     output: Path | str | None = None,
-    kinds: Sequence[str] = (formats.SAVED_MODEL, formats.ONNX),
+    kinds: Sequence[str] = choices.DEFAULT_FORMATS,
     quantize: bool = False,
-    opset: int = onnx_file.OPSET,
+    opset: int = choices.OPSET,
     dataset: str | None = None,
     data_dir: str | None = None,
     runtime: Path | str | None = None,
@@ -89,7 +98,7 @@ def export(
     """
     start = time.perf_counter()
     _check(kinds, quantize, opset)
-    kinds = [*kinds, *([formats.ONNX] if web_page.NAME in kinds else [])]
+    kinds = [*kinds, *([choices.ONNX] if choices.WEB in kinds else [])]
     copied = _read_runtime(kinds, runtime)
     path = Path(path)
     file = model_file(path)
@@ -109,9 +118,9 @@ def export(
         facts["verification"] = verify.compare(source, folder)
         verify.print_table(facts["verification"])
         verify.judge(facts["verification"], final)
-        if web_page.NAME in kinds:
-            model = folder / formats.FILES[formats.ONNX]
-            web_page.write(folder / web_page.NAME, model, facts, source.class_names, copied)
+        if choices.WEB in kinds:
+            model = folder / formats.FILES[choices.ONNX]
+            web_page.write(folder / choices.WEB, model, facts, source.class_names, copied)
         _write_keras(net, folder)
         facts["files"] = {
             item.name: sum(f.stat().st_size for f in [item, *item.rglob("*")] if f.is_file())
@@ -145,17 +154,16 @@ def _check(kinds: Sequence[str], quantize: bool, opset: int) -> None:
             "exporting needs Keras's tensorflow backend. "
             f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
         )
-    known = (*formats.FILES, web_page.NAME)
-    unknown = [kind for kind in kinds if kind not in known]
+    unknown = [kind for kind in kinds if kind not in choices.FORMATS]
     if unknown or not kinds:
-        raise UserError(f"`formats` must be of {', '.join(known)}. Received: {unknown}")
-    if opset not in onnx_file.OPSETS:
+        raise UserError(f"`formats` must be of {', '.join(choices.FORMATS)}. Received: {unknown}")
+    if opset not in choices.OPSETS:
         raise UserError(
-            f"`opset` must be {onnx_file.OPSETS[0]} to {onnx_file.OPSETS[-1]}. Received: {opset}"
+            f"`opset` must be {choices.OPSETS[0]} to {choices.OPSETS[-1]}. Received: {opset}"
         )
-    if quantize and formats.ONNX not in kinds and web_page.NAME not in kinds:
+    if quantize and choices.ONNX not in kinds and choices.WEB not in kinds:
         raise UserError("`quantize` makes int8 from the ONNX file: add onnx to `formats`")
-    if formats.LITERT in kinds:
+    if choices.LITERT in kinds:
         litert.check_litert()
 
 
@@ -170,7 +178,7 @@ def _write_keras(net: keras.Model, folder: Path) -> None:
 def _read_runtime(kinds: Sequence[str], runtime: Path | str | None) -> dict[str, bytes] | None:
     if runtime is None:
         return None
-    if web_page.NAME not in kinds:
+    if choices.WEB not in kinds:
         raise UserError("`runtime` is for the page: add web to `formats`")
     return web_page.read_runtime(Path(runtime))
 
@@ -197,7 +205,7 @@ def _check_additions(final: Path) -> None:
 
 def _formats_in(folder: Path) -> list[str]:
     """The formats of an export that lies in a folder already, by their files' names."""
-    names = (*formats.FILES.values(), formats.QUANTIZED, web_page.NAME)
+    names = (*formats.FILES.values(), formats.QUANTIZED, choices.WEB)
     return [name for name in names if files.exists(folder / name)]
 
 
@@ -236,12 +244,12 @@ def _quantize(source: Source, folder: Path, facts: dict[str, Any]) -> None:
     assert data is not None
     chosen = np.random.default_rng(0).permutation(len(data.train_images))
     images = data.train_images[np.sort(chosen[: quantize.CALIBRATION_IMAGES])]
-    quantize.quantize(folder / formats.FILES[formats.ONNX], folder / formats.QUANTIZED, images)
+    quantize.quantize(folder / formats.FILES[choices.ONNX], folder / formats.QUANTIZED, images)
     errors = facts["test_error"]
     if (
         "keras" not in errors
     ):  # else measured at the end of training; verified to be the same function
-        errors["onnx"] = onnx_file.error(folder / formats.FILES[formats.ONNX], data)
+        errors["onnx"] = onnx_file.error(folder / formats.FILES[choices.ONNX], data)
     errors["int8"] = onnx_file.error(folder / formats.QUANTIZED, data)
     onnx_file.set_metadata(folder / formats.QUANTIZED, test_error=errors["int8"])
     float32, int8 = errors.get("keras", errors.get("onnx")), errors["int8"]

@@ -10,7 +10,7 @@ import numpy as np
 from keras_resnet import console
 from keras_resnet.data import synthetic
 from keras_resnet.errors import DISAGREES, UserError
-from keras_resnet.export import formats
+from keras_resnet.export import choices, formats
 from keras_resnet.export.source import Source
 
 TOLERANCE = 1e-4  # largest difference of a probability that a float format may have
@@ -34,7 +34,7 @@ def compare(source: Source, folder: Path) -> dict[str, Any]:
     """Run every file on the same images in three batch sizes and compare it with Keras."""
     kind, images = _verification_images(source)
     expected = source.net.predict(images.astype(np.float32), batch_size=256, verbose=0)
-    files = {name: kind for kind, name in formats.FILES.items()} | {formats.QUANTIZED: formats.ONNX}
+    files = {name: kind for kind, name in formats.FILES.items()} | {formats.QUANTIZED: choices.ONNX}
     rows = []
     for name in files:
         if not (folder / name).exists():

@@ -27,7 +27,6 @@ from keras_resnet.errors import UserError
 from keras_resnet.export.card import DATASETS
 from keras_resnet.runs import files
 
-NAME = "web"
 PAGE = Path(__file__).resolve().parent / "web"  # what is copied
 RUNTIME_VERSION = "1.30.0"
 # Of dist/ in the npm package onnxruntime-web: the module that holds its own loader, so that it imports
