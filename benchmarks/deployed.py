@@ -29,7 +29,6 @@ from benchmarks import measure, outcome, run  # noqa: E402
 from benchmarks.measure import Worker  # noqa: E402
 from keras_resnet.commands import flags, terminal  # noqa: E402
 from keras_resnet.errors import UserError  # noqa: E402
-from keras_resnet.nets.family import blocks_per_stage  # noqa: E402
 from keras_resnet.runs import files  # noqa: E402
 
 # Contender of a worker without "deployed_", and what it is called.
@@ -64,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.depths, arguments.rounds, arguments.seconds = [20], 2, 0.3
         arguments.output = arguments.output or Path(tempfile.mkdtemp(prefix="benchmarks-"))
     arguments.output = arguments.output or measure.ROOT / "benchmarks"
-    _check(arguments)
+    run.check(arguments, {"torch": "requirements-torch.txt", "tf2onnx": "requirements.txt"})
     try:
         result = _measure(arguments)
     except measure.WorkerFailed as error:
@@ -74,22 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("\n" + table(result))
     print(f"wrote deployed.json to {arguments.output}")
     return 0
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    for depth in arguments.depths:
-        try:
-            blocks_per_stage(depth)
-        except ValueError as error:
-            raise UserError(f"--depths: {error}") from None
-    if arguments.rounds < 1 or not arguments.seconds > 0:
-        raise UserError(
-            "--rounds must be 1 or more and --seconds above 0. "
-            f"Received: {arguments.rounds} and {arguments.seconds}"
-        )
-    for package, file in (("torch", "requirements-torch.txt"), ("tf2onnx", "requirements.txt")):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"the benchmark needs {package}: pip install -r {file}")
 
 
 def left_out(litert: bool) -> dict[str, str]:

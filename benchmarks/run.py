@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.depths, arguments.rounds, arguments.seconds = [20], 2, 0.5
         arguments.output = arguments.output or Path(tempfile.mkdtemp(prefix="benchmarks-"))
     arguments.output = arguments.output or measure.ROOT / "benchmarks"
-    _check(arguments)
+    check(arguments, {"torch": "requirements-torch.txt", "matplotlib": "requirements-report.txt"})
     try:
         result = _measure(arguments)
     except measure.WorkerFailed as error:
@@ -75,7 +75,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace) -> None:
+def check(arguments: argparse.Namespace, needs: Mapping[str, str]) -> None:
+    """Raise UserError where the flags make no sense, or a package is missing.
+
+    Args:
+        arguments: with `depths`, `rounds` and `seconds`.
+        needs: package -> the requirements file that installs it.
+    """
     for depth in arguments.depths:
         try:
             blocks_per_stage(depth)
@@ -86,11 +92,9 @@ def _check(arguments: argparse.Namespace) -> None:
             "--rounds must be 1 or more and --seconds above 0. "
             f"Received: {arguments.rounds} and {arguments.seconds}"
         )
-    for package, file in (("torch", "torch"), ("matplotlib", "report")):
+    for package, file in needs.items():
         if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"the benchmark needs {package}: pip install -r requirements-{file}.txt"
-            )
+            raise UserError(f"the benchmark needs {package}: pip install -r {file}")
 
 
 def find_data(data_dir: str | None) -> tuple[str, str | None]:
