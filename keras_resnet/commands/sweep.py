@@ -228,8 +228,8 @@ def _conclude(entries: Sequence[drive.Entry], received: int) -> int:
         console.print_error(
             f"failed: {terminal.with_flags(entry.run.name + ': ' + entry.why)} (log: {entry.run.log})"
         )
-    if received:
-        left = sum(entry.state not in ("finished", "failed") for entry in entries)
+    left = sum(entry.state not in ("finished", "failed") for entry in entries)
+    if received and left:
         console.print_error(
             f"stopped by signal {received}: {left} of {len(entries)} runs are not finished, the same "
             "command goes on"

@@ -143,14 +143,11 @@ def lock(folder: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def held_file(path: Path) -> Iterator[Path]:
     """A new, empty file that this process holds locked, and that is gone when the block ends."""
-    temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}{path.name}")
     with contextlib.ExitStack() as stack:
         try:
-            file = stack.enter_context(open(temporary, "x"))
-            stack.callback(_remove, temporary)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.rename(temporary, path)  # never there without its lock
+            file = stack.enter_context(open(path, "x"))
             stack.callback(_remove, path)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
                 f"{path} could not be made and locked ({error.strerror}); use a folder that can be "

@@ -7,8 +7,10 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,7 @@ def connected(address: str | None) -> Iterator[None]:
     # By value, so that workers need not import this package (and TensorFlow with it).
     ray.cloudpickle.register_pickle_by_value(run)
     _silence_ray()
+    terminates = signal.getsignal(signal.SIGTERM)  # Ray puts an exit without a word in its place
     try:
         if address is None:
             folder = _temporary_folder()
@@ -84,6 +87,8 @@ def connected(address: str | None) -> Iterator[None]:
             f"{what} ({reason})"
             + ("; start this machine's node with `ray start --address=HOST:PORT`" * bool(address))
         ) from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, terminates)
     try:
         yield
     finally:

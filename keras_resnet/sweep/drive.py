@@ -214,6 +214,10 @@ class Driver:
         while self._under_way and time.monotonic() < limit:
             self._listen(LOOK)
         self._look()
+        for entry in self.entries:
+            # One that another process trained, or whose end was not told in time.
+            if entry.at.state == "finished" and entry.state != "finished":
+                self._finish(entry)
 
     def _look(self) -> None:
         for entry in self.entries:

@@ -22,6 +22,8 @@ import pytest
 from keras_resnet.report import rows
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import RunFolder
+from keras_resnet.sweep import drive, plan, table
+from keras_resnet.training.config import TrainConfig
 
 HERE = Path(__file__).parent
 STEPS = 40
@@ -321,6 +323,33 @@ def test_a_run_that_ends_while_the_sweep_is_stopped_is_told_and_counted(tmp_path
     assert printed.count(": finished: test error") == finished, printed
     assert "lost" not in printed and "died" not in printed
     assert not list(tmp_path.glob(".*"))
+
+
+def test_another_process_s_run_that_ends_while_the_sweep_is_stopped_counts(
+    reference: Path,
+) -> None:
+    class Told(table.Lines):
+        texts: list[str] = []
+
+        def event(self, text: str) -> None:
+            self.texts.append(text)
+
+    config = TrainConfig(
+        depth=8, dataset="synthetic", val_size=100, batch_size=8, name="run", precision="float32",
+        steps=STEPS, checkpoint_every=7, eval_every=10, output_dir=str(reference),
+    )  # fmt: skip
+    held = drive.Entry(plan.Run(config), job=None, at=plan.Standing("begun"), state="held")
+    drive.Driver([held], 1, 0, told := Told())._end()
+    assert held.state == "finished" and told.texts[-1].startswith("run seed 0: finished: test")
+
+
+def test_ray_leaves_sigterm_to_the_command() -> None:
+    code = (
+        "import signal, sys; sys.argv = ['keras-resnet']; from keras_resnet.sweep import cluster; "
+        "signal.signal(signal.SIGTERM, print)\n"
+        "with cluster.connected(None): assert signal.getsignal(signal.SIGTERM) is print"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, cwd=HERE.parents[1])
 
 
 def test_a_node_that_does_not_see_the_folder(cluster: Cluster, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -369,17 +370,34 @@ def test_counts() -> None:
     assert duration(100 * 3600) == "4.2 days"
 
 
-def test_the_end_is_the_reports_table(tmp_path: Path) -> None:
-    """Of the repository's own results: they stand as they do in the report."""
+def finished_entries(tmp_path: Path) -> list[drive.Entry]:
+    """Two seeds of the repository's own results, in another folder."""
+    shutil.copytree(RESULTS / "resnet20-fast", tmp_path / "resnet20-fast")
     entries = []
     for seed in (0, 1):
         saved = json.loads((RESULTS / f"resnet20-fast/seed-{seed}/config.json").read_text())
-        name, output = "resnet20-fast", str(RESULTS)
+        name, output = "resnet20-fast", str(tmp_path)
         settings = {**saved["settings"], "name": name, "output_dir": output, "data_dir": None}
         known = {k: v for k, v in settings.items() if k in TrainConfig.__dataclass_fields__}
         member = Run(TrainConfig(**known))
         entries.append(drive.Entry(member, job(tmp_path), plan.standing(member), "finished"))
-    lines = table.results(entries).splitlines()
+    return entries
+
+
+def test_a_signal_after_the_last_run_has_ended_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = finished_entries(tmp_path)
+    assert sweep._conclude(entries, received=2) == 0
+    assert capsys.readouterr().err == ""
+    entries[1].state = "failed"
+    assert sweep._conclude(entries, received=2) == sweep.FAILED
+    assert "error: 1 of 2 runs failed" in capsys.readouterr().err
+
+
+def test_the_end_is_the_reports_table(tmp_path: Path) -> None:
+    """Of the repository's own results: they stand as they do in the report."""
+    lines = table.results(finished_entries(tmp_path)).splitlines()
     assert lines[0].split("  ")[0] == "model"
     assert "8.74 ± 0.25" in lines[2] and "8.75" in lines[2] and "8.51 ± 0.22" in lines[2]
     assert lines[3].startswith("all rows: shortcut zeropad, steps 16,000, dataset cifar10")
