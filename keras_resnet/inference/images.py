@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
+from PIL.Image import Transpose
 
 from keras_resnet.console import printable
 from keras_resnet.errors import UserError
@@ -18,6 +18,13 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs anot
 MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
 MAX_SIDE = 65_535  # pixels; what is resized across, but not down yet, has at most so many rows
 MAX_BYTES = 512 * 2**20
+# EXIF's tag, and what turns a picture of each value upright. Pillow's `exif_transpose` does the same, but
+# also writes the other tags anew, which raises where one of them makes no sense.
+_ORIENTATION = 0x0112
+_TURNS: dict[Any, Transpose] = {
+    2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
+}  # fmt: skip
 _TOO_LARGE = f"it has more pixels than the {MAX_PIXELS:,} that are read"
 
 
@@ -98,10 +105,14 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
         raise ValueError("it has no pixels")
     if image.mode == "F":
         raise ValueError("its pixels are floats, of which the range is not known")
-    image = PIL.ImageOps.exif_transpose(image)
+    if (turn := _TURNS.get(image.getexif().get(_ORIENTATION))) is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I"):  # Pillow's own conversion clips to 0..255
-        values = np.clip(np.asarray(image), 0, 65535).astype(np.uint32)
-        image = PIL.Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
+        values, clear = np.asarray(image), image.info.get("transparency")
+        gray = (np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535
+        if isinstance(clear, int):
+            gray[values == clear] = 255
+        image = PIL.Image.fromarray(gray.astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)

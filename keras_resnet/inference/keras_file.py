@@ -141,7 +141,7 @@ def _problem(config: Any) -> str | None:
             if any(not isinstance(n, int) or n > MAX_WINDOW for n in sides) or not all(
                 isinstance(n, int) and 0 <= n <= MAX_SIDE for n in numbers
             ):
-                return f"{values.get('name')} has sizes {numbers}"[:100]
+                return f"{values.get('name')} has sizes {numbers}; at most {MAX_SIDE}"[:100]
     model = config.get("config")
     if not isinstance(model, dict) or not isinstance(model.get("layers"), list):
         return "it has no layers"

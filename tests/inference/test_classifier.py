@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import shutil
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -276,6 +277,11 @@ def test_transparent_parts_become_white():
     palette.putpalette([200, 0, 0, 7, 7, 7])
     palette.paste(0, (0, 0, 32, 16))
     assert np.array_equal(read_image(saved(palette, "PNG", transparency=1)), expected)
+    for gray, clear in ((np.uint8, 7), (np.uint16, 700)):
+        hidden = np.full((32, 32), clear, gray)
+        hidden[:16] = 0
+        read = read_image(saved(Image.fromarray(hidden), "PNG", transparency=clear))
+        assert read[:16].max() == 0 and read[16:].min() == 255
     half = Image.new("LA", (32, 32), (0, 128))
     assert np.unique(read_image(half)).tolist() == [127]
 
@@ -297,8 +303,10 @@ def test_exif_rotation_is_applied(orientation):
         6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_270,
     }  # fmt: skip
     stored = upright.transpose(turn[orientation]) if orientation > 1 else upright
-    exif = Image.Exif()
-    exif[0x0112] = orientation
+    # A directory of two tags: ImageWidth, which should be a number and is text, and Orientation.
+    exif = struct.pack("<2sHIH", b"II", 42, 8, 2)
+    exif += struct.pack("<HHI4s", 0x0100, 2, 4, b"wid")
+    exif += struct.pack("<HHIHHI", 0x0112, 3, 1, orientation, 0, 0)
     small = read_image(saved(stored, "PNG", exif=exif)).astype(int)
     assert small[4, 4, 0] > 200 and small[4, 28, 0] < 50 and small[28, 4, 0] < 50
 
