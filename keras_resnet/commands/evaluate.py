@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments.dataset or recorded
     console.print_status(f"loading {name}")
     data = datasets.load(name, str(datasets.folder_of(name, arguments.data_dir, recorded=folder)))
-    _check_classes(classifier, data)
+    data.check_classes(classifier.class_names)
     if arguments.split == "test":
         images, labels = data.test_images, data.test_labels
     else:
@@ -125,17 +125,6 @@ def _facts_of_export(folder: Path) -> dict[str, object]:
     data = files.read_bytes(folder / "export.json", MAX_JSON_BYTES)
     found = json.loads(data or b"{}")
     return found if isinstance(found, dict) else {}
-
-
-def _check_classes(classifier: Classifier, data: datasets.Dataset) -> None:
-    names, expected = classifier.class_names, data.class_names
-    unnamed = names == tuple(f"class {k}" for k in range(len(names)))
-    if len(names) != len(expected) or (names != expected and not unnamed):
-        raise UserError(
-            f"the model's classes must be those of {data.name} ({len(expected)}: {expected[0]}, "
-            f"{expected[1]}, ...). Received: {len(names)}: {names[0]}, {names[1]}, ...; name the "
-            "model's data set with --dataset"
-        )
 
 
 def _as_json(

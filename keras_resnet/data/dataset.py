@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_resnet.data.constants import NORMALIZATION
+from keras_resnet.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,20 @@ class Dataset:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raise UserError where a net's classes, in its order, are not those of this data set.
+
+        A net that nobody has named the classes of has `class 0`, `class 1`, ..., which may be any.
+        """
+        expected = self.class_names
+        unnamed = all(name == f"class {k}" for k, name in enumerate(names))
+        if len(names) != len(expected) or (tuple(names) != expected and not unnamed):
+            raise UserError(
+                f"the net's classes must be those of {self.name} ({len(expected)}: {expected[0]}, "
+                f"{expected[1]}, ...). Received: {len(names)}: {names[0]}, {names[1]}, ...; name the "
+                "net's data set with `dataset`"
+            )
 
     @property
     def mean(self) -> tuple[float, ...]:

@@ -108,7 +108,7 @@ def front_matter(facts: Mapping[str, Any]) -> str:
     # JSON is YAML: quoting and lists need no YAML library.
     name, identifier = DATASETS.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
     card: dict[str, Any] = {
-        "license": "mit",
+        **({"license": "mit"} if facts["training"] else {}),  # of others' weights it is not known
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": ["image-classification", "resnet", "cifar", "keras", *_tags(facts)],
@@ -187,7 +187,9 @@ def _errors(facts: Mapping[str, Any]) -> str:
     if measured := _measured(facts):
         lines += [f"| test error on {facts['dataset']} | % |", "|---|---|"]
         lines += [f"| {label} | {error:.2f} |" for label, error in measured.items()]
-        lines += ["", "One run. The test set was not used to choose anything.", ""]
+        chosen = "One run. The test set was not used to choose anything."
+        unknown = "Measured when the net was exported. How the net was chosen is not known."
+        lines += ["", chosen if facts["training"] else unknown, ""]
     else:
         lines += ["The test error was not measured.", ""]
     check = facts["verification"]

@@ -55,7 +55,10 @@ def open_source(
             f"trained on; name it with `dataset` ({', '.join(constants.NORMALIZATION)})"
         )
     names: Sequence[str] = config.get("class_names", ()) if config else ()
-    names = names or names_beside(file, classes) or (data.class_names if data else ())
+    names = names or names_beside(file, classes) or ()
+    if dataset and data:
+        data.check_classes(names or [f"class {k}" for k in range(classes)])
+    names = names or (data.class_names if data else ())
     names = names or (constants.CLASS_NAMES[name] if name else ())
     names = names or [f"class {k}" for k in range(classes)]
     if len(names) != classes:

@@ -97,6 +97,9 @@ def write(
     if channels != 3:
         raise UserError(f"`formats` web shows nets of RGB images. Received: {channels} channels")
     shutil.copytree(PAGE, folder)
+    for item in (folder / "examples").iterdir():
+        if item.stem not in class_names:  # the net would have no right answer
+            item.unlink()
     shutil.copyfile(model, folder / model.name)
     if runtime is not None:
         (folder / "onnxruntime").mkdir()
@@ -150,12 +153,24 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
         "height": str(height),
         "width": str(width),
     }
-    examples = "".join(
+    return {name: html.escape(text) for name, text in texts.items()} | {
+        "examples": _examples(folder / "examples")
+    }
+
+
+def _examples(folder: Path) -> str:
+    """The pictures to try, as HTML; nothing where there are none."""
+    items = "".join(
         f'<li><button type="button"><img src="examples/{html.escape(item.name)}" '
         f'alt="{html.escape(item.stem)}" draggable="false"></button></li>'
-        for item in sorted((folder / "examples").iterdir())
+        for item in sorted(folder.iterdir())
     )
-    return {name: html.escape(text) for name, text in texts.items()} | {"examples": examples}
+    if not items:
+        return ""
+    return (
+        '<h3 id="examples-heading">Examples</h3>\n        '
+        f'<ul id="examples" role="list" aria-labelledby="examples-heading">{items}</ul>'
+    )
 
 
 def title(facts: Mapping[str, Any]) -> str:
@@ -166,10 +181,10 @@ def title(facts: Mapping[str, Any]) -> str:
 
 
 def _readme(facts: Mapping[str, Any]) -> str:
+    known = "\nlicense: mit" * bool(facts["training"])  # of others' weights it is not known
     return f"""---
 title: {json.dumps(title(facts))}
-sdk: static
-license: mit
+sdk: static{known}
 ---
 
 A page that classifies pictures in the browser. Any static server serves this folder as it is:

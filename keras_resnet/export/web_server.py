@@ -28,14 +28,15 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
     }
 
     def send_head(self) -> Any:
-        # Else a page elsewhere, whose name its owner lets point to this machine, could read the net.
-        if urlsplit(f"//{self.headers.get('Host', ADDRESS)}").hostname not in (
-            ADDRESS,
-            "localhost",
-        ):
+        try:
+            # Else a page elsewhere, whose name its owner lets point to this machine, could read the net.
+            host = urlsplit(f"//{self.headers.get('Host', ADDRESS)}").hostname
+            if host in (ADDRESS, "localhost"):
+                return super().send_head()
             self.send_error(421)
-            return None
-        return super().send_head()
+        except ValueError:  # no host, or a path with a zero byte
+            self.send_error(400)
+        return None
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")  # the next export may be another net

@@ -300,7 +300,27 @@ def test_bare_file_is_recognized_by_its_normalization(tmp_path: Path) -> None:
     keras_resnet.resnet(8, num_classes=3).save(tmp_path / "y.keras")  # CIFAR-10's are the default
     assert export(tmp_path / "y.keras", output=tmp_path / "y", kinds=["onnx"])["dataset"] is None
     assert (tmp_path / "out" / "labels.txt").read_text() == "class 0\nclass 1\nclass 2\n"
-    assert "not measured" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    card = (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert "not measured" in card and "license" not in card
+
+
+def test_a_data_set_of_other_classes_is_refused(
+    exported, tmp_path: Path, small_synthetic: None
+) -> None:
+    _, folder, _ = exported
+    with pytest.raises(UserError, match=r"classes must be those of synthetic \(10: .* Received: 3"):
+        keras_resnet.resnet(8, num_classes=3).save(tmp_path / "x.keras")
+        export(tmp_path / "x.keras", kinds=["onnx"], dataset="synthetic")
+    (tmp_path / "labels.txt").write_text("".join(f"kind {k}\n" for k in range(10)))
+    make_net().save(tmp_path / "y.keras")
+    with pytest.raises(UserError, match="Received: 10: kind 0, kind 1, .* with `dataset`"):
+        export(tmp_path / "y.keras", kinds=["onnx"], dataset="synthetic")
+    assert not (tmp_path / "y-export").exists()
+    (tmp_path / "labels.txt").unlink()
+    facts = export(tmp_path / "y.keras", dataset="synthetic", kinds=["onnx"], quantize=True)
+    assert facts["dataset"] == "synthetic" and facts["test_error"]
+    card = (tmp_path / "y-export/MODEL_CARD.md").read_text()
+    assert "How the net was chosen is not known" in card and "One run" not in card
 
 
 def test_names_beside_a_file_are_exported(tmp_path: Path) -> None:
@@ -383,6 +403,7 @@ def test_card_has_model_index_front_matter(exported) -> None:
         "type": "accuracy", "value": 0.8766, "name": "Accuracy, Keras float32",
     }  # fmt: skip
     assert "python train.py --depth 8 --dataset synthetic" in card and "12.34" in card
+    assert values["license"] == "mit" and "One run. The test set was not used" in card
 
 
 # --- when it goes wrong ---------------------------------------------

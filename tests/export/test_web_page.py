@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FACTS = {
     "model": "resnet", "depth": 20, "shortcut": "zeropad", "dataset": "<b>&", "num_classes": 3,
     "input_shape": (24, 40, 3), "parameters": 1234, "test_error": {"keras": 8.5},
-    "versions": {"keras_resnet": "1.2.3"},
+    "versions": {"keras_resnet": "1.2.3"}, "training": None,
 }  # fmt: skip
 
 
@@ -40,24 +40,35 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_what_is_written(tmp_path: Path, model: Path) -> None:
-    web_page.write(tmp_path / "web", model, FACTS, ["a", "<i>", '"'])
+    classes = ["a", "<i>", '"', "ship"]
+    web_page.write(tmp_path / "web", model, FACTS, classes)
     names = {str(path.relative_to(tmp_path / "web")) for path in (tmp_path / "web").rglob("*")}
-    examples = {f"examples/{path.name}" for path in (REPOSITORY / "examples").iterdir()}
-    assert len(examples) == 4
-    assert names == examples | {
-        "README.md", "classify.js", "examples", "icon.svg", "index.html", "model.json", "model.onnx",
-        "picture.js", "style.css",
+    assert names == {
+        "README.md", "classify.js", "examples", "examples/ship.png", "icon.svg", "index.html",
+        "model.json", "model.onnx", "picture.js", "style.css",
     }  # fmt: skip
     assert json.loads((tmp_path / "web/model.json").read_text()) == {
         "file": "model.onnx", "integrity": web_page.integrity(b"a net"), "size": [24, 40],
-        "classes": ["a", "<i>", '"'],
+        "classes": classes,
     }  # fmt: skip
     index = (tmp_path / "web/index.html").read_text()
     assert "$" not in index and "<b>&" not in index
     assert "ResNet-20, trained on &lt;b&gt;&amp;" in index
     assert "1,234 parameters, 8.50 % test error" in index and "What the net sees, 40 × 24" in index
     front = (tmp_path / "web/README.md").read_text().split("---\n")[1]
-    assert 'title: "ResNet-20, trained on <b>&"\nsdk: static\n' in front
+    assert front == 'title: "ResNet-20, trained on <b>&"\nsdk: static\n'
+    assert index.count("examples/ship.png") == index.count("examples/") == 1
+
+
+def test_the_examples_are_of_classes_that_the_net_knows(tmp_path: Path, model: Path) -> None:
+    pictures = sorted((REPOSITORY / "examples").iterdir())
+    web_page.write(tmp_path / "web", model, FACTS, [path.stem for path in pictures])
+    assert sorted((tmp_path / "web/examples").iterdir()) == [
+        tmp_path / "web/examples" / path.name for path in pictures
+    ]
+    web_page.write(tmp_path / "none", model, FACTS, ["a", "b", "c"])
+    assert "xamples" not in (tmp_path / "none/index.html").read_text()
+    assert "aria-labelledby" in (tmp_path / "none/index.html").read_text()
 
 
 def test_the_policy_names_two_files_of_the_cdn_and_no_more(tmp_path: Path, model: Path) -> None:
@@ -155,6 +166,12 @@ def test_the_server_answers_to_this_machines_names_alone(served: Server) -> None
         assert ask(served, "/a.js", Host=host)[0] == 200
     for host in ("evil.example", "evil.example:8000", "127.0.0.1.evil.example", ""):
         assert ask(served, "/a.js", Host=host)[0] == 421, host
+
+
+def test_requests_that_make_no_sense(served: Server, capfd: pytest.CaptureFixture) -> None:
+    assert ask(served, "/a.js", Host="[::1")[0] == 400
+    assert ask(served, "/a%00.js")[0] == 400
+    assert capfd.readouterr().err == ""
 
 
 def test_a_browser_that_goes_away(

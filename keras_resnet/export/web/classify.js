@@ -12,6 +12,7 @@ const [answer, bars, problem, time] = ["answer", "bars", "problem", "time"].map(
 const [preview, pixels, file, camera] = ["preview", "pixels", "file", "camera"].map(element);
 
 let net; // a promise of {run, size}
+let loaded = false; // whether the net is there
 let broken = null; // the error for which the net could not be loaded
 let classes = []; // their names, as soon as they are known
 let latest = 0; // counts pictures, and times that the webcam began and stopped: answers to older ones are not shown
@@ -136,7 +137,7 @@ function drawBars(rows) {
 /** Back to no picture. */
 function clear() {
   drawBars(classes.slice(0, SHOWN).map((name) => [name, null, false]));
-  answer.textContent = broken ? NOT_LOADED : "No picture yet";
+  if (loaded || broken) answer.textContent = broken ? NOT_LOADED : "No picture yet";
   time.textContent = "\u00a0";
   for (const canvas of [preview, pixels]) {
     canvas.setAttribute("aria-label", "No picture yet");
@@ -257,7 +258,10 @@ function milliseconds(value) {
 
 net = load();
 net.then(
-  clear,
+  () => {
+    loaded = true;
+    clear();
+  },
   (error) => {
     broken = error;
     showBroken();
