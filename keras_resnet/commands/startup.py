@@ -7,7 +7,7 @@ the environment has the last word.
 
 The notes would bury our one-line errors: TensorFlow 2.21 writes about oneDNN and missing GPUs to stderr
 before its log level counts. Only lines of that form are dropped; everything else is passed on. Set
-TF_CPP_MIN_LOG_LEVEL to see all of them.
+TF_CPP_MIN_LOG_LEVEL=0 to see all of them.
 
 Only commands do this. `import keras_resnet` in a program of yours changes nothing of its process.
 """
@@ -63,6 +63,10 @@ def start_keras(needs: str | None = None) -> None:
                 f"this command needs Keras's {needs} backend. Received: {backend}; set "
                 f"KERAS_BACKEND={needs}"
             )
+        if importlib.util.find_spec(needs) is None:
+            raise UserError(
+                f"this command needs {needs}, which is not installed here: pip install -r requirements.txt"
+            )
         console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
         backend = os.environ["KERAS_BACKEND"] = needs
     if importlib.util.find_spec(backend) is None:
@@ -86,11 +90,10 @@ def _import_tensorflow() -> None:
         return
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":  # for what it writes later
         import tensorflow  # noqa: F401
 
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # for what it writes later
     with (
         console.without_lines(_NOTES) as stderr,
         interrupts.handled(interrupts.leaving(stderr)),

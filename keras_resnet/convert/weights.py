@@ -63,7 +63,7 @@ def convert(
         options["shortcut"] = shortcut
     found, problems = matching.modules(tensors)
     dense = [module for module in found if module.kind == "dense"]
-    options["num_classes"] = max(2, dense[0].shape[0]) if dense else 10
+    options["num_classes"] = dense[0].shape[0] if dense else 10
     try:
         net = BUILDERS[model](depth, **options)
     except ValueError as error:

@@ -58,7 +58,8 @@ def resnet(
 
     Raises:
         ValueError: for a depth that is not 6n + 2 or above 1202 (the nearest two are named), an unknown
-            shortcut, or constants that do not fit the channels.
+            shortcut, constants that do not fit the channels, or a size that zeropad-maxpool cannot halve
+            twice.
     """
     if shortcut not in SHORTCUTS:
         raise ValueError(
@@ -106,6 +107,11 @@ def _network(
         raise ValueError(
             "mean and std must have one number per channel. "
             f"Received: mean={mean}, std={std}, input_shape={input_shape}"
+        )
+    if shortcut == "zeropad-maxpool" and any(side and side % 4 for side in input_shape[:2]):
+        raise ValueError(
+            "zeropad-maxpool halves the image twice: height and width must be divisible by 4. "
+            f"Received: input_shape={input_shape}"
         )
     mean = [number("mean", value) for value in mean]
     std = [number("std", value) for value in std]

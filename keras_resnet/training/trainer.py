@@ -70,6 +70,10 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
 
 def _train_all(config: TrainConfig, restart: bool, data: Dataset | None, count: int) -> None:
     """Train the seeds one after the other, on so many devices."""
+    if data is not None and data.name != config.dataset:
+        raise UserError(
+            f"`data` must be the data set that `dataset` names, {config.dataset}. Received: {data.name}"
+        )
     # What is wrong is told before the first seed trains, not after hours, at the second.
     plans = plan_runs(config, restart)
     unfinished = [plan for plan in plans if not plan.finished]

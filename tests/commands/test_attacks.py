@@ -351,6 +351,24 @@ def test_a_backend_that_is_not_there(backend: str) -> None:
     assert "backend" in done.stderr
 
 
+def test_a_command_that_needs_tensorflow_says_so_where_it_is_not_there() -> None:
+    code = (
+        "import sys, importlib.util as u; find = u.find_spec; "
+        "u.find_spec = lambda name, *rest: None if name == 'tensorflow' else find(name, *rest); "
+        "sys.argv = ['keras-resnet', 'export', 'docs']; "
+        "from keras_resnet.__main__ import entry_point; sys.exit(entry_point())"
+    )
+    done = python(code, KERAS_BACKEND="jax")
+    assert done.returncode == 2 and done.stdout == "", done.stdout
+    assert "needs tensorflow, which is not installed here: pip install -r" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_tensorflows_notes_are_hidden_where_its_level_is_set_too() -> None:
+    done = python("", "-m", "keras_resnet", "models", "--depth", "8", TF_CPP_MIN_LOG_LEVEL="3")
+    assert done.returncode == 0 and done.stderr == ""
+
+
 def test_export_takes_tensorflow_whatever_the_backend_is() -> None:
     done = python("", "export.py", "docs", KERAS_BACKEND="torch")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "docs" in done.stderr

@@ -276,6 +276,7 @@ def put(key, *shape, value=0.0):
         (put("aux.weight", 10, 64), r"2 found \(linear, aux\)"),
         (put("layer3.0.conv2.weight", 64, 64, 5, 5), r"\(64, 64, 5, 5\): 0 expected, 1 found"),
         (put("bn1.bias", 17), r"bn1.bias \(17,\) should have the shape \(16,\)"),
+        (put("linear.weight", 1, 64), "num_classes must be 2 or more"),
         (put("scale.weight"), r"scale.weight \(\) is left over"),
         (put("linear.bias", 10, value=np.nan), "linear.bias .*not finite"),
         (put("bn1.running_var", 16, value=-1), "bn1.running_var .*negative"),

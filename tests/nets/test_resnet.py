@@ -64,6 +64,10 @@ def test_other_depths_name_the_nearest(depth: int, nearest: str) -> None:
         ({"shortcut": "identity"}, "shortcut must be one of zeropad"),
         ({"num_classes": 1}, "num_classes must be 2 or more"),
         ({"mean": (1.0,)}, "one number per channel"),
+        (
+            {"shortcut": "zeropad-maxpool", "input_shape": (32, 30, 3)},
+            r"divisible by 4. Received: input_shape=\(32, 30, 3\)",
+        ),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:

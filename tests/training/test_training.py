@@ -20,7 +20,7 @@ import pytest
 import train as command
 from keras_resnet.commands import terminal
 from keras_resnet.data import augmentation, constants, datasets, stream, synthetic
-from keras_resnet.errors import DIVERGED
+from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training import backends, cpu, devices, restore, trainer
@@ -393,6 +393,13 @@ def test_resnet20_learns_the_real_cifar10(tmp_path: Path, data_dir: str) -> None
     assert terminal.run(lambda: command.main(list(map(str, flags)))) == 0
     results = json.loads((tmp_path / "resnet20/seed-0/results.json").read_text())
     assert results["test_error"] < 60  # chance: 90
+
+
+def test_data_of_another_name_than_the_settings_is_refused(tmp_path: Path) -> None:
+    """Else its error would stand beside the paper's."""
+    with pytest.raises(UserError, match="`dataset` names, cifar10. Received: synthetic"):
+        trainer.train(TrainConfig(output_dir=str(tmp_path)), data=datasets.load("synthetic"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_summary_comes_again_and_recipes_are_not_mixed(
