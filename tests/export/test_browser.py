@@ -487,6 +487,28 @@ def test_bad_files_get_a_sentence(
         check_answer(page, classifier.predict(EXAMPLES[2])[0])
 
 
+def test_a_bad_file_while_the_net_is_loading(browser: webdriver.Chrome, folder: Path) -> None:
+    come = threading.Event()
+
+    class Slow(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path == "/model.onnx":
+                come.wait(30)
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Slow, directory=str(folder))
+    with serving(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)) as server:
+        browser.get(f"http://127.0.0.1:{server.server_port}/")
+        choose(browser, Path(__file__))
+        assert "is no picture" in text(browser, "problem")
+        assert text(browser, "answer").startswith("Loading the net")
+        come.set()
+        wait(browser, lambda: text(browser, "answer") == "No picture yet")
+
+
 def test_the_newest_picture_wins(page: webdriver.Chrome, classifier: Classifier) -> None:
     page.execute_script(
         "for (let k = 0; k < 40; k++) document.querySelectorAll('#examples button')[k % 4].click()"
