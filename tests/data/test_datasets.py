@@ -19,7 +19,9 @@ def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch) -
     home = tmp_path / "tensorflow_datasets"
     assert datasets.folder_of("cifar10") == home
     assert datasets.folder_of("cifar10", recorded="/nowhere") == home
-    (tmp_path / "tfds/cifar10").mkdir(parents=True)
+    (tmp_path / "tfds/cifar10/3.0.2").mkdir(parents=True)
+    assert datasets.folder_of("cifar10", recorded="~/tfds") == home  # a download was given up
+    (tmp_path / "tfds/cifar10/3.0.2/dataset_info.json").touch()
     assert datasets.folder_of("cifar10", recorded="~/tfds") == tmp_path / "tfds"
     assert datasets.folder_of("cifar100", recorded="~/tfds") == home
     assert datasets.folder_of("cifar10", "~/mine", recorded="~/tfds") == tmp_path / "mine"
