@@ -1,7 +1,7 @@
 """The two layers of a net that Keras does not have in the form the paper needs.
 
-They run on any backend, with a faster path on TensorFlow and PyTorch, and are registered for
-serialisation, so that `keras.models.load_model` opens a saved net after `import keras_resnet`.
+They run on any backend and are registered for serialisation, so that `keras.models.load_model` opens a
+saved net after `import keras_resnet`.
 """
 
 from __future__ import annotations

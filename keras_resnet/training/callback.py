@@ -152,7 +152,7 @@ class RunCallback(keras.callbacks.Callback):
         images, labels = self.validation
         loss, error = evaluate(self.logits, images, labels) if len(labels) else (None, None)
         rate = self.clock.rate()
-        # Updates that float16 skipped did not advance it.
+        # Updates that were skipped, because a gradient overflowed in float16, do not count here.
         made = int(self.model.optimizer.iterations)
         row: MetricsRow = {
             "step": self.step,

@@ -205,7 +205,7 @@ def test_float16_s_skipped_updates_do_not_advance_the_schedule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rate drops after four updates that were made, and metrics.csv says the rate they had."""
-    scaled = functools.partial(keras.optimizers.LossScaleOptimizer, initial_scale=2.0**19)
+    scaled = functools.partial(keras.optimizers.LossScaleOptimizer, initial_scale=2.0**20)
     monkeypatch.setattr(keras.optimizers, "LossScaleOptimizer", scaled)
     flags = ["--steps", 8, "--eval-every", 1, "--precision", "mixed_float16", "--batch-size", 8]
     assert run(*flags, "--output-dir", tmp_path, "--name", "half") == 0

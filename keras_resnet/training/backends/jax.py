@@ -40,9 +40,8 @@ def distribute(devices: int | None) -> int:
     counts = [0] * jax.process_count()
     for device in jax.devices():
         counts[device.process_index] += 1
-    if (
-        len(set(counts)) > 1
-    ):  # whatever is asked for: JAX's `process_allgather` wants a grid of them
+    # Whatever is asked for: JAX's `process_allgather` wants a grid of processes and devices.
+    if len(set(counts)) > 1:
         raise UserError(
             f"all processes must have the same number of devices. Received: {counts}; hide some, with "
             "CUDA_VISIBLE_DEVICES for example"
