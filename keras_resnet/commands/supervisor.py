@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from typing import Any, NoReturn, TextIO
 
@@ -21,7 +22,9 @@ from keras_resnet import console
 from keras_resnet.commands import terminal
 from keras_resnet.errors import LOST, USER_ERROR, UserError
 from keras_resnet.interrupts import SIGNALS
+from keras_resnet.training import hosts
 
+LAST_WORDS = 2.0  # seconds that process 0 stays after an error of the user's
 _CHILD = "KERAS_RESNET_SUPERVISED"  # descriptor of a pipe that ends with the command
 # What JAX's runtime writes to stderr by itself, and the stack trace under it.
 _RUNTIME = re.compile(
@@ -114,6 +117,9 @@ def leave(error: BaseException) -> NoReturn:
     """In the child: end at once. A normal end would wait for the others, who may wait for this one."""
     if isinstance(error, UserError):
         console.print_error(terminal.error_line(error))
+        if (here := hosts.place()) and here.process == 0:
+            # JAX's runtime ends the others as soon as this one is gone: first they may say the same.
+            time.sleep(LAST_WORDS)
         os._exit(error.exit_code)
     if (signum := terminal.signal_of(error)) is not None:
         console.print_error(INTERRUPTED[signum])
