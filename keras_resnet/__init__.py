@@ -20,6 +20,7 @@ from keras_resnet._version import __version__
 _PUBLIC = {
     "SGD": "recipes.optimizer",
     "BatchNormalization": "nets.layers",
+    "Muon": "recipes.muon",
     "Classifier": "zoo.classifier",
     "RandomPadCrop": "data.augmentation",
     "TrainConfig": "training.config",
@@ -69,4 +70,4 @@ else:
     with imports.without_collection():
         importlib.import_module("keras_resnet.data.augmentation")
         importlib.import_module("keras_resnet.nets.layers")
-        importlib.import_module("keras_resnet.recipes.optimizer")
+        importlib.import_module("keras_resnet.recipes.muon")

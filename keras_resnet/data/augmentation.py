@@ -16,19 +16,21 @@ from keras import ops
 from keras_resnet.data import philox
 
 PADDING = 4  # pixels on each side (section 4.2)
-PLACES = 2 * PADDING + 1  # of a crop, in each direction
-_RANGE = 2 * PLACES**2  # a multiple of `PLACES` and of 2, so that remainders are equally likely
 
 
-def draws(seed: int, first: int, steps: int, batch_size: int) -> np.ndarray:
+def draws(
+    seed: int, first: int, steps: int, batch_size: int, padding: int = PADDING
+) -> np.ndarray:
     """The random numbers of `steps` updates from update `first` (from 0) on.
 
     Returns:
-        int32 `(steps, batch_size, 3)`, 0..161: row, column and mirroring of every image, for
-        `RandomPadCrop`, which takes the first two modulo 9 and the third modulo 2.
+        int32 `(steps, batch_size, 3)`: row, column and mirroring of every image, for a `RandomPadCrop`
+        of that `padding`, which takes the first two modulo 2 * padding + 1 and the third modulo 2.
     """
     crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
-    numbers = philox.integers(crop_seed, first, steps, batch_size * 3) % np.uint32(_RANGE)
+    # A multiple of the places of a crop and of 2, so that remainders are equally likely.
+    limit = np.uint32(2 * (2 * padding + 1) ** 2)
+    numbers = philox.integers(crop_seed, first, steps, batch_size * 3) % limit
     return numbers.astype(np.int32).reshape(steps, batch_size, 3)
 
 

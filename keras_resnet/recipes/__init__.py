@@ -1,18 +1,21 @@
 """Recipes: how a net is trained, as data. One module per recipe.
 
-The learning rate is made from it in `schedules.py`, the optimizer is in `optimizer.py`; both import Keras.
+The learning rate is made from it in `schedules.py`, the optimizers are in `optimizer.py` and `muon.py`; these
+import Keras.
 """
 
 from typing import Any
 
 from keras_resnet.recipes.fast import FAST
+from keras_resnet.recipes.fast_0_2 import FAST_0_2
 from keras_resnet.recipes.paper import PAPER
 from keras_resnet.recipes.recipe import Recipe
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST)}
+RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST, FAST_0_2)}
 
 __all__ = [
     "FAST",
+    "FAST_0_2",
     "PAPER",
     "RECIPES",
     "Recipe",

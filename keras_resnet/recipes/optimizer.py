@@ -8,8 +8,12 @@ import keras
 from keras import ops
 
 
+# On PyTorch an instance is of a subclass that updates all variables in a few calls.
+_KerasSGD: Any = type(keras.optimizers.SGD())
+
+
 @keras.saving.register_keras_serializable(package="keras_resnet")
-class SGD(keras.optimizers.SGD):
+class SGD(_KerasSGD):
     """`keras.optimizers.SGD` whose weight decay enters the gradient, as in the paper and PyTorch.
 
         g = g + coupled_weight_decay * w;  v = momentum * v - learning_rate * g;  w = w + v
@@ -47,6 +51,14 @@ class SGD(keras.optimizers.SGD):
         decay = ops.cast(self.coupled_weight_decay, variable.dtype)
         gradient = ops.add(ops.cast(gradient, variable.dtype), ops.multiply(variable, decay))
         super().update_step(gradient, variable, learning_rate)
+
+    def _parallel_update_step(self, grads: Any, variables: Any, learning_rate: Any) -> None:
+        """PyTorch's `update_step`, of all variables at once."""
+        import torch
+
+        values = [v.value for v in variables]
+        grads = torch._foreach_add(grads, values, alpha=self.coupled_weight_decay)
+        super()._parallel_update_step(list(grads), variables, learning_rate)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "coupled_weight_decay": self.coupled_weight_decay}

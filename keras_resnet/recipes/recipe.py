@@ -14,9 +14,12 @@ WarmupShape = Literal["constant", "linear"]
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a net is trained with SGD: the schedule, the momentum and the weight decay.
+    """How a net is trained: the schedule, the momentum, the weight decay and the crop.
 
     `batch_size` is in images per update; all other counts are in updates, never in epochs.
+
+    Raises:
+        ValueError: if `kernel_rate` is given without Nesterov momentum.
     """
 
     # fmt: off
@@ -30,8 +33,14 @@ class Recipe:
     warmup_min_depth: int        # nets with fewer layers start without a warm-up
     momentum: float              # v = momentum * v - rate * g
     nesterov: bool               # look ahead: w = w + momentum * v - rate * g, in place of w + v
-    weight_decay: float          # coupled: g = g + weight_decay * w, on every variable, before the momentum
+    weight_decay: float          # of SGD, coupled: g = g + weight_decay * w, before the momentum
+    kernel_rate: float | None = None  # Muon's highest rate, for kernels; None: SGD trains them too
+    crop_padding: int = 4        # pixels on each side, before a crop of the image's size
     # fmt: on
+
+    def __post_init__(self) -> None:
+        if self.kernel_rate is not None and not self.nesterov:
+            raise ValueError("kernel_rate needs nesterov=True: Muon always looks ahead")
 
     def resolve(self, depth: int, **overrides: Any) -> Recipe:
         """This recipe for one net: the given numbers replaced, the warm-up fitted to steps and depth.
@@ -42,7 +51,7 @@ class Recipe:
         Args:
             depth: layers of the net.
             **overrides: fields of this class; None keeps the recipe's. `warmup_steps` is then taken
-                as it is.
+                as it is; `learning_rate` scales `kernel_rate` with it.
         """
         given = {key: value for key, value in overrides.items() if value is not None}
         steps = given.get("steps", self.steps)
@@ -52,7 +61,10 @@ class Recipe:
             warmup = self.warmup_steps * steps // self.steps
         else:
             warmup = min(self.warmup_steps, steps // 4)
-        return dataclasses.replace(self, **{"warmup_steps": warmup, **given})
+        fitted: dict[str, Any] = {"warmup_steps": warmup}
+        if self.kernel_rate is not None and "learning_rate" in given:
+            fitted["kernel_rate"] = self.kernel_rate * (given["learning_rate"] / self.learning_rate)
+        return dataclasses.replace(self, **fitted | given)
 
     def settings(self) -> dict[str, Any]:
         """The fields that decide a run's numbers, once the recipe is resolved for its net."""

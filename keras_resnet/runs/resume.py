@@ -17,13 +17,23 @@ from keras_resnet.runs.folder import RunConfig
 PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "precision", "devices")
 # How often it looks and saves: the weights are the same, but not the rows of metrics.csv.
 INTERVALS = ("eval_every", "checkpoint_every")
-# What a run did whose config.json does not say it: 0.1.0 knew the paper's recipe alone.
+# What a run did whose config.json does not say it: 0.1.0 knew the paper's recipe alone, 0.2.0 no Muon.
 BEFORE = {
     "recipe": "paper",
     "schedule": PAPER.schedule,
     "warmup_shape": PAPER.warmup_shape,
     "nesterov": PAPER.nesterov,
+    "kernel_rate": PAPER.kernel_rate,
+    "crop_padding": PAPER.crop_padding,
 }
+
+
+def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a run of any version, as this version would write them."""
+    settings = dict(settings)
+    if settings.get("recipe") == "fast" and "crop_padding" not in settings:
+        settings["recipe"] = "fast-0.2"  # what `fast` meant in 0.2.0
+    return {**BEFORE, **settings}
 
 
 def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -33,7 +43,7 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         there: settings of the run that was begun, of this or an earlier version.
         now: settings that are asked for.
     """
-    there = {**BEFORE, **there}
+    there = upgraded(there)
     return [
         f"`{key}` {there.get(key)} there, {now.get(key)} now"
         for key in {**there, **now}  # also what only one of the two programs knows
@@ -43,6 +53,6 @@ def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def decisive(config: RunConfig) -> dict[str, Any]:
     """What decides a run's weights, but for its seed: runs that agree in it may be averaged."""
-    settings = {**BEFORE, **config["settings"]}
+    settings = upgraded(config["settings"])
     kept = {k: v for k, v in settings.items() if k not in (*PLACES, *INTERVALS)}
     return {**kept, "precision": config.get("precision")}

@@ -37,13 +37,14 @@ class TrainConfig:
     dataset: str = _setting("cifar10", "synthetic needs no data on disk", choices=DATASETS)
     data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     val_size: int = _setting(5_000, "images split off for validation, by seed; 0 trains on all")
-    recipe: str = _setting("paper", "paper: He et al., section 4.2; fast: a quarter of its updates; each number below can be changed", choices=tuple(RECIPES))
+    recipe: str = _setting("paper", "paper: He et al., section 4.2; fast: a sixth of its updates; fast-0.2: what was fast in version 0.2; each number below can be changed", choices=tuple(RECIPES))
     steps: int | None = _setting(None, "updates; the schedule of the learning rate scales with them")
     batch_size: int | None = _setting(None, "images per update")
-    learning_rate: float | None = _setting(None, "the highest of the schedule")
+    learning_rate: float | None = _setting(None, "the highest of the schedule; Muon's rate in recipe fast scales with it")
     warmup_steps: int | None = _setting(None, "first updates at lower rates; recipe paper has 400 from 110 layers on")
-    weight_decay: float | None = _setting(None, "coupled: added to the gradient before the momentum")
-    momentum: float | None = _setting(None, "of SGD")
+    weight_decay: float | None = _setting(None, "coupled: added to the gradient before the momentum; not of what Muon trains")
+    momentum: float | None = _setting(None, "of SGD and Muon")
+    crop_padding: int | None = _setting(None, "pixels around an image before its random crop; 0 crops nothing")
     devices: int | None = _setting(None, "devices per host; each batch is split among them (default: all on JAX, else one)")
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS)
     seed: int = _setting(0, "of weights, split, order, crops and flips")
@@ -93,6 +94,8 @@ class TrainConfig:
             _reject(
                 "warmup_steps", f"0 or more and below half of steps={recipe.steps}", self.warmup
             )
+        if not 0 <= recipe.crop_padding <= 1_000:
+            _reject("crop_padding", "0 to 1000", recipe.crop_padding)
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for `model` plain, which has none", self.shortcut)
         if self.name is not None and (

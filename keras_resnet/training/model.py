@@ -15,6 +15,8 @@ from keras_resnet.data import augmentation, stream
 from keras_resnet.data.augmentation import RandomPadCrop
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.nets.resnet import BUILDERS
+from keras_resnet.recipes import Recipe
+from keras_resnet.recipes.muon import Muon
 from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.training import backends
@@ -65,12 +67,10 @@ def training_model(
     index = keras.Input((), dtype="int32", name="index")
     draw = keras.Input((3,), dtype="int32", name="draw")
     images = _ResidentImages(data.train_images, name="images")(index)
-    crop = RandomPadCrop(augmentation.PADDING, fill=data.mean, flip=True, dtype="float32")
-    model = keras.Model([index, draw], logits_of(net)(crop(images, draw=draw)))
     recipe = config.resolved_recipe
-    optimizer: keras.optimizers.Optimizer = SGD(
-        schedule_of(recipe), recipe.momentum, recipe.weight_decay, nesterov=recipe.nesterov
-    )
+    crop = RandomPadCrop(recipe.crop_padding, fill=data.mean, flip=True, dtype="float32")
+    model = keras.Model([index, draw], logits_of(net)(crop(images, draw=draw)))
+    optimizer = optimizer_of(recipe, net)
     if net.get_layer("stem_conv").compute_dtype == "float16":
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
@@ -88,6 +88,28 @@ def training_model(
     return model
 
 
+def optimizer_of(recipe: Recipe, net: keras.Model) -> keras.optimizers.Optimizer:
+    """The optimizer of a resolved recipe, for the variables of a net."""
+    rate, momentum, decay = schedule_of(recipe), recipe.momentum, recipe.weight_decay
+    if recipe.kernel_rate is None:
+        return SGD(rate, momentum, decay, nesterov=recipe.nesterov)
+    scale = recipe.kernel_rate / recipe.learning_rate
+    return Muon(rate, momentum, decay, normalized_kernels(net), scale)
+
+
+def normalized_kernels(net: keras.Model) -> list[str]:
+    """Paths of the kernels whose output goes into a batch normalisation and nowhere else."""
+    paths = []
+    for layer in net.layers:
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+            following = [node.operation for node in layer._outbound_nodes]
+            if following and all(
+                isinstance(other, keras.layers.BatchNormalization) for other in following
+            ):
+                paths.append(layer.kernel.path)
+    return paths
+
+
 def _divisor(config: TrainConfig, start: int) -> int:
     """The most updates, at most 50, that divide every interval a run counts in, from `start` on."""
     common = math.gcd(
@@ -103,14 +125,16 @@ def chunks_of_batches(
 
     See `stream.batch_indices` and `augmentation.draws`.
     """
-    batch_size = config.resolved_recipe.batch_size
+    recipe = config.resolved_recipe
+    batch_size = recipe.batch_size
 
     def chunks() -> Iterator[Chunk]:
         for first in itertools.count(start, CHUNK):
             steps = range(first, first + CHUNK)
             index = train[[stream.batch_indices(seed, k, len(train), batch_size) for k in steps]]
+            draw = augmentation.draws(seed, first, CHUNK, batch_size, recipe.crop_padding)
             yield (
-                (index.astype(np.int32), augmentation.draws(seed, first, CHUNK, batch_size)),
+                (index.astype(np.int32), draw),
                 labels[index],
             )
 
