@@ -20,8 +20,8 @@ from keras_resnet.errors import UserError
 from keras_resnet.export import choices, formats, litert, quantize
 from keras_resnet.export.signature import serving_model
 from keras_resnet.runs import provenance
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training import cpu, devices
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import build_net
 
 MATMUL = 4096  # side of the square matrices

@@ -15,10 +15,10 @@ from benchmarks.worker import Turns
 from keras_resnet.data import augmentation, stream
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.nets.layers import BatchNormalization
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training import backends, devices
 from keras_resnet.training.callback import RunCallback
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import build_net, chunks_of_batches, training_model
 from keras_resnet.training.reporters import TensorBoard, Terminal
 from keras_resnet.training.signals import Signals

@@ -23,7 +23,7 @@ _PUBLIC = {
     "Muon": "recipes.muon",
     "Classifier": "zoo.classifier",
     "RandomPadCrop": "data.augmentation",
-    "TrainConfig": "training.config",
+    "TrainConfig": "runs.config",
     "ZeroPadShortcut": "nets.layers",
     "learning_rate_schedule": "recipes.schedules",
     "plain": "zoo.models",

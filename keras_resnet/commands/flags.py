@@ -61,6 +61,7 @@ def add_flags(
     types = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
         kind = types[field.name]
+        # X | None is X; get_type_hints has taken the bounds off.
         optional = [t for t in typing.get_args(kind) if t is not type(None)]
         text = field.metadata["help"]
         value = field.default if field.default is not None else (shown or {}).get(field.name)

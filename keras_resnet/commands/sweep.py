@@ -25,9 +25,9 @@ from keras_resnet.commands import flags, terminal
 from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.sweep import cluster, drive, plan, table
 from keras_resnet.sweep.run import Job
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.summary import write_summary
 
 FAILED = 1  # exit code: some runs; the others finished

@@ -10,7 +10,7 @@ from types import FrameType
 
 from keras_resnet import console, interrupts
 from keras_resnet.errors import EXTRAS, USER_ERROR, UserError, missing
-from keras_resnet.training.config import TrainConfig
+from keras_resnet.runs.config import TrainConfig
 
 # Arguments of the library that are flags of a command.
 FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {

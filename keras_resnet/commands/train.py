@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from keras_resnet import console
 from keras_resnet.commands import flags, startup, supervisor
 from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training import hosts
-from keras_resnet.training.config import TrainConfig
 
 
 def main(argv: Sequence[str] | None = None) -> int:

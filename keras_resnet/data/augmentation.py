@@ -18,9 +18,7 @@ from keras_resnet.data import philox
 PADDING = 4  # pixels on each side (section 4.2)
 
 
-def draws(
-    seed: int, first: int, steps: int, batch_size: int, padding: int = PADDING
-) -> np.ndarray:
+def draws(seed: int, first: int, steps: int, batch_size: int, padding: int = PADDING) -> np.ndarray:
     """The random numbers of `steps` updates from update `first` (from 0) on.
 
     Returns:

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 from keras import ops
 
-
 # On PyTorch an instance is of a subclass that updates all variables in a few calls.
 _KerasSGD: Any = type(keras.optimizers.SGD())
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
+MAX_STEPS = 10**9  # far beyond use
+
 Schedule = Literal["step", "cosine"]
 WarmupShape = Literal["constant", "linear"]
 
@@ -19,7 +21,7 @@ class Recipe:
     `batch_size` is in images per update; all other counts are in updates, never in epochs.
 
     Raises:
-        ValueError: if `kernel_rate` is given without Nesterov momentum.
+        ValueError: for a number out of range, and for `kernel_rate` without Nesterov momentum.
     """
 
     # fmt: off
@@ -39,8 +41,19 @@ class Recipe:
     # fmt: on
 
     def __post_init__(self) -> None:
-        if self.kernel_rate is not None and not self.nesterov:
-            raise ValueError("kernel_rate needs nesterov=True: Muon always looks ahead")
+        _check(4 <= self.steps <= MAX_STEPS, "steps", f"4 to {MAX_STEPS}", self.steps)
+        _check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
+        # Above 1e30, float32 would soon be infinite.
+        _check(0 < self.learning_rate <= 1e30, "learning_rate", "above 0", self.learning_rate)
+        _check(0 <= self.weight_decay <= 1e30, "weight_decay", "0 or more", self.weight_decay)
+        _check(0 <= self.momentum < 1, "momentum", "0 or more and below 1", self.momentum)
+        _check(0 <= self.crop_padding <= 1_000, "crop_padding", "0 to 1000", self.crop_padding)
+        below = f"0 or more and below half of steps={self.steps}"
+        _check(0 <= self.warmup_steps < self.steps // 2, "warmup_steps", below, self.warmup_steps)
+        _check(
+            self.kernel_rate is None or self.nesterov,
+            "kernel_rate", "None without Nesterov momentum, which Muon needs", self.kernel_rate,
+        )  # fmt: skip
 
     def resolve(self, depth: int, **overrides: Any) -> Recipe:
         """This recipe for one net: the given numbers replaced, the warm-up fitted to steps and depth.
@@ -80,3 +93,8 @@ class Recipe:
             for key, value in self.settings().items()
             if value != theirs[key]
         }
+
+
+def _check(good: bool, name: str, expected: str, received: object) -> None:
+    if not good:
+        raise ValueError(f"`{name}` must be {expected}. Received: {received}")

@@ -14,10 +14,10 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import PAPER_ERRORS
 from keras_resnet.recipes import RECIPES
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.files import MOVED_ASIDE
 from keras_resnet.runs.folder import MetricsRow, RunConfig, RunFolder, RunResults
 from keras_resnet.runs.resume import decisive
-from keras_resnet.training.config import TrainConfig
 
 # What stands in a column or a label of its own; the rest is told as "recipe".
 _SHOWN = {"model", "depth", "shortcut", "dataset", "steps", "precision", "recipe"}

@@ -24,11 +24,11 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 import msgspec
 
 from keras_resnet.errors import UserError
+from keras_resnet.recipes.recipe import MAX_STEPS
 from keras_resnet.runs import files
 
 MAX_JSON_BYTES = 1 << 20
 MAX_METRICS_BYTES = 1 << 26
-MAX_STEPS = 10**9  # far beyond use
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_STEPS)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from keras_resnet.errors import UserError
 from keras_resnet.report import rows
 from keras_resnet.runs import checkpoints
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training.begun import begun_with, experiment_folder
-from keras_resnet.training.config import TrainConfig
 
 SEVERAL = ("model", "depth", "shortcut", "recipe", "dataset", "precision")  # take several values
 # The nets whose errors the PyTorch reproduction reports, over five runs each.

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files, resume
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
-from keras_resnet.training.config import TrainConfig
 
 
 def experiment_folder(config: TrainConfig) -> Path:

@@ -16,9 +16,9 @@ import numpy as np
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs import checkpoints
 from keras_resnet.runs.checkpoints import State
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import MetricsRow, RunFolder
 from keras_resnet.training import hosts
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import evaluate, logits_of
 from keras_resnet.training.reporters import Reporter
 from keras_resnet.training.signals import Interrupted, Signals

@@ -26,7 +26,7 @@ import numpy as np
 from keras_resnet import console, interrupts
 from keras_resnet.errors import UserError
 from keras_resnet.runs import checkpoints, provenance
-from keras_resnet.training.config import TrainConfig
+from keras_resnet.runs.config import TrainConfig
 
 ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"

@@ -19,9 +19,9 @@ from keras_resnet.recipes import Recipe
 from keras_resnet.recipes.muon import Muon
 from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training import backends
 from keras_resnet.training.backends.base import Chunk
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import logits_of
 
 # Batches that the stream makes at a time: NumPy's calls cost less for many.

@@ -8,10 +8,10 @@ import keras
 
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import Recipe
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.training import devices
 from keras_resnet.training.begun import begun_with, experiment_folder
-from keras_resnet.training.config import TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)

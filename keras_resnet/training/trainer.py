@@ -23,11 +23,11 @@ from keras_resnet.data import datasets, stream
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.runs import files, provenance
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunResults
+from keras_resnet.runs.run import experiment_folder
 from keras_resnet.training import backends, devices, hosts
-from keras_resnet.training.begun import experiment_folder
 from keras_resnet.training.callback import Diverged, RunCallback
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.evaluation import evaluate, logits_of
 from keras_resnet.training.model import build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import RunPlan, plan_runs

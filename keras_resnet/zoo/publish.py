@@ -23,10 +23,10 @@ from keras_resnet.inference.keras_file import load_keras
 from keras_resnet.nets.family import PAPER_ERRORS
 from keras_resnet.recipes import RECIPES
 from keras_resnet.runs import files, staged
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.runs.publishing import without_folders
 from keras_resnet.runs.resume import BEFORE, INTERVALS, PLACES
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.zoo import registry
 from keras_resnet.zoo.models import kind_of
 from keras_resnet.zoo.registry import WEIGHTS, Candidate, Entry

@@ -16,8 +16,8 @@ from keras_resnet.data import datasets, synthetic
 from keras_resnet.recipes import FAST, PAPER, RECIPES
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs import checkpoints
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.resume import BEFORE, PLACES
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import build_net, training_model
 
 SETTINGS_OF_0_1_0 = {

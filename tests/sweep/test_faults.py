@@ -21,9 +21,9 @@ import pytest
 
 from keras_resnet.report import rows
 from keras_resnet.runs import files
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.sweep import drive, plan, table
-from keras_resnet.training.config import TrainConfig
 
 HERE = Path(__file__).parent
 STEPS = 40

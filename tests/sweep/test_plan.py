@@ -17,10 +17,10 @@ from keras_resnet.__main__ import main
 from keras_resnet.commands import flags, sweep, terminal
 from keras_resnet.console import duration
 from keras_resnet.runs import files
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import metrics_csv
 from keras_resnet.sweep import drive, plan, run, table
 from keras_resnet.sweep.plan import Run, Standing
-from keras_resnet.training.config import TrainConfig
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 

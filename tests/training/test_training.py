@@ -22,10 +22,10 @@ from keras_resnet.commands import terminal
 from keras_resnet.data import augmentation, constants, datasets, stream, synthetic
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.runs import checkpoints
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training import backends, cpu, devices, restore, trainer
 from keras_resnet.training.backends import tensorflow
-from keras_resnet.training.config import TrainConfig
 from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
 from keras_resnet.training.plan import plan_runs
 from keras_resnet.training.reporters import Terminal

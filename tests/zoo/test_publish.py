@@ -13,7 +13,7 @@ import pytest
 
 import keras_resnet
 from keras_resnet.commands import publish, terminal
-from keras_resnet.training.config import TrainConfig
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.zoo import registry
 from keras_resnet.zoo.publish import NETS, command
 from keras_resnet.zoo.registry import WEIGHTS

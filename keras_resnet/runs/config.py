@@ -1,0 +1,117 @@
+"""The settings of a training run: one frozen dataclass, from which `train.py` makes its flags."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import typing
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from keras_resnet.data.constants import DATASETS
+from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
+from keras_resnet.recipes import RECIPES, Recipe
+
+PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
+
+
+def _setting(default: Any, text: str, **metadata: Any) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, **metadata})
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a training. What is None is the recipe's; see `resolve_recipe`.
+
+    Raises:
+        ValueError: for a value of another type or out of range; the message says what was expected and
+            what came.
+    """
+
+    # fmt: off
+    model: str = _setting("resnet", "with shortcuts or without", choices=MODELS)
+    depth: int = _setting(20, "6n+2: 20, 32, 44, 56, 110, 1202")
+    shortcut: str = _setting("zeropad", "zeropad is the paper's option A", choices=SHORTCUTS)
+    dataset: str = _setting("cifar10", "synthetic needs no data on disk", choices=DATASETS)
+    data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
+    val_size: Annotated[int, Meta(ge=0)] = _setting(5_000, "images split off for validation, by seed; 0 trains on all")
+    recipe: str = _setting("paper", "paper: He et al., section 4.2; fast: a sixth of its updates; fast-0.2: what was fast in version 0.2; each number below can be changed", choices=tuple(RECIPES))
+    steps: int | None = _setting(None, "updates; the schedule of the learning rate scales with them")
+    batch_size: int | None = _setting(None, "images per update")
+    learning_rate: float | None = _setting(None, "the highest of the schedule; Muon's rate in recipe fast scales with it")
+    warmup_steps: int | None = _setting(None, "first updates at lower rates; recipe paper has 400 from 110 layers on")
+    weight_decay: float | None = _setting(None, "coupled: added to the gradient before the momentum; not of what Muon trains")
+    momentum: float | None = _setting(None, "of SGD and Muon")
+    crop_padding: int | None = _setting(None, "pixels around an image before its random crop; 0 crops nothing")
+    devices: Annotated[int, Meta(ge=1)] | None = _setting(None, "devices per host; each batch is split among them (default: all on JAX, else one)")
+    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS)
+    seed: Annotated[int, Meta(ge=0)] = _setting(0, "of weights, split, order, crops and flips")
+    runs: Annotated[int, Meta(ge=1, le=10_000)] = _setting(1, "train seeds SEED .. SEED+RUNS-1")
+    eval_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between validations")
+    checkpoint_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between checkpoints")
+    output_dir: str = _setting("experiments", "run folders are <output-dir>/<name>/seed-<k>")
+    name: str | None = _setting(None, "of the experiment (default: e.g. resnet56)")
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        for name, kind in typing.get_type_hints(type(self), include_extras=True).items():
+            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        blocks_per_stage(self.depth)
+        for field in dataclasses.fields(self):
+            choices, value = field.metadata.get("choices"), getattr(self, field.name)
+            if choices and value not in choices:
+                _reject(field.name, f"one of {', '.join(choices)}", value)
+        self.resolve_recipe()  # checks the numbers together
+        if self.model == "plain" and self.shortcut != "zeropad":
+            _reject("shortcut", "left out for `model` plain, which has none", self.shortcut)
+        if self.name is not None and ("/" in self.name or self.name in (".", "..")):
+            _reject("name", "a folder name without slashes", self.name)
+
+    def resolve_recipe(self) -> Recipe:
+        """The named recipe, fitted to the depth, with the numbers that are given."""
+        given = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(Recipe)
+            if field.name != "name" and hasattr(self, field.name)
+        }
+        return RECIPES[self.recipe].resolve(self.depth, **given)
+
+    # Until training, sweep and report use `Run`:
+    @property
+    def resolved_recipe(self) -> Recipe:
+        return self.resolve_recipe()
+
+    def settings(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), **self.resolve_recipe().settings()}
+
+    @property
+    def experiment(self) -> str:
+        """Name of the experiment's folder: the given one, else built from what is not default."""
+        if self.name:
+            return self.name
+        shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
+        dataset = "" if self.dataset == "cifar10" else f"-{self.dataset}"
+        recipe = "" if self.recipe == "paper" else f"-{self.recipe}"
+        return f"{self.model}{self.depth}{shortcut}{dataset}{recipe}"
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    """A value of its setting's type; integers and floats of any library, and paths, are taken."""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if hasattr(value, "item"):
+        value = value.item()  # NumPy's
+    try:
+        value = msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        expected = str(error).removeprefix("Expected ").split(", got")[0].replace("`", "")
+        _reject(name, expected, value)
+    if isinstance(value, str) and not (value.isprintable() and value.strip()):
+        _reject(name, "printable text, not empty", ascii(value))
+    return value
+
+
+def _reject(name: str, expected: str, received: object) -> None:
+    raise ValueError(f"`{name}` must be {expected}. Received: {received}")

@@ -1,0 +1,80 @@
+"""One run: what is trained, how, and where its files lie. Made once, from settings, and handed down.
+
+Without Keras, so that `sweep` and `report` need not start it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.errors import UserError
+from keras_resnet.recipes import RECIPES, Recipe
+from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.folder import RunFolder
+from keras_resnet.runs.resume import upgraded
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One seed of an experiment.
+
+    Attributes:
+        config: its settings; `config.seed` is this run's, `config.runs` is 1.
+        recipe: the recipe that the settings come to, with every number that it trains with.
+        folder: where its files lie.
+    """
+
+    config: TrainConfig
+    recipe: Recipe
+    folder: RunFolder
+
+    def __str__(self) -> str:
+        return f"{self.config.experiment}/seed-{self.config.seed}"
+
+    def settings(self) -> dict[str, Any]:
+        """All settings as config.json and checkpoints hold them, the recipe's numbers among them."""
+        return {**dataclasses.asdict(self.config), **self.recipe.settings()}
+
+
+def runs_of(config: TrainConfig) -> list[Run]:
+    """The runs of an experiment, one for each seed. Nothing is read or written."""
+    experiment = experiment_folder(config)
+    return [
+        Run(
+            dataclasses.replace(config, seed=seed, runs=1),
+            config.resolve_recipe(),
+            RunFolder(experiment / f"seed-{seed}"),
+        )
+        for seed in range(config.seed, config.seed + config.runs)
+    ]
+
+
+def experiment_folder(config: TrainConfig) -> Path:
+    """The folder of an experiment's runs."""
+    return Path(os.path.expanduser(config.output_dir)) / config.experiment
+
+
+def read_run(path: Path) -> Run:
+    """The run that a folder holds, of any version, finished or not.
+
+    Raises:
+        UserError: where config.json is missing or makes no sense.
+    """
+    folder = RunFolder(path)
+    config = folder.read_config()
+    if config is None:
+        raise UserError(f"{path} must be a run folder, but holds no config.json; name another")
+    settings = upgraded(config["settings"])
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    try:
+        known = TrainConfig(**{k: v for k, v in settings.items() if k in names})  # type: ignore[arg-type]
+        numbers = {key: settings[key] for key in known.resolve_recipe().settings()}
+        recipe = dataclasses.replace(RECIPES[known.recipe], **numbers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path / 'config.json'} has settings that make no sense: {error}"
+        ) from None
+    return Run(dataclasses.replace(known, runs=1), recipe, folder)
