@@ -25,7 +25,8 @@ import numpy as np
 
 from keras_resnet import console, interrupts
 from keras_resnet.errors import UserError
-from keras_resnet.runs import checkpoints, provenance
+from keras_resnet.runs import checkpoint as checkpoints
+from keras_resnet.runs import provenance
 from keras_resnet.runs.config import TrainConfig
 
 ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
