@@ -107,15 +107,14 @@ def load(path: Path) -> tuple[Arrays, State]:
         OSError: where it cannot be read.
         ValueError: where it is damaged.
     """
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            members = {name: archive[name] for name in archive.files}
-        members.pop("sha256", None)  # versions before 0.3 had a checksum of their own
-        return members, msgspec.json.decode(members.pop("state").tobytes(), type=State)
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:  # zipfile, NumPy and msgspec raise many kinds on damaged bytes
-        raise ValueError(str(error)) from None
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                members = {name: archive[name] for name in archive.files}
+            members.pop("sha256", None)  # versions before 0.3 had a checksum of their own
+            return members, msgspec.json.decode(members.pop("state").tobytes(), type=State)
+        except Exception as error:  # zipfile, NumPy and msgspec raise many kinds on damaged bytes
+            raise ValueError(str(error)) from None
 
 
 def load_newest(folder: Path) -> tuple[tuple[Arrays, State] | None, list[str]]:

@@ -22,12 +22,11 @@ from keras_resnet.runs import checkpoint
 from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.runs.run import Run
 from keras_resnet.training import backends, hosts
+from keras_resnet.training.forward import Forward
 from keras_resnet.training.model import logits_of
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Signals
 
-# The recipe sets the learning rate, and our checkpoints resume the run.
-REFUSED = ("LearningRateScheduler", "ReduceLROnPlateau", "BackupAndRestore")
 AGREE_EVERY = (
     10  # updates, after which several processes compare whether a signal came to one of them
 )
@@ -113,7 +112,7 @@ class Evaluate(keras.callbacks.Callback):
         self.images, self.labels = validation
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not evaluates(self.run, self.progress.step):
+        if not self.run.evaluates(self.progress.step):
             return
         assert logs is not None and self.model is not None  # on JAX this gives the values back
         self.bar.show("validating")
@@ -150,7 +149,7 @@ class TensorBoard(keras.callbacks.Callback):
         self._writer: Writer | None = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not evaluates(self.run, self.progress.step):
+        if not self.run.evaluates(self.progress.step):
             return
         try:
             if self._writer is None:
@@ -169,49 +168,6 @@ class TensorBoard(keras.callbacks.Callback):
             self._writer.close()
 
 
-class Forward(keras.callbacks.Callback):
-    """Drives the user's callbacks: to them an epoch is an evaluation, and the model is the net that is saved.
-
-    Their `logs` have Keras's names: loss, accuracy, val_loss, val_accuracy, and learning_rate and step.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        progress: Progress,
-        net: keras.Model,
-        users: Sequence[keras.callbacks.Callback],
-    ):
-        super().__init__()
-        self.run, self.progress, self.net = run, progress, net
-        self.users = keras.callbacks.CallbackList(list(users), model=net)
-        self.net.stop_training = False
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self.net.optimizer = self.model.optimizer  # loggers read its settings
-        self.users.on_train_begin()
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self.users.on_epoch_begin(len(self.progress.rows))
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        step = self.progress.step
-        self.users.on_train_batch_end(step - 1, dict(logs or {}))
-        if evaluates(self.run, step):
-            assert self.model is not None  # on JAX this gives the values back
-            self.users.on_epoch_end(
-                len(self.progress.rows) - 1, _keras_logs(self.progress.rows[-1])
-            )
-        if self.net.stop_training:
-            self.progress.stopped_early = step < self.run.recipe.steps
-        elif evaluates(self.run, step) and step < self.run.recipe.steps:
-            self.users.on_epoch_begin(len(self.progress.rows))
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        assert self.model is not None  # EarlyStopping may give the net its best weights here
-        self.users.on_train_end()
-
-
 class Stop(keras.callbacks.Callback):
     """Ends `fit` where a signal or a callback of the user's asks for it."""
 
@@ -221,7 +177,7 @@ class Stop(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         step = self.progress.step
-        if hosts.count() == 1 or evaluates(self.run, step) or step % AGREE_EVERY == 0:
+        if hosts.count() == 1 or self.run.evaluates(step) or step % AGREE_EVERY == 0:
             self.progress.signum = hosts.agree(self.signals.received)
         if self.progress.signum or self.progress.stopped_early:
             self.model.stop_training = True
@@ -240,7 +196,7 @@ class Save(keras.callbacks.Callback):
         if due or self.progress.signum:
             save_checkpoint(self.run, self.progress, self.net, self.model)
             self.signals.saved = step
-        if evaluates(self.run, step) and hosts.index() == 0:
+        if self.run.evaluates(step) and hosts.index() == 0:
             self.run.folder.write_metrics(self.progress.rows)
         self.progress.resume_clock()
 
@@ -266,38 +222,6 @@ def diverged(what: str, step: int) -> UserError:
         "Try `restart` with a smaller `learning_rate` or with `warmup_steps`",
         exit_code=DIVERGED,
     )
-
-
-def refuse_callbacks(users: Sequence[keras.callbacks.Callback]) -> None:
-    """Raise UserError for a callback that would set the learning rate or resume by itself."""
-    for callback in users:
-        names = {cls.__name__ for cls in type(callback).__mro__}
-        if refused := names & set(REFUSED):
-            raise UserError(
-                f"`callbacks` must leave the learning rate to the recipe and resuming to the run folder. "
-                f"Received: {refused.pop()}; choose a `recipe` and its numbers instead"
-            )
-
-
-def evaluates(run: Run, step: int) -> bool:
-    """Whether the run is evaluated after this update."""
-    return step == run.recipe.steps or step % run.config.eval_every == 0
-
-
-def _keras_logs(row: MetricsRow) -> dict[str, float]:
-    values = {
-        "loss": row["train_loss"],
-        "accuracy": _accuracy(row["train_error"]),
-        "val_loss": row["val_loss"],
-        "val_accuracy": _accuracy(row["val_error"]),
-        "learning_rate": row["learning_rate"],
-        "step": row["step"],
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _accuracy(error: float | None) -> float | None:
-    return None if error is None else 1 - error / 100
 
 
 def _rounded(value: float | None, digits: int = 9) -> float | None:

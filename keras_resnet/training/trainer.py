@@ -10,11 +10,9 @@ from __future__ import annotations
 import functools
 import math
 import shlex
-import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -29,9 +27,11 @@ from keras_resnet.runs import checkpoint, files, provenance, resume
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunResults
 from keras_resnet.runs.resume import Begun
-from keras_resnet.runs.run import Run, experiment_folder, read_run, runs_of
+from keras_resnet.runs.run import Run, experiment_folder, runs_of
+from keras_resnet.runs.summary import print_summary, write_summary
 from keras_resnet.training import backends, devices, hosts
-from keras_resnet.training import callbacks as _callbacks
+from keras_resnet.training.callbacks import run_callbacks, save_checkpoint
+from keras_resnet.training.forward import refuse_callbacks
 from keras_resnet.training.model import build_net, chunks_of_batches, logits_of, training_model
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted, Signals
@@ -65,7 +65,7 @@ def train(
     """
     hosts.join()
     _commit()
-    _callbacks.refuse_callbacks(callbacks)
+    refuse_callbacks(callbacks)
     runs = runs_of(config)
     with devices.distributed(config.devices) as count:
         # What is wrong is said before the first seed trains, not after hours, at the second.
@@ -76,7 +76,8 @@ def train(
             _move_aside(run)
         for run in runs:
             signum = train_run(run, data, count, callbacks)
-            summarize(run, report=run is runs[-1])
+            if hosts.index() == 0 and (summary := write_summary(run)) and run is runs[-1]:
+                print_summary(summary)
             if signum and run is not runs[-1]:
                 raise Interrupted(signum, run.recipe.steps)
             devices.clear_session()
@@ -132,7 +133,7 @@ def _fit(
     train, val = stream.split(len(data.train_labels), run.config.val_size, run.config.seed)
     validation = data.train_images[val], data.train_labels[val]
     fed = backends.current().feed(chunks_of_batches(run, data.train_labels, train, progress.step))
-    made = _callbacks.run_callbacks(run, progress, net, validation, signals, arrays, users)
+    made = run_callbacks(run, progress, net, validation, signals, arrays, users)
     steps = run.recipe.steps - progress.step
     try:
         model.fit(fed, steps_per_epoch=steps, callbacks=made, shuffle=False, verbose=0)
@@ -141,7 +142,7 @@ def _fit(
             if isinstance(callback, ProgressBar):
                 callback.close()
     if progress.stopped_early:  # with the weights that the user's callback left
-        _callbacks.save_checkpoint(run, progress, net, model)
+        save_checkpoint(run, progress, net, model)
     elif progress.step < run.recipe.steps:
         raise Interrupted(progress.signum, progress.step)
 
@@ -186,38 +187,6 @@ def _finish(run: Run, data: Dataset, net: keras.Model, progress: Progress, preci
         f"test error {test_error:.2f} % after {progress.step:,} updates in "
         f"{console.duration(progress.seconds)}; saved {run.folder.model_path}"
     )
-
-
-def summarize(run: Run, report: bool = True) -> dict[str, Any] | None:
-    """Write summary.json over the finished seeds that trained like this one; with `report`, print it."""
-    experiment, config = run.folder.path.parent, run.folder.read_config()
-    errors: dict[int, float] = {}
-    for path in experiment.glob("seed-*/results.json"):
-        try:
-            other = read_run(path.parent)
-            began, results = other.folder.read_config(), other.folder.read_results()
-        except UserError:
-            continue  # it is reported where that seed is asked for
-        if config and began and results and resume.decisive(began) == resume.decisive(config):
-            errors[other.config.seed] = results["test_error"]
-    if not errors:
-        return None
-    ordered = [errors[seed] for seed in sorted(errors)]
-    summary: dict[str, Any] = {
-        "test_error_mean": round(statistics.mean(ordered), 4),
-        "test_error_std": round(statistics.stdev(ordered), 4) if len(ordered) > 1 else None,
-        "runs": len(ordered),
-        "seeds": sorted(errors),
-        "test_errors": ordered,
-    }
-    if hosts.index() == 0:
-        files.write_json(experiment / "summary.json", summary)
-    if report and len(ordered) > 1:
-        console.print_line(
-            f"test error {summary['test_error_mean']:.2f} +- {summary['test_error_std']:.2f} % "
-            f"(mean and sample std of {len(ordered)} runs, seeds {summary['seeds']})"
-        )
-    return summary
 
 
 def _read_begun(run: Run) -> Begun:

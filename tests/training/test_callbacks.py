@@ -133,6 +133,7 @@ def test_who_sets_the_learning_rate_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb", "ignore::UserWarning:wandb")
 def test_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     from wandb.integration.keras import WandbMetricsLogger
@@ -149,6 +150,7 @@ def test_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert 0 <= seen["epoch/val_accuracy"] <= 1
 
 
+@pytest.mark.filterwarnings("ignore")  # of the packages that MLflow brings; none is of ours
 def test_mlflow(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     from mlflow.keras import MlflowCallback
@@ -158,5 +160,5 @@ def test_mlflow(tmp_path: Path) -> None:
         with pytest.raises(Interrupted):
             train(config(tmp_path), callbacks=[MlflowCallback(), Kill(1)])
         train(config(tmp_path), callbacks=[MlflowCallback()])
-    history = mlflow.MlflowClient().get_metric_history(record.info.run_id, "validation_loss")
+    history = mlflow.MlflowClient().get_metric_history(record.info.run_id, "val_loss")
     assert len(history) == 4

@@ -431,7 +431,7 @@ def test_restart_where_a_file_is_in_the_way(
     (tmp_path / "x" / "seed-0").touch()
     assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x", "--restart") == 2
     error = capsys.readouterr().err
-    assert "must be a folder that can be written to" in error and error.count("\n") == 1
+    assert "lock could not be locked" in error and error.count("\n") == 1
 
 
 def test_sizes_that_do_not_fit_leave_no_folder(tmp_path: Path) -> None:
