@@ -61,8 +61,7 @@ def train(config: TrainConfig, restart: bool = False, data: Dataset | None = Non
     before = keras.distribution.distribution()
     try:
         devices = backends.current().distribute(config.devices)
-        with hosts.workplace(config, experiment, fresh=restart) as own:
-            _train_all(own, restart, data, devices)
+        _train_all(config, restart, data, devices)
     finally:
         keras.distribution.set_distribution(before)
     return experiment
@@ -138,7 +137,6 @@ def _train_locked(plan: RunPlan, data: Dataset, count: int) -> tuple[int, RunCon
     files.make_folder(plan.folder.path)
     with files.lock(plan.folder.path):
         files.remove_leftovers(plan.folder.path)
-        hosts.renew_copy(plan.folder.path)
         plan = plan.renew()
         config = plan.began_with
         if plan.finished and config is not None:
