@@ -97,6 +97,7 @@ def _wait_for_all(addresses: list[str], processes: int, process: int) -> None:
     while process > 0 and missing == [0] and (left := end - time.monotonic()) > 0:
         # Until process 0 listens the connection is refused.
         with contextlib.suppress(OSError), socket.create_connection(address, left) as call:
+            call.settimeout(JOIN_SECONDS + 5)  # process 0 may have begun to wait later
             call.sendall(bytes(str(process), "ascii"))
             missing = msgspec.json.decode(call.makefile("rb").read() or b"[0]")
         time.sleep(0.1)
