@@ -23,7 +23,9 @@ DRIVER = Path(__file__).parents[1] / "training/hosts_driver.py"
 on_jax = pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras's backend is not JAX")
 
 
-def start(case: str, *processes: int, count: int = 2, addresses: str = "") -> list[subprocess.Popen]:
+def start(
+    case: str, *processes: int, count: int = 2, addresses: str = ""
+) -> list[subprocess.Popen]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         addresses = addresses or f"127.0.0.1:{free.getsockname()[1]}"
@@ -70,7 +72,10 @@ def test_an_error_of_one_process_ends_all_in_one_line(process: int) -> None:
 def test_other_settings_are_named() -> None:
     for code, err in ends(start("settings", 0, 1)):
         assert code == 2 and err.count("\n") == 1, err
-        assert "--learning-rate must be the same for all processes. Received: 0.1 by process 0, 0.2" in err
+        assert (
+            "--learning-rate must be the same for all processes. Received: 0.1 by process 0, 0.2"
+            in err
+        )
 
 
 @on_jax
@@ -88,7 +93,9 @@ def test_who_is_missing_is_named_on_all() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         first = f"127.0.0.1:{free.getsockname()[1]}"
-    for code, err in ends(start("short", 0, 1, count=3, addresses=f"{first},10.0.0.2:1,10.0.0.3:1")):
+    for code, err in ends(
+        start("short", 0, 1, count=3, addresses=f"{first},10.0.0.2:1,10.0.0.3:1")
+    ):
         assert code == LOST and err.count("\n") == 1, err
         assert "Missing: process 2 (10.0.0.3:1)" in err
 
@@ -125,7 +132,12 @@ def test_waiting_for_the_others_can_be_stopped(signum: int) -> None:
         ("", "2", "0", "host:port of process 0. Received: nothing"),
         ("localhost", "2", "0", "must be host:port of process 0. Received: localhost"),
         ("127.0.0.1:99999", "2", "0", "must be host:port of process 0. Received: 127.0.0.1:99999"),
-        ("127.0.0.1:1234", "2", "", "PROCESS_ID one of 0, 1, 2, ... for each. Received: 2 and nothing"),
+        (
+            "127.0.0.1:1234",
+            "2",
+            "",
+            "PROCESS_ID one of 0, 1, 2, ... for each. Received: 2 and nothing",
+        ),
         ("127.0.0.1:1234", "two", "0", "NUM_PROCESSES must be the number of processes"),
         ("127.0.0.1:1234", "2", "2", "Received: 2 and 2"),
     ],

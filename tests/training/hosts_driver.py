@@ -36,7 +36,14 @@ def main() -> None:
             with hosts.together():
                 pass
             array = state["arrays"]["a"]
-            told = [k, hosts.count(), hosts.agree(k + 1), state["rows"], array.tolist(), str(array.dtype)]
+            told = [
+                k,
+                hosts.count(),
+                hosts.agree(k + 1),
+                state["rows"],
+                array.tolist(),
+                str(array.dtype),
+            ]
             print(json.dumps([*told, state["arrays"]["b"].shape]), file=sys.stderr)
         case "error-0" | "error-1":
             with hosts.together():
