@@ -17,30 +17,32 @@ from keras_resnet._version import __version__
 # ruff: noqa: F401
 if TYPE_CHECKING:  # for editors and type checkers
     from keras_resnet.data.augmentation import RandomPadCrop
+    from keras_resnet.inference.classifier import Classifier
+    from keras_resnet.inference.evaluate import evaluate
+    from keras_resnet.inference.pretrained import plain, resnet
     from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
     from keras_resnet.recipes.muon import Muon
     from keras_resnet.recipes.optimizer import SGD
     from keras_resnet.recipes.schedules import learning_rate_schedule
     from keras_resnet.runs.config import TrainConfig
     from keras_resnet.training.trainer import train
-    from keras_resnet.zoo.classifier import Classifier
-    from keras_resnet.zoo.models import plain, resnet
 
 # Public name -> module that defines it.
 _PUBLIC = {
     "SGD": "recipes.optimizer",
     "BatchNormalization": "nets.layers",
     "Muon": "recipes.muon",
-    "Classifier": "zoo.classifier",
+    "Classifier": "inference.classifier",
     "RandomPadCrop": "data.augmentation",
     "TrainConfig": "runs.config",
     "ZeroPadShortcut": "nets.layers",
+    "evaluate": "inference.evaluate",
     "learning_rate_schedule": "recipes.schedules",
-    "plain": "zoo.models",
-    "resnet": "zoo.models",
+    "plain": "inference.pretrained",
+    "resnet": "inference.pretrained",
     "train": "training.trainer",
 }
-_PACKAGES = ("recipes", "zoo")
+_PACKAGES = {"recipes": "recipes", "zoo": "inference.zoo"}
 # Modules whose classes a saved net may hold; each class is registered where it is defined.
 _REGISTERED = ("data.augmentation", "nets.layers", "recipes.muon")
 
@@ -49,7 +51,7 @@ __all__ = ["__version__", *_PUBLIC]
 
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
-        return importlib.import_module(f"keras_resnet.{name}")
+        return importlib.import_module(f"keras_resnet.{_PACKAGES[name]}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
     return getattr(importlib.import_module(f"keras_resnet.{_PUBLIC[name]}"), name)

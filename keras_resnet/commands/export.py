@@ -21,7 +21,7 @@ from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
 from keras_resnet.export import choices
 from keras_resnet.export.web_server import Server
-from keras_resnet.zoo import registry
+from keras_resnet.inference import zoo
 
 PORT = 8000
 _EXPECTED = "a run folder or a .keras file of ours"
@@ -99,8 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(arguments: argparse.Namespace) -> Path:
     path, output = Path(arguments.path), arguments.output
-    if entry := registry.find(arguments.path, expected=_EXPECTED):
-        path, output = registry.folder(entry), output or f"{entry.name}-export"
+    if entry := zoo.find(arguments.path, expected=_EXPECTED):
+        path, output = zoo.folder(entry), output or f"{entry.name}-export"
     startup.start_keras(needs="tensorflow")
     from keras_resnet.export.pipeline import export, output_folder
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.inference.open import EXPECTED
-from keras_resnet.zoo.registry import DEFAULT
+from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 
 # What to say about a flag that does not exist, made from the value that was given (or "").
 Hints = Mapping[str, Callable[[str], str]]
@@ -129,7 +128,7 @@ def flags_of(config: Any) -> list[str]:
 
 
 def add_model_flag(parser: argparse.ArgumentParser) -> None:
-    """The `--model` of the commands, which `zoo.registry.resolve` makes a path."""
+    """The `--model` of the commands, which `inference.zoo.resolve` makes a path."""
     parser.add_argument(
         "--model",
         metavar="MODEL",

@@ -38,8 +38,9 @@ from keras_resnet.export import (
 )
 from keras_resnet.export.signature import serving_model
 from keras_resnet.export.source import Source, open_source
-from keras_resnet.inference.keras_file import load_keras, model_file
-from keras_resnet.nets.describe import as_float32, describe
+from keras_resnet.inference.open import load_keras, model_file
+from keras_resnet.nets.describe import describe
+from keras_resnet.nets.stock import stock
 from keras_resnet.runs import files, provenance, staged
 from keras_resnet.runs.folder import MAX_JSON_BYTES
 from keras_resnet.runs.publishing import without_folders
@@ -103,7 +104,7 @@ def export(
     path = Path(path)
     file = model_file(path)
     final = output_folder(path, output)
-    net = as_float32(load_keras(file))
+    net = stock(load_keras(file))
     with staged.staged(final, _WRITTEN, marker="export.json") as folder:
         _check_additions(final)
         before = _formats_in(final)

@@ -65,6 +65,7 @@ class RunResults(TypedDict):
     val_error: NotRequired[Percent | None]
     train_error: NotRequired[Percent]
     steps: NotRequired[Count]
+    stopped_early: NotRequired[bool]  # by a callback of the user's
     recipe: NotRequired[str]
     seconds: NotRequired[NotNegative]  # of training alone
     images_per_second: NotRequired[NotNegative | None]
@@ -76,7 +77,7 @@ class RunResults(TypedDict):
     seed: NotRequired[int]
     backend: NotRequired[str]
     precision: NotRequired[str]
-    peak_memory_mib: NotRequired[Count]
+    peak_memory_mib: NotRequired[Count | None]
     device: NotRequired[Device]
     versions: NotRequired[dict[str, str]]
     git_commit: NotRequired[str | None]

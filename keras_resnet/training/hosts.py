@@ -33,7 +33,6 @@ PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 PROCESS = "KERAS_DISTRIBUTION_PROCESS_ID"
 JOIN_SECONDS = 120.0  # how long a process waits for the others at the start
 SILENT_SECONDS = 30  # a process that is silent for so long is lost
-AGREE_EVERY = 10  # updates between two questions whether a signal came to any process
 _MESSAGE_BYTES = 1000  # of an error that is told to the others
 
 

@@ -42,17 +42,19 @@ def test_the_time_left_is_that_of_updates_alone() -> None:
         import time
         now = [0.0]
         time.perf_counter = lambda: now[0]  # the clock's; what else runs here is none of its business
-        from keras_resnet.training.reporters import Terminal
-        from keras_resnet.training.timing import Clock
-        terminal, clock = Terminal(4_000, 10), Clock()
-        terminal.begin(0)
+        from keras_resnet.runs.config import TrainConfig
+        from keras_resnet.runs.run import runs_of
+        from keras_resnet.training.progress import Progress, ProgressBar
+        progress = Progress()
+        bar = ProgressBar(runs_of(TrainConfig(steps=4_000, batch_size=10))[0], progress)
+        bar.on_train_begin()
         for step in range(1, 61):
             now[0] += 1.0 if step == 1 else 0.005
             time.sleep(0.3 if step == 1 else 0.01)  # the bar is drawn ten times a second
-            clock.count(1)
-            terminal.update(step, {"loss": 1.0}, clock)
-            clock.start()
-        terminal.close()
+            progress.count(step)
+            bar.on_train_batch_end(step - 1, {"loss": 1.0})
+            progress.resume_clock()
+        bar.close()
     """
     text = " ".join(on_a_terminal(code).split())
     assert " 1/4000" in text, "the bar was drawn"
