@@ -53,8 +53,8 @@ def run_callbacks(
         users: the callbacks that the user passed to `train`.
     """
     bar = ProgressBar(run, progress)
-    shown: list[keras.callbacks.Callback] = [bar] if hosts.index() == 0 else []
-    logged = [TensorBoard(run, progress)] if hosts.index() == 0 else []
+    shown: list[keras.callbacks.Callback] = [bar] if hosts.is_first() else []
+    logged = [TensorBoard(run, progress)] if hosts.is_first() else []
     return [
         Restore(net, arrays),
         Count(progress),
@@ -135,7 +135,7 @@ class Evaluate(keras.callbacks.Callback):
         self.progress.rows.append(row)
         self.progress.begin_interval()
         self.model.reset_metrics()
-        if hosts.index() == 0:
+        if hosts.is_first():
             self.bar.show("")
             self.bar.print_row(row)
 
@@ -196,8 +196,10 @@ class Save(keras.callbacks.Callback):
         if due or self.progress.signum:
             save_checkpoint(self.run, self.progress, self.net, self.model)
             self.signals.saved = step
-        if self.run.evaluates(step) and hosts.index() == 0:
-            self.run.folder.write_metrics(self.progress.rows)
+        if self.run.evaluates(step):
+            with hosts.together():
+                if hosts.is_first():
+                    self.run.folder.write_metrics(self.progress.rows)
         self.progress.resume_clock()
 
 
@@ -211,8 +213,9 @@ def save_checkpoint(run: Run, progress: Progress, net: keras.Model, model: keras
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise diverged(name.removeprefix("net/"), progress.step)
-    if hosts.index() == 0:
-        checkpoint.save(run.folder.path, arrays, progress.state(run))
+    with hosts.together():
+        if hosts.is_first():
+            checkpoint.save(run.folder.path, arrays, progress.state(run))
 
 
 def diverged(what: str, step: int) -> UserError:

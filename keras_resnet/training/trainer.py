@@ -7,6 +7,8 @@ killed ends with the same bits as one that was not (CPU; a GPU's kernels may add
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import math
 import shlex
@@ -68,16 +70,25 @@ def train(
     refuse_callbacks(callbacks)
     runs = runs_of(config)
     with devices.distributed(config.devices) as count:
+        # Each host may have its own folders.
+        shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
+        hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
         # What is wrong is said before the first seed trains, not after hours, at the second.
-        begun = [Begun(None, None) if restart else _read_begun(run) for run in runs]
-        if not all(map(_is_finished, runs, begun)):
-            data = _load(config, data, count)
-        for run in runs if restart else ():
-            _move_aside(run)
+        finished = False
+        with hosts.together():
+            if hosts.is_first() and not restart:
+                finished = all(_is_finished(run, _read_begun(run)) for run in runs)
+        if not hosts.broadcast(finished):
+            with hosts.together():
+                data = _load(config, data, count)
+        with hosts.together():
+            for run in runs if restart and hosts.is_first() else ():
+                _move_aside(run)
         for run in runs:
             signum = train_run(run, data, count, callbacks)
-            if hosts.index() == 0 and (summary := write_summary(run)) and run is runs[-1]:
-                print_summary(summary)
+            with hosts.together():
+                if hosts.is_first() and (summary := write_summary(run)) and run is runs[-1]:
+                    print_summary(summary)
             if signum and run is not runs[-1]:
                 raise Interrupted(signum, run.recipe.steps)
             devices.clear_session()
@@ -88,27 +99,38 @@ def train_run(
     run: Run, data: Dataset | None, count: int, users: Sequence[keras.callbacks.Callback] = ()
 ) -> int:
     """Train one seed on `count` devices, or go on with it; returns a signal that came too late, or 0."""
-    files.make_folder(run.folder.path)
-    with files.lock(run.folder.path):
-        files.remove_leftovers(run.folder.path)
-        begun = _read_begun(run)  # once more: another process may have trained here meanwhile
-        if _is_finished(run, begun):
-            _print_finished(run, begun)
+    with contextlib.ExitStack() as held:
+        begun, finished, newest = Begun(None, None), False, None
+        with hosts.together():
+            if hosts.is_first():
+                files.make_folder(run.folder.path)
+                held.enter_context(files.lock(run.folder.path))
+                files.remove_leftovers(run.folder.path)
+                begun = _read_begun(
+                    run
+                )  # once more: another process may have trained here meanwhile
+                if finished := _is_finished(run, begun):
+                    _print_finished(run, begun)
+                else:
+                    newest = resume.find_checkpoint(run)
+        began, finished, newest = hosts.broadcast((begun.config, finished, newest))
+        if finished:
             return 0
         assert data is not None
-        precision, reason = devices.precision(run.config.precision, begun.config)
-        newest = resume.find_checkpoint(run)
-        if begun.config is not None:
-            devices.print_changes(begun.config)
-        else:
-            run.folder.write_config(_describe(run, data, precision))
+        precision, reason = devices.precision(run.config.precision, began)
+        if began is not None:
+            devices.print_changes(began)
         arrays, progress = (newest[0], Progress.of(newest[1])) if newest else (None, Progress())
+        with hosts.together():
+            if hosts.is_first():
+                if began is None:
+                    run.folder.write_config(_describe(run, data, precision))
+                run.folder.write_metrics(progress.rows)  # rows after the checkpoint come again
         net = build_net(run, data, precision)
         model = training_model(run, data, net, start=progress.step)
         _print_plan(run, net, count, precision, reason)
         if newest:
             console.print_line(f"resuming at update {progress.step:,} of {run.recipe.steps:,}")
-        run.folder.write_metrics(progress.rows)  # rows after the checkpoint are written again
         with Signals() as signals:
             signals.saved = progress.step
             if progress.step < run.recipe.steps and not progress.stopped_early:
@@ -179,10 +201,11 @@ def _finish(run: Run, data: Dataset, net: keras.Model, progress: Progress, preci
     }
     if progress.stopped_early:
         results["stopped_early"] = True
-    if hosts.index() == 0:
-        with files.atomic(run.folder.model_path) as temporary:
-            saved.save(temporary)
-        run.folder.write_results(results)
+    with hosts.together():
+        if hosts.is_first():
+            with files.atomic(run.folder.model_path) as temporary:
+                saved.save(temporary)
+            run.folder.write_results(results)
     console.print_line(
         f"test error {test_error:.2f} % after {progress.step:,} updates in "
         f"{console.duration(progress.seconds)}; saved {run.folder.model_path}"
