@@ -74,7 +74,7 @@ def train(
         shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
         hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
         # What is wrong is said before the first seed trains, not after hours, at the second.
-        if restart or not hosts.on_first(lambda: all(map(_is_finished, runs))):
+        if restart or not hosts.on_first(lambda: all([_is_finished(run) for run in runs])):
             with hosts.together():
                 data = _load(config, data, count)
         if restart:
