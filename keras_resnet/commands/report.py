@@ -1,4 +1,4 @@
-"""`keras-resnet report`: figure 6, the results table and a page from run folders."""
+"""`keras-resnet report`: figure 6, the table of results and a page from run folders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     arguments = parser.parse_args(argv)
     plots.require_matplotlib()  # before Keras, which takes seconds to start
-    rows.find(arguments.paths)
+    rows.find_runs(arguments.paths)
     startup.start_keras()
     from keras_resnet.report.build import build
 
