@@ -50,9 +50,9 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
     finished = sum(len(row.finished) for row in rows)
     total = sum(len(row.records) for row in rows)
     summary = f"Runs: {total}, finished: {finished}, rows of the table: {len(rows)}."
-    if repeated:
-        folders = ", ".join(str(record.run.folder.path) for record in repeated)
-        summary += f" Left out, because they repeat the settings and seed of another: {folders}."
+    left_out = [str(record.run.folder.path) for record in repeated]
+    if left_out:
+        summary += f" Left out, as they repeat another's settings and seed: {', '.join(left_out)}."
     console.print_line(summary)
     best = best_run(rows)
     try:
@@ -64,15 +64,19 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
         console.print_line(f"no wrongly classified images on the page: {error}")
     svg = plots.figure6_file(rows, "svg")
     description = "Error over the updates; plain nets left, residual nets right"
-    main, runs = tables.table(rows), tables.run_table(rows, repeated)
+    main, runs = tables.table(rows), tables.run_table(rows)
     sections = [
         ("Error over the updates (figure 6 of the paper)", page.figure(svg, description, CAPTION)),
         ("Test error", page.table(main, tables.NOTE)),
         ("Wrongly classified test images", mistakes),
         ("How each run was made", page.table(runs)),
     ]
-    content = tables.as_json(rows, repeated)
-    content["best_by_validation_error"] = str(best.run.folder.path) if best else None
+    content = {
+        "note": tables.NOTE,
+        "rows": tables.as_json(rows),
+        "left_out": left_out,
+        "best_by_validation_error": str(best.run.folder.path) if best else None,
+    }
     text = f"# Results\n\n{summary}\n\n{tables.markdown(main)}\n{tables.NOTE}\n\n"
     text += f"## How each run was made\n\n{tables.markdown(runs)}"
     written: dict[str, bytes | str] = {

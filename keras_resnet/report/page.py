@@ -32,9 +32,8 @@ def figure(svg: bytes, description: str, caption: str) -> str:
 
 def table(table: Table, note: str = "") -> str:
     """A table with a note below, as HTML."""
-    names, lines = table
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    rows = "\n".join(f"<tr>{''.join(map(_cell, line))}</tr>" for line in lines)
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table[0])
+    rows = "\n".join(f"<tr>{''.join(map(_cell, line.values()))}</tr>" for line in table)
     return (
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n'
         f"</tbody></table></div><p>{escape(note)}</p>"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import functools
 import io
-import itertools
-import math
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.errors import missing
 from keras_resnet.recipes import Recipe
 from keras_resnet.report.rows import Record, Row
 
@@ -45,14 +43,6 @@ STYLE = {
 }
 
 
-def require_matplotlib() -> None:
-    """Raise UserError, saying how to install it, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise missing("matplotlib", "the report") from None
-
-
 def figure6_file(rows: Sequence[Row], kind: str) -> bytes:
     """`figure6` as a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
     import matplotlib
@@ -73,31 +63,29 @@ def figure6(rows: Sequence[Row]) -> Figure:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    sections: dict[str, list[Row]] = {}
+    by_title: dict[str, list[Row]] = {}
     for row in rows:
-        title = f"{row.recipe_text}\n{row.recipe.steps:,} updates, {row.config.dataset}, {row.precision}"
-        sections.setdefault(title, []).append(row)
-    drawn = list(sections.items())[:MAX_LINES]
+        numbers = f"{row.recipe.steps:,} updates, {row.config.dataset}, {row.precision}"
+        by_title.setdefault(f"recipe {row.recipe_text}\n{numbers}", []).append(row)
+    drawn = list(by_title.items())[:MAX_LINES]
     kinds = [kind for kind in KINDS if any(row.config.model == kind for row in rows)]
-    figure = Figure(figsize=(5.6 * len(kinds), 3.9 * len(drawn) + 0.4), layout="constrained")
+    figure = Figure(figsize=(5.6 * len(kinds), 4.2 * len(drawn) + 0.4))
+    figure.set_layout_engine("constrained", hspace=0, h_pad=0.06)
     grid = figure.add_gridspec(len(drawn), len(kinds))
-    colors = depth_colors(rows)
-    for (line, (title, members)), (column, kind) in itertools.product(
-        enumerate(drawn), enumerate(kinds)
-    ):
-        above, below = grid[line, column].subgridspec(2, 1, height_ratios=[5, 1], hspace=0.04)
-        errors = figure.add_subplot(above)
-        shown = [row for row in members if row.config.model == kind]
-        if shown:
-            title_lines = f"{KINDS[kind]}, recipe {title}".split("\n")
-            title_lines = [textwrap.fill(text, 62) for text in title_lines]
-            errors.set_title("\n".join(title_lines), loc="left", linespacing=1.3)
-            _draw_errors(errors, shown, _top(members), colors)
-            _draw_rates(figure.add_subplot(below, sharex=errors), shown)
-        else:
-            errors.set_axis_off()
-            text = f"no {KINDS[kind].lower()} were trained by this recipe"
-            errors.text(0.5, 0.5, text, ha="center", color="#777777")
+    for line, (title, members) in enumerate(drawn):
+        for column, kind in enumerate(kinds):
+            cells = grid[line, column].subgridspec(2, 1, height_ratios=[5, 1], hspace=0)
+            errors = figure.add_subplot(cells[0])
+            shown = [row for row in members if row.config.model == kind]
+            if not shown:
+                errors.set_axis_off()
+                text = f"no {KINDS[kind].lower()} were trained by this recipe"
+                errors.text(0.5, 0.5, text, ha="center", color="#777777")
+                continue
+            lines = [textwrap.fill(text, 62) for text in f"{KINDS[kind]}, {title}".split("\n")]
+            errors.set_title("\n".join(lines), loc="left", linespacing=1.3)
+            _draw_errors(errors, shown, _top(members))
+            _draw_rates(figure.add_subplot(cells[1], sharex=errors), shown)
     keys: list[Any] = [
         Line2D([], [], color="#555555", **VALIDATION, label="validation error"),
         Line2D([], [], color="#555555", **TRAINING, label="training error"),
@@ -108,41 +96,33 @@ def figure6(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def depth_colors(rows: Sequence[Row]) -> dict[int, str]:
-    """A colour for each depth of the rows."""
-    others = sorted({row.config.depth for row in rows} - COLORS.keys())
-    return {**COLORS, **dict(zip(others, itertools.cycle(OTHER_COLORS), strict=False))}
-
-
-def _draw_errors(axes: Axes, rows: Sequence[Row], top: float, colors: dict[int, str]) -> None:
+def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
     """Draw the mean of each row's finished runs and each unfinished run, labelled at their ends."""
     axes.set(xlim=(0, rows[0].recipe.steps), ylim=(0, top), ylabel="error (%)")
     axes.tick_params(labelbottom=False)
     ends: list[tuple[float, float, str, str, str]] = []  # error, step, label, its weight, colour
-    for row in rows:
-        color = colors[row.config.depth]
-        for records in [row.finished, *([record] for record in row.unfinished)]:
-            finished = records == row.finished
-            label = row.name if finished else f"{row.name}, unfinished"
-            for column, style, weight in (
-                ("train_error", TRAINING, "normal"),
-                ("val_error", VALIDATION, "bold"),
-            ):
-                steps, mean, low, high = _curve(records, column)
-                if not steps:
-                    continue
+    for row, records in _lines(rows):
+        color = COLORS.get(row.config.depth) or OTHER_COLORS[row.config.depth // 6 % 3]
+        finished = records[0].results is not None
+        label = row.name if finished else f"{row.name}, unfinished"
+        for column, style, weight in (
+            ("train_error", TRAINING, "normal"),
+            ("val_error", VALIDATION, "bold"),
+        ):
+            steps, mean, low, high = _curve(records, column)
+            if steps:
                 marks = {"marker": "o", "ms": 4, "clip_on": False} if len(steps) <= FEW else {}
                 axes.plot(steps, mean, **{"color": color, **style, **marks})
                 axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
                 if not finished:
                     axes.plot(steps[-1], mean[-1], "o", color=color, mfc="white", mew=1.6)
                 ends.append((mean[-1], steps[-1], label, weight, color))
-            error = row.mean("test_error")
-            if finished and error is not None and not row.values("val_error"):
-                axes.plot(row.recipe.steps, error, "D", color=color, clip_on=False)
-                ends.append((error, row.recipe.steps, f"{label}, test error", "bold", color))
+        if finished and not row.values("val_error"):
+            error = statistics.fmean(row.values("test_error"))
+            axes.plot(row.recipe.steps, error, "D", color=color, clip_on=False)
+            ends.append((error, row.recipe.steps, f"{label}, test error", "bold", color))
     ends.sort()
-    heights = _moved_apart([min(error, top) for error, *_ in ends], gap=0.052 * top)
+    heights = _moved_apart([min(error, top) for error, *_ in ends], gap=0.05 * top)
     for (error, step, label, weight, color), height in zip(ends, heights, strict=True):
         axes.annotate(
             label, xy=(step, error), xytext=(1.04, height), textcoords=axes.get_yaxis_transform(),
@@ -150,6 +130,41 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], top: float, colors: dict[int, 
             arrowprops={"arrowstyle": "-", "color": color, "lw": 0.8, "relpos": (0, 0.5),
                         "shrinkA": 1, "shrinkB": 0},
         )  # fmt: skip
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[tuple[Row, list[Record]]]:
+    """The runs of each line: all finished ones of a row, of which the mean is drawn; one unfinished."""
+    for row in rows:
+        if row.finished:
+            yield row, row.finished
+        for record in row.unfinished:
+            yield row, [record]
+
+
+def _curve(
+    records: Sequence[Record], column: str
+) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Steps at which all runs have the number, and its mean, lowest and highest value."""
+    points: list[dict[int, float]] = []
+    for record in records:
+        numbers = {row["step"]: dict(row)[column] for row in record.metrics}
+        points.append({k: v for k, v in numbers.items() if isinstance(v, float) and isfinite(v)})
+    steps = sorted(set.intersection(*map(set, points)))
+    values = [[of_run[step] for of_run in points] for step in steps]
+    return steps, [*map(statistics.fmean, values)], [*map(min, values)], [*map(max, values)]
+
+
+def _top(rows: Sequence[Row]) -> float:
+    """End of the error axis: the paper's 25 %, or more where a line ends above it.
+
+    Of runs with few evaluations all errors are on the axis.
+    """
+    errors = [PAPER_TOP]
+    for record in (record for row in rows for record in row.records):
+        for column in ("train_error", "val_error"):
+            _, values, _, _ = _curve([record], column)
+            errors += [1.3 * error for error in (values if len(values) <= FEW else values[-1:])]
+    return min(100.0, max(errors))
 
 
 def _moved_apart(values: Sequence[float], gap: float) -> list[float]:
@@ -168,12 +183,15 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
     recipe = rows[0].recipe
     for each in {row.recipe: None for row in rows}:
         axes.plot(*learning_rates(each), color="#333333", lw=1.4)
+    highest = recipe.learning_rate
+    axes.locator_params(axis="x", nbins=6)
+    axes.set_yticks([0, highest])
     if recipe.schedule == "step":
-        axes.set(yscale="log", ylim=(recipe.learning_rate / 300, recipe.learning_rate * 2))
+        axes.set(yscale="log", ylim=(highest / 300, highest * 2))
+        axes.set_yticks([highest, highest / 10, highest / 100])
         axes.yaxis.set_minor_formatter("")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.locator_params(axis="x", nbins=6)
     axes.set(xlabel="updates", ylabel="rate")
     if recipe.kernel_rate is not None:
         text = f"kernels by Muon,\nat most {recipe.kernel_rate:g}"
@@ -190,35 +208,6 @@ def learning_rates(recipe: Recipe) -> tuple[list[int], list[float]]:
     steps = {0, recipe.steps - 1, *drops, *(max(0, step - 1) for step in drops)}
     steps.update(range(0, recipe.steps, max(1, recipe.steps // 200)))
     return sorted(steps), [float(schedule(step)) for step in sorted(steps)]
-
-
-def _curve(
-    records: Sequence[Record], column: str
-) -> tuple[list[int], list[float], list[float], list[float]]:
-    """Steps at which all runs have the number, and its mean, lowest and highest value."""
-    points: list[dict[int, float]] = []
-    for record in records:
-        rows: list[dict[str, Any]] = [dict(row) for row in record.metrics]
-        points.append({row["step"]: row[column] for row in rows if _is_number(row[column])})
-    steps = sorted(set.intersection(*map(set, points))) if points else []
-    values = [[of_run[step] for of_run in points] for step in steps]
-    return steps, [*map(statistics.fmean, values)], [*map(min, values)], [*map(max, values)]
-
-
-def _top(rows: Sequence[Row]) -> float:
-    """End of the error axis: the paper's 25 %, or more where a line ends above it.
-
-    Of runs with few evaluations all errors are on the axis.
-    """
-    errors: list[float | None] = []
-    for record in (record for row in rows for record in row.records):
-        for metrics in record.metrics[-1 if len(record.metrics) > FEW else 0 :]:
-            errors += metrics["train_error"], metrics["val_error"]
-    return min(100.0, max([PAPER_TOP, *(1.1 * e for e in errors if e and math.isfinite(e))]))
-
-
-def _is_number(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
 
 
 def _font() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from keras_resnet.report.rows import Record, Row
 
-Table = tuple[list[str], list[list[str]]]  # names of the columns, and the cells of each line
+Table = list[dict[str, str]]  # of each line, column -> cell
 
 NOTE = (
     "Errors in percent; ± is the sample standard deviation over seeds, and only finished runs count. "
@@ -20,27 +20,24 @@ NOTE = (
 
 def table(rows: Sequence[Row]) -> Table:
     """The main table: one line per row."""
-    names = ["net", "recipe", "updates", "test error (%)", "runs", "validation error (%)",
-             "training error (%)", "He et al. (%)", "PyTorch (%)", "parameters", "hours", "data",
-             "precision"]  # fmt: skip
-    cells = [
-        [
-            row.name,
-            row.recipe_text,
-            f"{row.recipe.steps:,}",
-            error_text(row),
-            runs_text(row),
-            _text(row.mean("val_error"), ".2f"),
-            _text(row.mean("train_error"), ".2f"),
-            *(reference or "-" for reference in row.references),
-            _text(row.mean("parameters"), ",.0f"),
-            _text(_hours(row.mean("seconds")), ".2f"),
-            row.config.dataset,
-            row.precision,
-        ]
+    return [
+        {
+            "net": row.name,
+            "recipe": row.recipe_text,
+            "updates": f"{row.recipe.steps:,}",
+            "test error (%)": error_text(row),
+            "runs": runs_text(row),
+            "validation error (%)": _text(row.mean("val_error"), ".2f"),
+            "training error (%)": _text(row.mean("train_error"), ".2f"),
+            "He et al. (%)": row.references[0] or "-",
+            "PyTorch (%)": row.references[1] or "-",
+            "parameters": _text(row.mean("parameters"), ",.0f"),
+            "hours": _text(_hours(row.mean("seconds")), ".2f"),
+            "data": row.config.dataset,
+            "precision": row.precision,
+        }
         for row in rows
     ]
-    return names, cells
 
 
 def error_text(row: Row) -> str:
@@ -57,69 +54,54 @@ def runs_text(row: Row) -> str:
     return "; ".join(parts)
 
 
-def run_table(rows: Sequence[Row], repeated: Sequence[Record]) -> Table:
-    """How each run was made: one line per run."""
-    names = ["run", "test error (%)", "hours", "images/s", "command", "commit", "device",
-             "versions"]  # fmt: skip
-    cells = []
-    for record in [*(record for row in rows for record in row.records), *repeated]:
-        error = _text(record.number("test_error"), ".2f")
-        if record in repeated:
-            error = "left out: same settings and seed as another run"
-        elif record.results is None:
-            error = f"unfinished at {record.step:,}"
-        saved = record.saved
-        commit = saved.get("git_commit") or "-"
-        cells.append([
-            str(record.run.folder.path), error, _text(_hours(record.number("seconds")), ".2f"),
-            _text(record.number("images_per_second"), ",.0f"), saved.get("command", "-"),
-            commit[:10] + "+changes" * commit.endswith("+changes"),
-            saved["device"]["name"] if "device" in saved else "-",
-            ", ".join(map(" ".join, saved.get("versions", {}).items())) or "-",
-        ])  # fmt: skip
-    return names, cells
+def run_table(rows: Sequence[Row]) -> Table:
+    """How the runs of the rows were made: one line per run."""
+    return [
+        {
+            "run": str(record.run.folder.path),
+            "test error (%)": error_text(Row((record,))),
+            "hours": _text(_hours(record.number("seconds")), ".2f"),
+            "images/s": _text(record.number("images_per_second"), ",.0f"),
+            "command": record.saved.get("command", "-"),
+            "commit": record.saved.get("git_commit") or "-",
+            "device": record.saved["device"]["name"] if "device" in record.saved else "-",
+            "versions": ", ".join(map(" ".join, record.saved.get("versions", {}).items())) or "-",
+        }
+        for row in rows
+        for record in row.records
+    ]
 
 
 def markdown(table: Table) -> str:
     """A table as Markdown."""
-    names, cells = table
-    lines = [names, ["---"] * len(names), *cells]
+    lines = [list(table[0]), ["---"] * len(table[0]), *(line.values() for line in table)]
     return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
 
 
-def as_json(rows: Sequence[Row], repeated: Sequence[Record]) -> dict[str, Any]:
-    """The content of results.json: what the tables show, not rounded."""
-
-    def member(record: Record) -> dict[str, Any]:
-        return {
-            "folder": str(record.run.folder.path),
-            "seed": record.run.config.seed,
-            "step": record.step,
-            "command": record.saved.get("command"),
-            "git_commit": record.saved.get("git_commit"),
-            **(record.results or {}),
-        }
-
-    def content(row: Row) -> dict[str, Any]:
-        paper, pytorch = row.references
-        return {
+def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Each row's settings and numbers, not rounded, and its runs."""
+    means = ("test_error", "val_error", "train_error", "parameters", "seconds")
+    return [
+        {
             **row.settings,
             "recipe_text": row.recipe_text,
             "runs": len(row.finished),
             "unfinished": len(row.unfinished),
-            "test_error_mean": row.mean("test_error"),
+            **{f"{name}_mean": row.mean(name) for name in means},
             "test_error_std": row.std,
-            "val_error_mean": row.mean("val_error"),
-            "train_error_mean": row.mean("train_error"),
-            "he_et_al": paper,
-            "pytorch_reproduction": pytorch,
-            "parameters": row.mean("parameters"),
-            "hours": _hours(row.mean("seconds")),
-            "members": [member(record) for record in row.records],
+            "he_et_al": row.references[0],
+            "pytorch_reproduction": row.references[1],
+            "members": [_member(record) for record in row.records],
         }
+        for row in rows
+    ]
 
-    left_out = [member(record) for record in repeated]
-    return {"note": NOTE, "rows": [content(row) for row in rows], "left_out": left_out}
+
+def _member(record: Record) -> dict[str, Any]:
+    """A run's place, command and results.json."""
+    place = {"folder": str(record.run.folder.path), "seed": record.run.config.seed}
+    made = {key: record.saved.get(key) for key in ("command", "git_commit", "device", "versions")}
+    return {**place, "step": record.step, **made, **(record.results or {})}
 
 
 def _hours(seconds: float | None) -> float | None:

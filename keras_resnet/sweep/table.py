@@ -170,8 +170,8 @@ def results(entries: Sequence[Entry]) -> str:
     found = [rows.read_record(e.run.folder.path) for e in entries if e.state == "finished"]
     if not found:
         return ""
-    names, cells = tables.table(rows.group(found)[0])
-    by_name = {name: [line[k] for line in cells] for k, name in enumerate(names)}
+    lines = tables.table(rows.group(found)[0])
+    by_name = {name: [line[name] for line in lines] for name in lines[0]}
     alike = {n: by_name.pop(n)[0] for n in _ALIKE if len(set(by_name[n])) == 1}
     shown = [name for name in _SHOWN if name in by_name]
     text = columns(shown, list(zip(*(by_name[name] for name in shown), strict=True)))
