@@ -1,52 +1,39 @@
-"""Training on Keras's three backends on this machine's CPU, against what each would be without us.
+"""How fast does each Keras backend train, against what it would be without us and another version of us?
 
-    pip install -r requirements-torch.txt -r requirements-jax.txt       beside requirements.txt
-    python benchmarks/backends.py --baseline CHECKOUT                   about 12 minutes on 2 cores
+    pip install -r requirements-torch.txt -r requirements-jax.txt        beside requirements.txt
+    python -m benchmarks.backends --baseline CHECKOUT                    about 12 minutes on 2 cores
+    python -m benchmarks.backends --only tensorflow_to_baseline --baseline CHECKOUT
+    python -m benchmarks.backends --quick                                about 2 minutes
 
-ResNet-20, batch 128; every contender is a process of its own, and all take short turns, interleaved:
-
-- TensorFlow, at the precision it chooses, against the same of another commit (CHECKOUT, a clone of it);
-- PyTorch, float32, against an eager float32 loop written with PyTorch alone (torch_nets.py);
-- JAX, float32, against the same with Keras's own batch normalization; and the latter against itself.
-
-Writes backends.json. Let nothing else run meanwhile: what other processes took is in the file.
+ResNet-20, batch 128. Writes backends.json and prints its tables.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.metadata
-import importlib.util
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from benchmarks import timing
 
-from benchmarks import measure, run  # noqa: E402
-from benchmarks.measure import Worker  # noqa: E402
-from keras_resnet.commands import flags, terminal  # noqa: E402
-from keras_resnet.errors import UserError  # noqa: E402
-from keras_resnet.runs import files  # noqa: E402
-
-DEPTH, BATCH = 20, 128
-# Contender of a worker, and its backend.
-CONTENDERS = {
-    "tensorflow": ("ours_auto", "tensorflow"),
-    "torch": ("ours_float32", "torch"),
-    "torch_auto": ("ours_auto", "torch"),
-    "torch_eager": ("torch_float32", "tensorflow"),
-    "jax": ("ours_float32", "jax"),
-    "jax_stock": ("stock_float32", "jax"),
-    "jax_stock_again": ("stock_float32", "jax"),
+BATCH_SIZE = 128
+FLOAT32 = {"precision": "float32"}
+CONTENDERS: dict[str, dict[str, Any]] = {
+    "tensorflow": {"backend": "tensorflow"},
+    "baseline": {"backend": "tensorflow"},  # of the checkout that --baseline names
+    "torch": {"backend": "torch", **FLOAT32},
+    "torch_auto": {"backend": "torch"},
+    "torch_alone": {"contender": "torch_training", "backend": "torch", **FLOAT32},
+    "jax": {"backend": "jax", **FLOAT32},
+    "jax_stock": {"backend": "jax", **FLOAT32, "stock": True},  # Keras's BatchNormalization
+    "jax_stock_again": {"backend": "jax", **FLOAT32, "stock": True},
 }
 RATIOS = {
     "tensorflow_to_baseline": ("tensorflow", "baseline"),
-    "torch_to_eager": ("torch", "torch_eager"),
+    "torch_to_torch_alone": ("torch", "torch_alone"),
     "jax_to_stock": ("jax", "jax_stock"),
     "jax_stock_to_itself": ("jax_stock_again", "jax_stock"),  # how far two equal processes differ
     "torch_to_tensorflow": ("torch_auto", "tensorflow"),
@@ -55,77 +42,67 @@ RATIOS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = timing.argument_parser(__doc__, rounds=40, seconds=2.0)
     add = parser.add_argument
     add("--baseline", type=Path, metavar="CHECKOUT", help="clone of another commit of this project")
-    add("--only", nargs="+", choices=RATIOS, metavar="RATIO", help=f"of {', '.join(RATIOS)}")
-    add("--rounds", type=int, default=40, help="turns of each contender (default: %(default)s)")
-    add("--seconds", type=float, default=2.0, help="of a turn, at least (default: %(default)s)")
-    add("--data-dir", help="folder of tensorflow_datasets (default: $TFDS_DATA_DIR)")
-    add("--output", type=Path, default=measure.ROOT / "benchmarks", help="(default: benchmarks/)")
-    arguments = parser.parse_args(argv)
-    for package in ("jax", "torch"):
-        if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"the benchmark needs {package}: pip install -r requirements-{package}.txt"
-            )
-    try:
-        result = _measure(arguments)
-    except measure.WorkerFailed as error:
-        raise UserError(str(error), exit_code=1) from None
-    files.make_folder(arguments.output)
-    files.write_json(arguments.output / "backends.json", result)
-    for name, rate in result["images_per_second"].items():
-        print(f"{name:15} {rate['median']:7.0f} images/s ({rate['min']:.0f}..{rate['max']:.0f})")
-    for name, ratio in result["ratios"].items():
-        spread = f" +- {ratio['standard_error']:.3f}" if "standard_error" in ratio else ""
-        print(
-            f"{name}: {ratio['median']:.3f} ({ratio['min']:.2f}..{ratio['max']:.2f}); "
-            f"mean {ratio['mean']:.3f}{spread}"
-        )
-    print(f"other processes took {result['cpu_of_others_percent']} % of the CPU time")
+    add("--only", nargs="+", choices=RATIOS, default=list(RATIOS), help="ratios to measure")
+    add("--jax-python", default=sys.executable, help="Python that has JAX (default: this)")
+    arguments = timing.parse(parser, argv)
+    data = timing.find_data(arguments)
+    result = timing.facts(arguments, data)
+    pythons = {"torch": arguments.torch_python, "jax": arguments.jax_python}
+    pairs = {name: RATIOS[name] for name in arguments.only}
+    if arguments.baseline:
+        checkout = str(arguments.baseline.resolve())
+        git = ["git", "-C", checkout, "rev-parse", "HEAD"]
+        result["baseline_commit"] = subprocess.check_output(git, text=True).strip()
+    else:
+        pairs.pop("tensorflow_to_baseline", None)
+    wanted = {name for pair in pairs.values() for name in pair}
+    common = {"contender": "keras_training", "depth": 8 if arguments.quick else 20, **data}
+    common["batch_size"] = BATCH_SIZE
+    specs = {name: {**common, **CONTENDERS[name]} for name in CONTENDERS if name in wanted}
+    for spec in specs.values():
+        spec["python"] = pythons.get(spec["backend"], sys.executable)
+    if "baseline" in specs:
+        specs["baseline"]["checkout"] = checkout
+    with ExitStack() as stack:
+        workers = timing.start(stack, specs)
+        rates, others = timing.interleave(workers, arguments.rounds, arguments.seconds)
+    for name, worker in workers.items():
+        if name != "baseline":
+            result["versions"] |= worker.facts["versions"]
+    result |= {
+        "precision": {name: worker.facts["precision"] for name, worker in workers.items()},
+        "images_per_second": {
+            name: timing.summary([BATCH_SIZE * rate for rate in rates[name]]) for name in rates
+        },
+        "ratios": {name: timing.ratio(rates[a], rates[b]) for name, (a, b) in pairs.items()},
+        "cpu_of_others_percent": others,
+    }
+    timing.write(result, arguments.output / "backends.json")
+    print(text(result))
     return 0
 
 
-def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    dataset, data_dir = run.find_data(arguments.data_dir)
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        prepare = {"folder": folder, "dataset": dataset, "data_dir": data_dir, "depths": []}
-        with Worker({"contender": "prepare", **prepare}) as worker:
-            result = run.facts_of_run(worker.ready())
-        result["versions"] |= {p: importlib.metadata.version(p) for p in ("jax", "torch")}
-        spec = {"depth": DEPTH, "batch": BATCH, "folder": folder}
-        wanted = {name for ratio in arguments.only or RATIOS for name in RATIOS[ratio]}
-        workers = {
-            name: stack.enter_context(Worker({"contender": contender, "backend": backend, **spec}))
-            for name, (contender, backend) in CONTENDERS.items()
-            if name in wanted
-        }
-        if arguments.baseline and "baseline" in wanted:
-            checkout = str(arguments.baseline.resolve())
-            result["baseline_commit"] = subprocess.run(
-                ["git", "-C", checkout, "rev-parse", "HEAD"],
-                check=True, capture_output=True, text=True,
-            ).stdout.strip()  # fmt: skip
-            old = Worker({"contender": "ours_auto", "checkout": checkout, **spec})
-            workers["baseline"] = stack.enter_context(old)
-        facts = {name: worker.ready() for name, worker in workers.items()}
-        rates, others = measure.interleave(workers, arguments.rounds, arguments.seconds)
-    images = {name: [BATCH * rate for rate in found] for name, found in rates.items()}
-    return result | {
-        "settings": {"depth": DEPTH, "batch": BATCH, "rounds": arguments.rounds},
-        "precision": {name: found.get("precision", "float32") for name, found in facts.items()},
-        "images_per_second": {name: measure.summary(found) for name, found in images.items()},
-        "ratios": {
-            name: measure.ratio(images[one], images[other])
-            for name, (one, other) in RATIOS.items()
-            if one in images and other in images
-        },
-        "cpu_of_others_percent": others,
-    }
+def text(result: dict[str, Any]) -> str:
+    """The result as tables in Markdown."""
+    speeds = [
+        [name, result["precision"][name], timing.text_of(rate, 0)]
+        for name, rate in result["images_per_second"].items()
+    ]
+    ratios = [
+        [name, timing.text_of(ratio), f"{ratio['mean']:.3f} ± {ratio['standard_error'] or 0:.3f}"]
+        for name, ratio in result["ratios"].items()
+    ]
+    return "\n".join(
+        [
+            timing.describe(result, result["cpu_of_others_percent"]),
+            timing.table(["contender", "precision", "images/s"], speeds),
+            timing.table(["ratio", "median (min..max)", "mean ± standard error"], ratios),
+        ]
+    )
 
 
 if __name__ == "__main__":
-    sys.exit(terminal.run(main))
+    sys.exit(main())

@@ -1,0 +1,267 @@
+"""Interleaved timing: contenders, each in a process of its own, take turns.
+
+In one process the thread pools of TensorFlow, PyTorch and ONNX Runtime would disturb each other. All
+contenders are started and warmed up first. Then one works while the others wait, in many short turns,
+so that a slow minute of the machine hits all of them. Nothing here imports a framework.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from keras_resnet.runs import provenance
+from keras_resnet.training import cpu
+
+ROOT = Path(__file__).resolve().parent.parent
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+MAX_OTHERS = 5.0  # percent of the CPU time taken by other processes; above it, a result is noise
+KILL_AFTER = 10.0  # seconds that a worker has to end after its pipe was closed
+
+
+class Worker:
+    """One contender in a process of its own. Use it as a context manager: leaving it ends the process.
+
+    Args:
+        spec: what to run, as JSON types: `contender` is a module of `benchmarks/contenders`, `python` the
+            interpreter (default: this one), `backend` Keras's backend (default: this process's), `checkout`
+            the folder of another version of keras_resnet; the contender reads the rest.
+    """
+
+    def __init__(self, spec: Mapping[str, Any]):
+        self.spec = dict(spec)
+        self.facts: dict[str, Any] = {}  # what the contender says about itself
+        self._folder = tempfile.TemporaryDirectory(prefix="benchmark-")
+        self._log = Path(self._folder.name) / "log"
+        # Only CPUs are compared: one framework would see a GPU and another would not.
+        environment = {
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+            "TF_ENABLE_ONEDNN_OPTS": "1",  # as our commands set it
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "JAX_PLATFORMS": "cpu",
+        }
+        if backend := self.spec.get("backend"):
+            environment["KERAS_BACKEND"] = backend
+        sent = {**self.spec, "folder": self._folder.name, "started": time.time()}
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                [self.spec.get("python", sys.executable), "-m", "benchmarks.worker"]
+                + [json.dumps(sent)],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,  # Ctrl-C is this process's
+            )
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin and self._process.stdout
+        self._process.stdin.close()
+        try:
+            self._process.wait(KILL_AFTER)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+        self._folder.cleanup()
+
+    def wait_until_warm(self) -> None:
+        """Wait for the warm-up updates, then set `facts`."""
+        self.facts = self._answer()
+
+    def rate(self, seconds: float) -> float:
+        """Updates (or batches) per second over one turn of at least `seconds`."""
+        assert self._process.stdin
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        return answer["updates"] / answer["seconds"]
+
+    def peak_memory(self) -> int:
+        """Peak resident memory of the process so far, in MiB."""
+        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) // 1024
+        raise AssertionError("Linux names VmHWM for every running process")
+
+    def cpu_seconds(self) -> float:
+        """CPU time of the process so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            last = (self._log.read_text().strip().splitlines() or ["it printed nothing"])[-1]
+            raise SystemExit(
+                f"error: contender {self.spec['contender']} ended with code {code}: {last[:300]}"
+            )
+        return json.loads(line)
+
+
+def start(stack: ExitStack, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Worker]:
+    """Start contenders, one after the other, and wait until each is warm; `stack` ends them."""
+    workers = {}
+    for name, spec in specs.items():
+        print(f"{time.strftime('%H:%M:%S')} starting {name}", flush=True)
+        workers[name] = stack.enter_context(Worker(spec))
+        workers[name].wait_until_warm()
+    return workers
+
+
+def interleave(
+    workers: Mapping[str, Worker], rounds: int, seconds: float
+) -> tuple[dict[str, list[float]], float]:
+    """Let all workers take turns of `seconds` each; every second round in reverse order against drift.
+
+    Returns:
+        Updates per second of each worker in each round, and the percentage of the machine's CPU time that
+        other processes took meanwhile.
+    """
+    begun, before = time.perf_counter(), cpu_seconds_of_others(workers.values())
+    rates: dict[str, list[float]] = {name: [] for name in workers}
+    for k in range(rounds):
+        for name in list(workers)[:: -1 if k % 2 else 1]:
+            rates[name].append(workers[name].rate(seconds))
+    others = cpu_seconds_of_others(workers.values()) - before
+    return rates, percent_of_cpu(others, time.perf_counter() - begun)
+
+
+def cpu_seconds_of_others(workers: Any) -> float:
+    """CPU time, since the machine's start, of all processes but the workers."""
+    fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")  # without idle, iowait
+    return busy - sum(worker.cpu_seconds() for worker in workers)
+
+
+def percent_of_cpu(cpu_seconds: float, seconds: float) -> float:
+    """CPU time as a percentage of what all cores offer in `seconds`."""
+    return round(max(0.0, 100 * cpu_seconds / (seconds * (os.cpu_count() or 1))), 1)
+
+
+def summary(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
+    """Median, smallest and largest of one number per round, and all of them."""
+    values = [float(f"{value:.{digits}g}") for value in values]
+    median = float(f"{statistics.median(values):.{digits}g}")
+    return {"median": median, "min": min(values), "max": max(values), "rounds": values}
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+    """How many times as fast `ours` is, round by round; `standard_error` is that of the rounds' mean."""
+    rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
+    error = statistics.stdev(rounds) / len(rounds) ** 0.5 if len(rounds) > 1 else None
+    return {
+        **summary(rounds),
+        "mean": float(f"{statistics.fmean(rounds):.4g}"),
+        "standard_error": error and float(f"{error:.2g}"),
+    }
+
+
+def text_of(spread: Mapping[str, Any], digits: int = 2) -> str:
+    """A summary as `median (min..max)`."""
+    median, least, most = (f"{spread[key]:,.{digits}f}" for key in ("median", "min", "max"))
+    return f"{median} ({least}..{most})"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def argument_parser(
+    description: str | None, rounds: int, seconds: float
+) -> argparse.ArgumentParser:
+    """The flags that the scripts share."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rounds", type=int, default=rounds, help="turns of each contender (default: %(default)s)")
+    add("--seconds", type=float, default=seconds, help="per turn, at least (default: %(default)s)")
+    add("--data-dir", help="folder of tensorflow_datasets (default: $TFDS_DATA_DIR)")
+    add("--torch-python", default=sys.executable, help="Python that has PyTorch (default: this)")
+    add("--output", type=Path, help="folder to write to (default: benchmarks/results)")
+    add("--quick", action="store_true", help="does it work? Its numbers mean nothing")
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the flags; `--quick` means few short turns and a temporary folder."""
+    arguments = parser.parse_args(argv)
+    if arguments.rounds < 1 or not arguments.seconds > 0:
+        parser.error("--rounds must be 1 or more and --seconds above 0")
+    if arguments.quick:
+        arguments.rounds, arguments.seconds = 2, 0.3
+        arguments.output = arguments.output or Path(tempfile.mkdtemp(prefix="benchmarks-"))
+    arguments.output = arguments.output or ROOT / "benchmarks/results"
+    return arguments
+
+
+def find_data(arguments: argparse.Namespace) -> dict[str, str | None]:
+    """`dataset` and `data_dir` for a spec: CIFAR-10 where it is, else synthetic images."""
+    named = arguments.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    folder = Path(named).expanduser().resolve()
+    if (folder / "cifar10").is_dir():
+        return {"dataset": "cifar10", "data_dir": str(folder)}
+    if arguments.data_dir:
+        raise SystemExit(f"error: --data-dir must hold cifar10/. Received: {arguments.data_dir}")
+    return {"dataset": "synthetic", "data_dir": None}
+
+
+def facts(arguments: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Machine, commit and settings, for the head of a result."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "git_commit": provenance.git_commit(),
+        "machine": {
+            "cpu": cpu.cpu_name(),
+            "cores": os.cpu_count(),
+            "bfloat16_flags": sorted(cpu.cpu_flags() & BFLOAT16_FLAGS),
+            "system": platform.platform(),
+        },
+        "versions": {"python": platform.python_version()},
+        "dataset": data["dataset"],
+        "settings": {"rounds": arguments.rounds, "seconds": arguments.seconds},
+    }
+
+
+def describe(result: Mapping[str, Any], others: float) -> str:
+    """How a result was measured, in one paragraph; `others` as `interleave` returns it."""
+    machine = result["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    noise = "" if others <= MAX_OTHERS else " **That is too much: measure again.**"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, "
+        f"{', '.join(machine['bfloat16_flags']) or 'no bfloat16 instructions'}; {versions}; "
+        f"commit {(result['git_commit'] or 'unknown')[:7]}. Medians (min..max) of "
+        f"{result['settings']['rounds']} interleaved rounds; other processes took at most "
+        f"{others} % of the CPU time.{noise}\n"
+    )
+
+
+def write(result: Mapping[str, Any], path: Path) -> None:
+    """Write a result as JSON, and say where."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"wrote {path}")
