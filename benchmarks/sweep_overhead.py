@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ways[way](flags, arguments)
                 seconds[way].append(seconds_between_files(Path(folder), arguments.runs))
             print(f"round {k}: {way} {seconds[way][-1]:.1f} s", flush=True)
-    result = timing.facts(arguments, {"dataset": "synthetic"}) | {
+    result = timing.facts(arguments) | {
         "seconds": {way: timing.summary(values) for way, values in seconds.items()},
         "ratio": timing.ratio(seconds["sweep"], seconds["hand"]),
     }

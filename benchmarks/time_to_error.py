@@ -40,14 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the run (default: %(default)s)")
     parser.add_argument("--every", type=float, default=120, help="seconds (default: %(default)s)")
     arguments = timing.parse(parser, argv)
-    data = timing.find_data(arguments)
-    if data["dataset"] != "cifar10" and not arguments.quick:
-        raise SystemExit("error: the paper's error is CIFAR-10's: name its folder by --data-dir")
+    data = arguments.data
+    if not data["data_dir"] and not arguments.quick:
+        parser.error("the paper's error is CIFAR-10's: name its folder by --data-dir")
     command = ["train.py", "--recipe", "fast", "--depth", str(DEPTH), "--seed", str(arguments.seed)]
     if arguments.quick:
         arguments.every = 8
         command += ["--steps", "100"]
-    result = timing.facts(arguments, data) | {"command": " ".join(["python", *command])}
+    result = timing.facts(arguments) | {"command": " ".join(["python", *command])}
     del result["settings"]["rounds"]
     with tempfile.TemporaryDirectory() as folder:
         command += ["--output-dir", folder, "--name", "run", "--dataset", str(data["dataset"])]
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             seconds, rates, others = train(command, torch, arguments.every, arguments.seconds)
         results = json.loads((Path(folder) / f"run/seed-{arguments.seed}/results.json").read_text())
     images_per_second = [PAPER.batch_size * rate for rate in rates]
-    result["versions"] |= results["versions"] | torch.facts["versions"]
     result |= {
+        "versions": results["versions"] | torch.facts["versions"],
         "fast": {"seconds": round(seconds, 1)}
         | {key: results[key] for key in ("steps", "test_error", "precision", "seed")},
         "torch_images_per_second": timing.summary(images_per_second),

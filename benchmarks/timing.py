@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -119,14 +119,42 @@ class Worker:
         return json.loads(line)
 
 
-def start(stack: ExitStack, specs: Mapping[str, Mapping[str, Any]]) -> dict[str, Worker]:
-    """Start contenders, one after the other, and wait until each is warm; `stack` ends them."""
-    workers = {}
-    for name, spec in specs.items():
-        print(f"{time.strftime('%H:%M:%S')} starting {name}", flush=True)
-        workers[name] = stack.enter_context(Worker(spec))
-        workers[name].wait_until_warm()
-    return workers
+def contest(
+    specs: Mapping[str, Mapping[str, Any]],
+    pairs: Sequence[tuple[str, str]],
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """Time contenders against each other.
+
+    Args:
+        specs: name -> what a `Worker` takes, with `batch_size`.
+        pairs: names to compare, the second as the baseline; those without a spec are left out.
+        arguments: with `rounds` and `seconds`.
+    """
+    workers: dict[str, Worker] = {}
+    with ExitStack() as stack:
+        for name, spec in specs.items():  # one by one: nothing slows a contender's first update
+            print(f"{time.strftime('%H:%M:%S')} starting {name}", flush=True)
+            workers[name] = stack.enter_context(Worker(spec))
+            workers[name].wait_until_warm()
+        rates, others = interleave(workers, arguments.rounds, arguments.seconds)
+        images = {name: [specs[name]["batch_size"] * r for r in rates[name]] for name in rates}
+        return {
+            "contenders": {
+                name: {
+                    "images_per_second": summary(images[name]),
+                    "peak_memory_mib": worker.peak_memory(),
+                    **worker.facts,
+                }
+                for name, worker in workers.items()
+            },
+            "ratios": {
+                f"{one} / {other}": ratio(images[one], images[other])
+                for one, other in pairs
+                if one in specs and other in specs
+            },
+            "cpu_of_others_percent": others,
+        }
 
 
 def interleave(
@@ -147,7 +175,7 @@ def interleave(
     return rates, percent_of_cpu(others, time.perf_counter() - begun)
 
 
-def cpu_seconds_of_others(workers: Any) -> float:
+def cpu_seconds_of_others(workers: Collection[Worker]) -> float:
     """CPU time, since the machine's start, of all processes but the workers."""
     fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")  # without idle, iowait
@@ -167,26 +195,14 @@ def summary(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
-    """How many times as fast `ours` is, round by round; `standard_error` is that of the rounds' mean."""
-    rounds = [a / b for a, b in zip(ours, theirs, strict=True)]
-    error = statistics.stdev(rounds) / len(rounds) ** 0.5 if len(rounds) > 1 else None
-    return {
-        **summary(rounds),
-        "mean": float(f"{statistics.fmean(rounds):.4g}"),
-        "standard_error": error and float(f"{error:.2g}"),
-    }
+    """How many times as large `ours` is, round by round."""
+    return summary([a / b for a, b in zip(ours, theirs, strict=True)])
 
 
 def text_of(spread: Mapping[str, Any], digits: int = 2) -> str:
     """A summary as `median (min..max)`."""
     median, least, most = (f"{spread[key]:,.{digits}f}" for key in ("median", "min", "max"))
     return f"{median} ({least}..{most})"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def argument_parser(
@@ -199,7 +215,8 @@ def argument_parser(
     add = parser.add_argument
     add("--rounds", type=int, default=rounds, help="turns of each contender (default: %(default)s)")
     add("--seconds", type=float, default=seconds, help="per turn, at least (default: %(default)s)")
-    add("--data-dir", help="folder of tensorflow_datasets (default: $TFDS_DATA_DIR)")
+    add("--data-dir", default=os.environ.get("TFDS_DATA_DIR"),
+        help="folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else synthetic images)")  # fmt: skip
     add("--torch-python", default=sys.executable, help="Python that has PyTorch (default: this)")
     add("--output", type=Path, help="folder to write to (default: benchmarks/results)")
     add("--quick", action="store_true", help="does it work? Its numbers mean nothing")
@@ -207,29 +224,21 @@ def argument_parser(
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse and check the flags; `--quick` means few short turns and a temporary folder."""
+    """Parse the flags; `--quick` means two short rounds at depth 8 and a temporary folder."""
     arguments = parser.parse_args(argv)
     if arguments.rounds < 1 or not arguments.seconds > 0:
         parser.error("--rounds must be 1 or more and --seconds above 0")
     if arguments.quick:
-        arguments.rounds, arguments.seconds = 2, 0.3
+        arguments.rounds, arguments.seconds, arguments.depths = 2, 0.3, [8]
         arguments.output = arguments.output or Path(tempfile.mkdtemp(prefix="benchmarks-"))
     arguments.output = arguments.output or ROOT / "benchmarks/results"
+    # What a contender's spec says about its data; speed does not depend on the pixels.
+    dataset = "cifar10" if arguments.data_dir else "synthetic"
+    arguments.data = {"dataset": dataset, "data_dir": arguments.data_dir}
     return arguments
 
 
-def find_data(arguments: argparse.Namespace) -> dict[str, str | None]:
-    """`dataset` and `data_dir` for a spec: CIFAR-10 where it is, else synthetic images."""
-    named = arguments.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    folder = Path(named).expanduser().resolve()
-    if (folder / "cifar10").is_dir():
-        return {"dataset": "cifar10", "data_dir": str(folder)}
-    if arguments.data_dir:
-        raise SystemExit(f"error: --data-dir must hold cifar10/. Received: {arguments.data_dir}")
-    return {"dataset": "synthetic", "data_dir": None}
-
-
-def facts(arguments: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, Any]:
+def facts(arguments: argparse.Namespace) -> dict[str, Any]:
     """Machine, commit and settings, for the head of a result."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -240,24 +249,38 @@ def facts(arguments: argparse.Namespace, data: Mapping[str, Any]) -> dict[str, A
             "bfloat16_flags": sorted(cpu.cpu_flags() & BFLOAT16_FLAGS),
             "system": platform.platform(),
         },
-        "versions": {"python": platform.python_version()},
-        "dataset": data["dataset"],
+        "dataset": arguments.data["dataset"],
         "settings": {"rounds": arguments.rounds, "seconds": arguments.seconds},
     }
 
 
-def describe(result: Mapping[str, Any], others: float) -> str:
-    """How a result was measured, in one paragraph; `others` as `interleave` returns it."""
-    machine = result["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
-    noise = "" if others <= MAX_OTHERS else " **That is too much: measure again.**"
-    return (
+def text(result: Mapping[str, Any]) -> str:
+    """A result with `contests` (title -> what `contest` returned) as tables in Markdown."""
+    machine, lines = result["machine"], list[str]()
+    versions: dict[str, str] = {}
+    for title, found in result["contests"].items():
+        rows = [[title, "precision", "images/s", "first update, s", "memory, MiB"], ["---"] * 5]
+        for name, row in found["contenders"].items():
+            versions |= row["versions"]
+            first, memory = row["seconds_to_first_update"], row["peak_memory_mib"]
+            speed = text_of(row["images_per_second"], 0)
+            rows.append([name, row["precision"], speed, f"{first:.0f}", f"{memory:,}"])
+        if found["ratios"]:
+            rows += [[], [title, "ratio"], ["---"] * 2]
+            rows += [[name, text_of(spread)] for name, spread in found["ratios"].items()]
+        lines += [*(f"| {' | '.join(row)} |" if row else "" for row in rows), ""]
+    others = max(found["cpu_of_others_percent"] for found in result["contests"].values())
+    lines.append(
         f"{machine['cpu']}, {machine['cores']} cores, "
-        f"{', '.join(machine['bfloat16_flags']) or 'no bfloat16 instructions'}; {versions}; "
+        f"{', '.join(machine['bfloat16_flags']) or 'no bfloat16 instructions'}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
         f"commit {(result['git_commit'] or 'unknown')[:7]}. Medians (min..max) of "
         f"{result['settings']['rounds']} interleaved rounds; other processes took at most "
-        f"{others} % of the CPU time.{noise}\n"
+        f"{others} % of the CPU time."
     )
+    if others > MAX_OTHERS:
+        lines.append("**Other processes took too much: measure again.**")
+    return "\n".join(lines)
 
 
 def write(result: Mapping[str, Any], path: Path) -> None:

@@ -30,6 +30,7 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
     `target` is the folder that `exported_net` wrote; with `rounded` the arithmetic may be int8 or bfloat16.
     """
     target, batch_size = Path(spec["target"]), spec["batch_size"]
+    turns.facts["precision"] = "int8" if "int8" in spec.get("file", "") else "float32"
     predict = ENGINES[spec["engine"]](spec, target, turns.facts)
     images, reference = np.load(target / "images.npy"), np.load(target / "reference.npy")
     limit = ROUNDED if spec.get("rounded") else EXACT
@@ -67,12 +68,14 @@ def _onnxruntime(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> P
 
 
 def _openvino(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predict:
-    import openvino
+    import openvino  # type: ignore[import-not-found]
 
-    options = {"INFERENCE_PRECISION_HINT": "f32"} if spec["precision"] == "float32" else {}
+    options = {} if spec.get("default") else {"INFERENCE_PRECISION_HINT": "f32"}
     model = openvino.compile_model(target / "export" / spec["file"], "CPU", options)
     facts["versions"] = {"openvino": openvino.__version__.partition("-")[0]}
-    facts["precision"] = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    facts["precision"] += (
+        f" file in {model.get_property('INFERENCE_PRECISION_HINT').get_type_name()}"
+    )
     return lambda images: model(images)["probabilities"]
 
 
@@ -84,8 +87,9 @@ def _torch(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predict
     from benchmarks.contenders import torch_net
 
     facts["versions"] = {"torch": torch.__version__}
-    with np.load(target / "weights.npz") as weights:
-        return torch_net.classifier(dict(weights), compiled=spec.get("compiled", False))
+    with np.load(target / "weights.npz") as file:
+        mean, std, *weights = file.values()
+    return torch_net.classifier(weights, mean, std, compiled=spec.get("compiled", False))
 
 
 def _litert(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predict:
@@ -113,21 +117,10 @@ def _litert(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predic
 def _keras(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predict:
     import keras
 
-    import keras_resnet  # noqa: F401  makes its layers known to load_model
+    import keras_resnet  # makes its layers known to load_model
 
+    facts["versions"] = {"keras": keras.__version__, "keras_resnet": keras_resnet.__version__}
     return keras.models.load_model(target / "export/model.keras").predict_on_batch
-
-
-def _saved_model(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predict:
-    import tensorflow as tf
-
-    loaded = tf.saved_model.load(str(target / "export/saved_model"))
-    serve = loaded.signatures["serving_default"]
-
-    def predict(images: np.ndarray, _keep: Any = loaded) -> np.ndarray:
-        return serve(image=tf.constant(images))["probabilities"].numpy()
-
-    return predict
 
 
 ENGINES = {
@@ -136,5 +129,4 @@ ENGINES = {
     "torch": _torch,
     "litert": _litert,
     "keras": _keras,
-    "saved_model": _saved_model,
 }

@@ -31,7 +31,6 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
         config = json.loads((Path(spec["folder"]) / "run/seed-0/config.json").read_text())
         turns.facts |= {
             "precision": config["precision"],
-            "parameters": int(sum(v.size for v in map(_array, model.trainable_variables))),
             "versions": provenance.versions(keras.backend.backend()),
         }
         return fit(model, *args, callbacks=[*callbacks, Ticks()], **options)
@@ -56,7 +55,3 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
             name="run",
         )
     )
-
-
-def _array(variable: Any) -> Any:
-    return keras.ops.convert_to_numpy(variable)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
-
-# Keras's names of the variables of a layer, and PyTorch's.
-VARIABLES = {
-    "kernel": "weight",
-    "gamma": "weight",
-    "beta": "bias",
-    "bias": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
 
 
 class Block(nn.Module):
@@ -61,36 +51,29 @@ class Net(nn.Module):
         x = functional.relu(self.bn(self.conv(x)), inplace=True)
         return self.linear(self.blocks(x).mean((2, 3)))
 
-    def load_keras_weights(self, weights: dict[str, np.ndarray]) -> None:
-        """Take the weights of our Keras net, by their paths there: `stem_conv/kernel`."""
-        layers = {"stem_conv": "conv", "stem_bn": "bn", "head_dense": "linear"}
-        per_stage = len(self.blocks) // 3
-        for k, block in enumerate(self.blocks):
-            path = f"stage{k // per_stage + 1}_block{k % per_stage + 1}"
-            layers |= {f"{path}_{name}": f"blocks.{k}.{name}" for name, _ in block.named_children()}
-        state = {k: v for k, v in self.state_dict().items() if k.endswith("num_batches_tracked")}
-        for name, value in weights.items():
-            layer, variable = name.split("/")
+    def load_keras_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Take the weights of our Keras net, which come in the same order."""
+        names = [name for name in self.state_dict() if not name.endswith("num_batches_tracked")]
+        for name, value in zip(names, weights, strict=True):
             # Keras: (height, width, in, out), (in, out). PyTorch: (out, in, height, width), (out, in).
             value = value.transpose(3, 2, 0, 1) if value.ndim == 4 else value.T
-            state[f"{layers[layer]}.{VARIABLES[variable]}"] = torch.from_numpy(value.copy())
-        self.load_state_dict(state)  # raises if a weight is missing or left over
+            self.state_dict()[name].copy_(torch.from_numpy(value.copy()))
 
 
 def classifier(
-    weights: dict[str, np.ndarray], compiled: bool
+    weights: Sequence[np.ndarray], mean: np.ndarray, std: np.ndarray, compiled: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
     """From uint8 pixels `(N, 32, 32, 3)` to probabilities `(N, 10)`, eager or by `torch.compile`.
 
-    `weights` are our Keras net's by path, and `mean` and `std` of its normalization.
+    `weights` are our Keras net's; `mean` and `std` of its normalization, one number per channel.
     """
-    mean, std = (torch.from_numpy(weights.pop(key)) for key in ("mean", "std"))
-    net = Net(sum("_conv" in name for name in weights) + 1)
+    net = Net(sum(value.ndim == 4 for value in weights) + 1)
     net.load_keras_weights(weights)
     net.eval()
+    offset, scale = torch.from_numpy(mean), torch.from_numpy(std)
 
     def predict(images: torch.Tensor) -> torch.Tensor:
-        x = ((images.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
+        x = ((images.float() - offset) / scale).permute(0, 3, 1, 2).contiguous()
         return net(x).softmax(1)
 
     if compiled:

@@ -43,7 +43,6 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
     order = np.empty(0, np.int64)
     turns.facts |= {
         "precision": spec["precision"],
-        "parameters": sum(p.numel() for p in net.parameters()),
         "versions": {"torch": torch.__version__},
     }
 
