@@ -10,7 +10,6 @@ Batch 128. Writes backends.json and prints its tables.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,11 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     add("--jax-python", default=sys.executable, help="Python that has JAX (default: this)")
     arguments = timing.parse(parser, argv)
-    result = timing.facts(arguments) | {"contests": {}}
-    if arguments.baseline:
-        checkout = str(arguments.baseline.resolve())
-        git = ["git", "-C", checkout, "rev-parse", "HEAD"]
-        result["baseline_commit"] = subprocess.check_output(git, text=True).strip()
+    contests = {}
     pythons = {"torch": arguments.torch_python, "jax": arguments.jax_python}
     for depth in arguments.depths:
         specs = {
@@ -63,10 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, spec in specs.items():
             spec["python"] = pythons.get(spec["backend"], sys.executable)
             if name == "baseline":
-                spec["checkout"] = checkout
-        result["contests"][f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
-    timing.write(result, arguments.output / "backends.json")
-    print(timing.text(result))
+                spec["checkout"] = str(arguments.baseline.resolve())
+        contests[f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
+    timing.report(contests, "backends", arguments)
     return 0
 
 

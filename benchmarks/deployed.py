@@ -42,13 +42,17 @@ OPTIONAL = {"openvino": "openvino", "litert": "ai_edge_litert"}  # engine -> pac
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = timing.argument_parser(__doc__, rounds=11, seconds=1.0)
-    parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="(default: 20 56)")
+    parser.add_argument(
+        "--depths", type=int, nargs="+", default=[20, 56], help="of trained nets (default: 20 56)"
+    )
     arguments = timing.parse(parser, argv)
+    if arguments.quick:
+        arguments.depths = [20]
     missing = {e for e, package in OPTIONAL.items() if importlib.util.find_spec(package) is None}
     for engine in sorted(missing):
         print(f"left out: {engine}: {OPTIONAL[engine]} is not installed", flush=True)
     contenders = {name: spec for name, spec in CONTENDERS.items() if spec["engine"] not in missing}
-    result = timing.facts(arguments) | {"contests": {}}
+    contests = {}
     with tempfile.TemporaryDirectory() as folder:
         for depth in arguments.depths:
             common = {"target": str(Path(folder) / str(depth)), "backend": "tensorflow"}
@@ -69,9 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                     if spec["engine"] == "torch":
                         spec["python"] = arguments.torch_python
                 title = f"ResNet-{depth}, batch {batch_size}"
-                result["contests"][title] = timing.contest(specs, PAIRS, arguments)
-    timing.write(result, arguments.output / "deployed.json")
-    print(timing.text(result))
+                contests[title] = timing.contest(specs, PAIRS, arguments)
+    timing.report(contests, "deployed", arguments)
     return 0
 
 

@@ -24,7 +24,7 @@ QUICK_CONTESTS = {"depth": [(8, 32), (14, 32)], "batch size": [(8, 16), (8, 64)]
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = timing.parse(timing.argument_parser(__doc__, rounds=3, seconds=1.0), argv)
-    result = timing.facts(arguments) | {"contests": {}}
+    contests = {}
     for title, sizes in (QUICK_CONTESTS if arguments.quick else CONTESTS).items():
         specs = {
             f"ResNet-{depth}, batch {batch_size}": {
@@ -35,9 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
             for depth, batch_size in sizes
         }
-        result["contests"][title] = timing.contest(specs, [], arguments)
-    timing.write(result, arguments.output / "growth.json")
-    print(timing.text(result))
+        contests[title] = timing.contest(specs, [], arguments)
+    timing.report(contests, "growth", arguments)
     return 0
 
 

@@ -14,6 +14,7 @@ Writes time-to-error.json.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -24,14 +25,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks import timing
-from benchmarks.timing import Worker
 from keras_resnet.recipes import PAPER
 
-DEPTH = 20
-PAPER_ERROR = 8.75  # percent, He et al. 2015, table 6
+PAPER_ERROR = 8.75  # percent, ResNet-20, He et al. 2015, table 6
 IMAGES = PAPER.steps * PAPER.batch_size
 
 
@@ -40,88 +38,69 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the run (default: %(default)s)")
     parser.add_argument("--every", type=float, default=120, help="seconds (default: %(default)s)")
     arguments = timing.parse(parser, argv)
-    data = arguments.data
-    if not data["data_dir"] and not arguments.quick:
-        parser.error("the paper's error is CIFAR-10's: name its folder by --data-dir")
-    command = ["train.py", "--recipe", "fast", "--depth", str(DEPTH), "--seed", str(arguments.seed)]
     if arguments.quick:
         arguments.every = 8
-        command += ["--steps", "100"]
+    elif not arguments.data_dir:
+        parser.error("the paper's error is CIFAR-10's: name its folder by --data-dir")
+    command = ["train.py", "--recipe=fast", "--depth=20", f"--seed={arguments.seed}"]
+    command += ["--steps=100"] if arguments.quick else []
     result = timing.facts(arguments) | {"command": " ".join(["python", *command])}
-    del result["settings"]["rounds"]
-    with tempfile.TemporaryDirectory() as folder:
-        command += ["--output-dir", folder, "--name", "run", "--dataset", str(data["dataset"])]
-        command += ["--data-dir", data["data_dir"]] if data["data_dir"] else []
-        spec = {"contender": "torch_training", "precision": "float32", "depth": DEPTH, **data}
-        spec |= {"batch_size": PAPER.batch_size, "python": arguments.torch_python}
-        with Worker(spec) as torch:
-            torch.wait_until_warm()
-            seconds, rates, others = train(command, torch, arguments.every, arguments.seconds)
+    spec = {"contender": "torch_training", "backend": "torch", "precision": "float32", "depth": 20}
+    spec |= {**arguments.data, "batch_size": 128, "python": arguments.torch_python}
+    with tempfile.TemporaryDirectory() as folder, timing.Worker(spec) as torch:
+        torch.wait_until_warm()
+        command += [f"--output-dir={folder}", "--name=run", f"--dataset={spec['dataset']}"]
+        command += [f"--data-dir={arguments.data_dir}"] if arguments.data_dir else []
+        seconds, rates = train(command, torch, arguments)
         results = json.loads((Path(folder) / f"run/seed-{arguments.seed}/results.json").read_text())
-    images_per_second = [PAPER.batch_size * rate for rate in rates]
     result |= {
         "versions": results["versions"] | torch.facts["versions"],
         "fast": {"seconds": round(seconds, 1)}
         | {key: results[key] for key in ("steps", "test_error", "precision", "seed")},
-        "torch_images_per_second": timing.summary(images_per_second),
-        "ratio": timing.summary([IMAGES / rate / seconds for rate in images_per_second]),
-        "cpu_of_others_percent": others,
+        "torch_images_per_second": timing.summary([128 * rate for rate in rates]),
+        "ratio": timing.summary([IMAGES / (128 * rate) / seconds for rate in rates]),
     }
     timing.write(result, arguments.output / "time-to-error.json")
-    print(text(result))
+    speed, error = result["torch_images_per_second"]["median"], results["test_error"]
+    print(
+        f"fast: {results['steps']:,} updates in {seconds / 60:.1f} minutes, test error {error:.2f} % "
+        f"({'at most' if error <= PAPER_ERROR else 'more than'} the paper's {PAPER_ERROR} %)\n"
+        f"eager PyTorch in float32: {speed:.0f} images/s, 64,000 updates in "
+        f"{IMAGES / speed / 3600:.2f} hours\n"
+        f"ratio: {timing.text_of(result['ratio'], 1)} over {len(rates)} turns"
+    )
     return 0
 
 
 def train(
-    command: Sequence[str], torch: Worker, every: float, turn: float
-) -> tuple[float, list[float], float]:
+    command: Sequence[str], torch: timing.Worker, arguments: argparse.Namespace
+) -> tuple[float, list[float]]:
     """Run a Python command from its start to its end, halted for PyTorch's turns.
 
     Returns:
-        Its seconds without the halts; PyTorch's updates per second in each turn; and the percentage of the
-        CPU time that other processes took.
+        Its seconds without the halts, and PyTorch's updates per second in each turn.
     """
     rates: list[float] = []
-    halted = 0.0
-    begun, before = time.perf_counter(), timing.cpu_seconds_of_others([torch])
+    begun, halted = time.perf_counter(), 0.0
     # A session of its own, so that processes that it starts are halted with it.
     process = subprocess.Popen([sys.executable, *command], cwd=timing.ROOT, start_new_session=True)
     try:
         while process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(every)
+                process.wait(arguments.every)
                 break
             halt = time.perf_counter()
             os.killpg(process.pid, signal.SIGSTOP)
-            rates.append(torch.rate(turn))
+            rates.append(torch.rate(arguments.seconds))
             os.killpg(process.pid, signal.SIGCONT)
             halted += time.perf_counter() - halt
-        seconds = time.perf_counter() - begun
+        seconds = time.perf_counter() - begun - halted
     finally:
         process.kill()
         process.wait()
     if process.returncode or not rates:
-        raise SystemExit(
-            f"error: train.py ended with code {process.returncode} after {len(rates)} turns of PyTorch"
-        )
-    times = os.times()  # train.py is this process's child, and now ended
-    others = timing.cpu_seconds_of_others([torch]) - before
-    others -= times.children_user + times.children_system
-    return seconds - halted, rates, timing.percent_of_cpu(others, seconds)
-
-
-def text(result: dict[str, Any]) -> str:
-    """The result in four lines."""
-    fast, ratio = result["fast"], result["ratio"]
-    rate = result["torch_images_per_second"]["median"]
-    reached = "reached" if fast["test_error"] <= PAPER_ERROR else "not reached"
-    return (
-        f"{result['command']}: {fast['steps']:,} updates, {fast['seconds'] / 60:.1f} minutes from start "
-        f"to results.json, test error {fast['test_error']:.2f} % (the paper's {PAPER_ERROR} % is {reached})\n"
-        f"eager PyTorch in float32: {rate:.0f} images/s, 64,000 updates in {IMAGES / rate / 3600:.2f} hours\n"
-        f"ratio: {timing.text_of(ratio, 1)} over {len(ratio['rounds'])} turns\n"
-        f"other processes took {result['cpu_of_others_percent']} % of the CPU time"
-    )
+        raise SystemExit(f"error: train.py ended with {process.returncode}, {len(rates)} turns")
+    return seconds, rates
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from keras_resnet.training import cpu
 ROOT = Path(__file__).resolve().parent.parent
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 MAX_OTHERS = 5.0  # percent of the CPU time taken by other processes; above it, a result is noise
-KILL_AFTER = 10.0  # seconds that a worker has to end after its pipe was closed
 
 
 class Worker:
@@ -73,14 +72,8 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
-        try:
-            self._process.wait(KILL_AFTER)
-        except subprocess.TimeoutExpired:
+        with self._process:  # closes the pipes and waits
             self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
         self._folder.cleanup()
 
     def wait_until_warm(self) -> None:
@@ -172,7 +165,8 @@ def interleave(
         for name in list(workers)[:: -1 if k % 2 else 1]:
             rates[name].append(workers[name].rate(seconds))
     others = cpu_seconds_of_others(workers.values()) - before
-    return rates, percent_of_cpu(others, time.perf_counter() - begun)
+    available = (time.perf_counter() - begun) * (os.cpu_count() or 1)
+    return rates, round(max(0.0, 100 * others / available), 1)
 
 
 def cpu_seconds_of_others(workers: Collection[Worker]) -> float:
@@ -182,15 +176,10 @@ def cpu_seconds_of_others(workers: Collection[Worker]) -> float:
     return busy - sum(worker.cpu_seconds() for worker in workers)
 
 
-def percent_of_cpu(cpu_seconds: float, seconds: float) -> float:
-    """CPU time as a percentage of what all cores offer in `seconds`."""
-    return round(max(0.0, 100 * cpu_seconds / (seconds * (os.cpu_count() or 1))), 1)
-
-
-def summary(values: Sequence[float], digits: int = 4) -> dict[str, Any]:
-    """Median, smallest and largest of one number per round, and all of them."""
-    values = [float(f"{value:.{digits}g}") for value in values]
-    median = float(f"{statistics.median(values):.{digits}g}")
+def summary(values: Sequence[float]) -> dict[str, Any]:
+    """Median, smallest and largest of one number per round, and all of them, to four digits."""
+    values = [float(f"{value:.4g}") for value in values]
+    median = float(f"{statistics.median(values):.4g}")
     return {"median": median, "min": min(values), "max": max(values), "rounds": values}
 
 
@@ -226,8 +215,6 @@ def argument_parser(
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the flags; `--quick` means two short rounds at depth 8 and a temporary folder."""
     arguments = parser.parse_args(argv)
-    if arguments.rounds < 1 or not arguments.seconds > 0:
-        parser.error("--rounds must be 1 or more and --seconds above 0")
     if arguments.quick:
         arguments.rounds, arguments.seconds, arguments.depths = 2, 0.3, [8]
         arguments.output = arguments.output or Path(tempfile.mkdtemp(prefix="benchmarks-"))
@@ -239,7 +226,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
 
 def facts(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Machine, commit and settings, for the head of a result."""
+    """Machine, commit and settings: the head of a result."""
     return {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "git_commit": provenance.git_commit(),
@@ -254,37 +241,38 @@ def facts(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def text(result: Mapping[str, Any]) -> str:
-    """A result with `contests` (title -> what `contest` returned) as tables in Markdown."""
-    machine, lines = result["machine"], list[str]()
-    versions: dict[str, str] = {}
-    for title, found in result["contests"].items():
-        rows = [[title, "precision", "images/s", "first update, s", "memory, MiB"], ["---"] * 5]
-        for name, row in found["contenders"].items():
-            versions |= row["versions"]
-            first, memory = row["seconds_to_first_update"], row["peak_memory_mib"]
-            speed = text_of(row["images_per_second"], 0)
-            rows.append([name, row["precision"], speed, f"{first:.0f}", f"{memory:,}"])
-        if found["ratios"]:
-            rows += [[], [title, "ratio"], ["---"] * 2]
-            rows += [[name, text_of(spread)] for name, spread in found["ratios"].items()]
-        lines += [*(f"| {' | '.join(row)} |" if row else "" for row in rows), ""]
-    others = max(found["cpu_of_others_percent"] for found in result["contests"].values())
-    lines.append(
-        f"{machine['cpu']}, {machine['cores']} cores, "
-        f"{', '.join(machine['bfloat16_flags']) or 'no bfloat16 instructions'}; "
-        f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
-        f"commit {(result['git_commit'] or 'unknown')[:7]}. Medians (min..max) of "
-        f"{result['settings']['rounds']} interleaved rounds; other processes took at most "
-        f"{others} % of the CPU time."
-    )
-    if others > MAX_OTHERS:
-        lines.append("**Other processes took too much: measure again.**")
-    return "\n".join(lines)
-
-
 def write(result: Mapping[str, Any], path: Path) -> None:
-    """Write a result as JSON, and say where."""
+    """Write a result as JSON, and print where."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"wrote {path}")
+
+
+def report(
+    contests: Mapping[str, Mapping[str, Any]], name: str, arguments: argparse.Namespace
+) -> None:
+    """Write contests (title -> what `contest` returned) as `<name>.json`, and print them in Markdown."""
+    result = {**facts(arguments), "contests": contests}
+    write(result, arguments.output / f"{name}.json")
+    versions: dict[str, str] = {}
+    for title, found in contests.items():
+        rows = [[title, "precision", "images/s", "first update, s", "memory, MiB"], ["---"] * 5]
+        for contender, row in found["contenders"].items():
+            versions |= row["versions"]
+            first, memory = row["seconds_to_first_update"], row["peak_memory_mib"]
+            speed = text_of(row["images_per_second"], 0)
+            rows.append([contender, row["precision"], speed, f"{first:.0f}", f"{memory:,}"])
+        if found["ratios"]:
+            rows += [[], [title, "times as fast"], ["---"] * 2]
+            rows += [[pair, text_of(spread)] for pair, spread in found["ratios"].items()]
+        print("\n", *(f"| {' | '.join(row)} |\n" if row else "\n" for row in rows), sep="")
+    machine, others = result["machine"], max(c["cpu_of_others_percent"] for c in contests.values())
+    flags = ", ".join(machine["bfloat16_flags"]) or "no bfloat16 instructions"
+    print(
+        f"{machine['cpu']}, {machine['cores']} cores, {flags}; "
+        f"{', '.join(f'{package} {version}' for package, version in versions.items())}; "
+        f"commit {(result['git_commit'] or 'unknown')[:7]}. Medians (min..max) of {arguments.rounds} "
+        f"interleaved rounds; other processes took at most {others} % of the CPU time."
+    )
+    if others > MAX_OTHERS:
+        print("**Other processes took too much: measure again.**")

@@ -17,15 +17,15 @@ from typing import Any
 from benchmarks import timing
 
 SGD = {"contender": "keras_training", "recipe": "fast-0.2"}
+TORCH = {"contender": "torch_training", "backend": "torch"}
 CONTENDERS: dict[str, dict[str, Any]] = {
     "sgd": SGD,
     "muon": {"contender": "keras_training", "recipe": "fast"},
     "sgd_float32": {**SGD, "precision": "float32"},
     # With Keras's own BatchNormalization in place of ours.
     "stock_float32": {**SGD, "precision": "float32", "stock": True},
-    "torch_float32": {"contender": "torch_training", "precision": "float32"},
-    # Autocast, and memory with the channels last.
-    "torch_bfloat16": {"contender": "torch_training", "precision": "bfloat16"},
+    "torch_float32": {**TORCH, "precision": "float32"},
+    "torch_bfloat16": {**TORCH, "precision": "bfloat16"},  # autocast, memory channels last
 }
 PAIRS = (
     ("muon", "sgd"),
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="(default: 20 56)")
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     arguments = timing.parse(parser, argv)
-    result = timing.facts(arguments) | {"contests": {}}
+    contests = {}
     for depth in arguments.depths:
         specs = {
             name: {**arguments.data, "depth": depth, "batch_size": 128, **CONTENDERS[name]}
@@ -50,9 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, spec in specs.items():
             if name.startswith("torch"):
                 spec["python"] = arguments.torch_python
-        result["contests"][f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
-    timing.write(result, arguments.output / "training.json")
-    print(timing.text(result))
+        contests[f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
+    timing.report(contests, "training", arguments)
     return 0
 
 

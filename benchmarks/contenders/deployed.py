@@ -88,8 +88,8 @@ def _torch(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predict
 
     facts["versions"] = {"torch": torch.__version__}
     with np.load(target / "weights.npz") as file:
-        mean, std, *weights = file.values()
-    return torch_net.classifier(weights, mean, std, compiled=spec.get("compiled", False))
+        weights = list(file.values())
+    return torch_net.classifier(weights, compiled=spec.get("compiled", False))
 
 
 def _litert(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Predict:

@@ -10,7 +10,6 @@ import keras
 
 import keras_resnet
 from benchmarks.worker import Turns
-from keras_resnet.runs import provenance
 
 NEVER = 64_000  # updates: the end of the run, its first validation and its first checkpoint
 
@@ -31,7 +30,8 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
         config = json.loads((Path(spec["folder"]) / "run/seed-0/config.json").read_text())
         turns.facts |= {
             "precision": config["precision"],
-            "versions": provenance.versions(keras.backend.backend()),
+            "versions": config["versions"],
+            "git_commit": config["git_commit"],
         }
         return fit(model, *args, callbacks=[*callbacks, Ticks()], **options)
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions and option A's shortcut."""
@@ -60,20 +62,18 @@ class Net(nn.Module):
             self.state_dict()[name].copy_(torch.from_numpy(value.copy()))
 
 
-def classifier(
-    weights: Sequence[np.ndarray], mean: np.ndarray, std: np.ndarray, compiled: bool
-) -> Callable[[np.ndarray], np.ndarray]:
+def classifier(weights: Sequence[np.ndarray], compiled: bool) -> Callable[[np.ndarray], np.ndarray]:
     """From uint8 pixels `(N, 32, 32, 3)` to probabilities `(N, 10)`, eager or by `torch.compile`.
 
-    `weights` are our Keras net's; `mean` and `std` of its normalization, one number per channel.
+    `weights` are those of our Keras net for CIFAR-10.
     """
     net = Net(sum(value.ndim == 4 for value in weights) + 1)
     net.load_keras_weights(weights)
     net.eval()
-    offset, scale = torch.from_numpy(mean), torch.from_numpy(std)
+    mean, std = torch.tensor(CIFAR10_MEAN), torch.tensor(CIFAR10_STD)
 
     def predict(images: torch.Tensor) -> torch.Tensor:
-        x = ((images.float() - offset) / scale).permute(0, 3, 1, 2).contiguous()
+        x = ((images.float() - mean) / std).permute(0, 3, 1, 2).contiguous()
         return net(x).softmax(1)
 
     if compiled:
