@@ -44,21 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--depths", type=int, nargs="+", default=[20], help="(default: 20)")
     add("--baseline", type=Path, metavar="CHECKOUT", help="clone of another commit of this project")
     add("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
-    add("--jax-python", default=sys.executable, help="Python that has JAX (default: this)")
     arguments = timing.parse(parser, argv)
     contests = {}
-    pythons = {"torch": arguments.torch_python, "jax": arguments.jax_python}
+    names = set(arguments.only) - (set() if arguments.baseline else {"baseline"})
     for depth in arguments.depths:
-        specs = {
-            name: {"contender": "keras_training", "depth": depth, "batch_size": 128}
-            | {**arguments.data, **CONTENDERS[name]}
-            for name in arguments.only
-            if name != "baseline" or arguments.baseline
-        }
-        for name, spec in specs.items():
-            spec["python"] = pythons.get(spec["backend"], sys.executable)
-            if name == "baseline":
-                spec["checkout"] = str(arguments.baseline.resolve())
+        common = {"contender": "keras_training", "depth": depth, "batch_size": 128}
+        specs = {name: {**common, **spec} for name, spec in CONTENDERS.items() if name in names}
+        if "baseline" in specs:
+            specs["baseline"]["checkout"] = str(arguments.baseline.resolve())
         contests[f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
     timing.report(contests, "backends", arguments)
     return 0

@@ -22,8 +22,8 @@ from benchmarks import timing
 FLOAT32, INT8 = {"file": "model.onnx"}, {"file": "model.int8.onnx", "rounded": True}
 BASELINE = "PyTorch eager"
 CONTENDERS: dict[str, dict[str, Any]] = {
-    BASELINE: {"engine": "torch"},
-    "PyTorch `torch.compile`": {"engine": "torch", "compiled": True},
+    BASELINE: {"engine": "torch", "backend": "torch"},
+    "PyTorch `torch.compile`": {"engine": "torch", "backend": "torch", "compiled": True},
     "Keras `predict_on_batch`": {"engine": "keras"},
     "LiteRT": {"engine": "litert"},
     "ONNX Runtime, float32": {"engine": "onnxruntime", **FLOAT32},
@@ -69,9 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
                     name: {**common, "contender": "deployed", "batch_size": batch_size, **spec}
                     for name, spec in contenders.items()
                 }
-                for spec in specs.values():
-                    if spec["engine"] == "torch":
-                        spec["python"] = arguments.torch_python
                 title = f"ResNet-{depth}, batch {batch_size}"
                 contests[title] = timing.contest(specs, PAIRS, arguments)
     timing.report(contests, "deployed", arguments)

@@ -28,13 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     for title, sizes in (QUICK_CONTESTS if arguments.quick else CONTESTS).items():
         specs = {
             f"ResNet-{depth}, batch {batch_size}": {
-                "contender": "keras_training",
-                "depth": depth,
-                "batch_size": batch_size,
-                **arguments.data,
+                "contender": "keras_training", "depth": depth, "batch_size": batch_size
             }
             for depth, batch_size in sizes
-        }
+        }  # fmt: skip
         contests[title] = timing.contest(specs, [], arguments)
     timing.report(contests, "growth", arguments)
     return 0

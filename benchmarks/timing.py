@@ -11,7 +11,6 @@ import argparse
 import datetime
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -120,15 +119,18 @@ def contest(
     """Time contenders against each other.
 
     Args:
-        specs: name -> what a `Worker` takes, with `batch_size`.
+        specs: name -> what a `Worker` takes, with `batch_size`; the data set and the backend's Python are
+            added here.
         pairs: names to compare, the second as the baseline; those without a spec are left out.
-        arguments: with `rounds` and `seconds`.
+        arguments: what `parse` returned.
     """
     workers: dict[str, Worker] = {}
     with ExitStack() as stack:
         for name, spec in specs.items():  # one by one: nothing slows a contender's first update
             print(f"{time.strftime('%H:%M:%S')} starting {name}", flush=True)
-            workers[name] = stack.enter_context(Worker(spec))
+            python = getattr(arguments, f"{spec.get('backend')}_python", sys.executable)
+            worker = Worker({"python": python, **arguments.data, **spec})
+            workers[name] = stack.enter_context(worker)
             workers[name].wait_until_warm()
         rates, others = interleave(workers, arguments.rounds, arguments.seconds)
         images = {name: [specs[name]["batch_size"] * r for r in rates[name]] for name in rates}
@@ -206,7 +208,9 @@ def argument_parser(
     add("--seconds", type=float, default=seconds, help="per turn, at least (default: %(default)s)")
     add("--data-dir", default=os.environ.get("TFDS_DATA_DIR"),
         help="folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else synthetic images)")  # fmt: skip
-    add("--torch-python", default=sys.executable, help="Python that has PyTorch (default: this)")
+    for backend in ("torch", "jax"):
+        text = f"Python that has {backend} (default: this one)"
+        add(f"--{backend}-python", default=sys.executable, metavar="PATH", help=text)
     add("--output", type=Path, help="folder to write to (default: benchmarks/results)")
     add("--quick", action="store_true", help="does it work? Its numbers mean nothing")
     return parser
@@ -234,7 +238,6 @@ def facts(arguments: argparse.Namespace) -> dict[str, Any]:
             "cpu": cpu.cpu_name(),
             "cores": os.cpu_count(),
             "bfloat16_flags": sorted(cpu.cpu_flags() & BFLOAT16_FLAGS),
-            "system": platform.platform(),
         },
         "dataset": arguments.data["dataset"],
         "settings": {"rounds": arguments.rounds, "seconds": arguments.seconds},

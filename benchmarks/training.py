@@ -44,12 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     contests = {}
     for depth in arguments.depths:
         specs = {
-            name: {**arguments.data, "depth": depth, "batch_size": 128, **CONTENDERS[name]}
-            for name in arguments.only
+            name: {"depth": depth, "batch_size": 128, **CONTENDERS[name]} for name in arguments.only
         }
-        for name, spec in specs.items():
-            if name.startswith("torch"):
-                spec["python"] = arguments.torch_python
         contests[f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
     timing.report(contests, "training", arguments)
     return 0
