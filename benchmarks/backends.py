@@ -10,7 +10,6 @@ Batch 128. Writes backends.json and prints its tables.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,10 +37,9 @@ PAIRS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = timing.argument_parser(__doc__, rounds=40, seconds=2.0)
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = timing.argument_parser(__doc__, rounds=40, seconds=2.0, depths=[20])
     add = parser.add_argument
-    add("--depths", type=int, nargs="+", default=[20], help="(default: 20)")
     add("--baseline", type=Path, metavar="CHECKOUT", help="clone of another commit of this project")
     add("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     arguments = timing.parse(parser, argv)
@@ -54,8 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             specs["baseline"]["checkout"] = str(arguments.baseline.resolve())
         contests[f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
     timing.report(contests, "backends", arguments)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

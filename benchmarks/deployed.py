@@ -11,7 +11,6 @@ ONNX Runtime in float32 ends the benchmark. Writes deployed.json and prints its 
 from __future__ import annotations
 
 import importlib.util
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,14 +39,9 @@ PAIRS = [(name, BASELINE) for name in CONTENDERS if name != BASELINE]
 OPTIONAL = {"openvino": "openvino", "litert": "ai_edge_litert"}  # engine -> package
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = timing.argument_parser(__doc__, rounds=11, seconds=1.0)
-    parser.add_argument(
-        "--depths", type=int, nargs="+", default=[20, 56], help="of trained nets (default: 20 56)"
-    )
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = timing.argument_parser(__doc__, rounds=11, seconds=1.0, depths=[20, 56])
     arguments = timing.parse(parser, argv)
-    if arguments.quick:
-        arguments.depths = [20]
     missing = {e for e, package in OPTIONAL.items() if importlib.util.find_spec(package) is None}
     for engine in sorted(missing):
         print(f"left out: {engine}: {OPTIONAL[engine]} is not installed", flush=True)
@@ -56,12 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         for depth in arguments.depths:
             common = {"target": str(Path(folder) / str(depth)), "backend": "tensorflow"}
-            export = {
-                "contender": "exported_net",
-                "depth": depth,
-                "litert": "litert" not in missing,
-            }
             print(f"exporting ResNet-{depth}", flush=True)
+            export = {"contender": "exported_net", "depth": depth, "without": list(missing)}
             with timing.Worker({**common, **arguments.data, **export}) as worker:
                 worker.wait_until_warm()
             for batch_size in (1, 256):
@@ -72,8 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 title = f"ResNet-{depth}, batch {batch_size}"
                 contests[title] = timing.contest(specs, PAIRS, arguments)
     timing.report(contests, "deployed", arguments)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

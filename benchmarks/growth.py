@@ -9,7 +9,6 @@ would take longer than all the rest. Writes growth.json and prints its tables.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from benchmarks import timing
@@ -22,7 +21,7 @@ CONTESTS = {
 QUICK_CONTESTS = {"depth": [(8, 32), (14, 32)], "batch size": [(8, 16), (8, 64)]}
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = timing.parse(timing.argument_parser(__doc__, rounds=3, seconds=1.0), argv)
     contests = {}
     for title, sizes in (QUICK_CONTESTS if arguments.quick else CONTESTS).items():
@@ -34,8 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }  # fmt: skip
         contests[title] = timing.contest(specs, [], arguments)
     timing.report(contests, "growth", arguments)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -26,7 +26,7 @@ FLAGS = ["--depth=8", "--dataset=synthetic", "--val-size=100", "--batch-size=32"
 FLAGS += ["--precision=float32", "--name=run"]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     arguments = timing.parse(timing.argument_parser(__doc__, rounds=3, seconds=1.0), argv)
     runs, steps = (2, 8) if arguments.quick else (6, 100)
     seconds: dict[str, list[float]] = {"sweep": [], "hand": []}
@@ -49,7 +49,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     }
     timing.write(result, arguments.output / "sweep-overhead.json")
     print(f"a sweep takes {timing.text_of(result['ratio'])} times as long as by hand")
-    return 0
 
 
 def seconds_between_files(experiment: Path, runs: int) -> float:
@@ -73,4 +72,4 @@ def run(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -33,7 +33,7 @@ PAPER_ERROR = 8.75  # percent, ResNet-20, He et al. 2015, table 6
 IMAGES = PAPER.steps * PAPER.batch_size
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = timing.argument_parser(__doc__, rounds=1, seconds=6)
     parser.add_argument("--seed", type=int, default=0, help="of the run (default: %(default)s)")
     parser.add_argument("--every", type=float, default=120, help="seconds (default: %(default)s)")
@@ -69,7 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{IMAGES / speed / 3600:.2f} hours\n"
         f"ratio: {timing.text_of(result['ratio'], 1)} over {len(rates)} turns"
     )
-    return 0
 
 
 def train(
@@ -104,4 +103,4 @@ def train(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

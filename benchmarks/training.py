@@ -10,7 +10,6 @@ else run: PyTorch's threads wait for each other and suffer most from other load.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,9 +35,8 @@ PAIRS = (
 )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = timing.argument_parser(__doc__, rounds=7, seconds=1.5)
-    parser.add_argument("--depths", type=int, nargs="+", default=[20, 56], help="(default: 20 56)")
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = timing.argument_parser(__doc__, rounds=7, seconds=1.5, depths=[20, 56])
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     arguments = timing.parse(parser, argv)
     contests = {}
@@ -48,8 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         contests[f"training ResNet-{depth}"] = timing.contest(specs, PAIRS, arguments)
     timing.report(contests, "training", arguments)
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

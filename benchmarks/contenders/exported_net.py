@@ -28,7 +28,7 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
     command = [sys.executable, "-m", "keras_resnet", "export", str(target / "net.keras")]
     command += ["--quantize", "--output", str(target / "export"), "--dataset", data.name]
     command += ["--data-dir", spec["data_dir"]] if spec["data_dir"] else []
-    command += ["--formats", "onnx", *(["litert"] if spec["litert"] else [])]
+    command += ["--formats", "onnx", *({"litert"} - set(spec["without"]))]
     subprocess.run(command, check=True)
     images = data.train_images[:IMAGES]
     np.save(target / "images.npy", images)
