@@ -197,9 +197,9 @@ def text_of(spread: Mapping[str, Any], digits: int = 2) -> str:
 
 
 def argument_parser(
-    description: str | None, rounds: int, seconds: float
+    description: str | None, rounds: int, seconds: float, depths: Sequence[int] = ()
 ) -> argparse.ArgumentParser:
-    """The flags that the scripts share."""
+    """The flags that the scripts share, with their defaults; `--depths` where there are any."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -211,16 +211,19 @@ def argument_parser(
     for backend in ("torch", "jax"):
         text = f"Python that has {backend} (default: this one)"
         add(f"--{backend}-python", default=sys.executable, metavar="PATH", help=text)
+    if depths:
+        text = f"(default: {' '.join(map(str, depths))})"
+        add("--depths", type=int, nargs="+", default=depths, help=text)
     add("--output", type=Path, help="folder to write to (default: benchmarks/results)")
     add("--quick", action="store_true", help="does it work? Its numbers mean nothing")
     return parser
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the flags; `--quick` means two short rounds at depth 8 and a temporary folder."""
+    """Parse the flags; `--quick` means two short rounds of ResNet-20 and a temporary folder."""
     arguments = parser.parse_args(argv)
     if arguments.quick:
-        arguments.rounds, arguments.seconds, arguments.depths = 2, 0.3, [8]
+        arguments.rounds, arguments.seconds, arguments.depths = 2, 0.3, [20]
         arguments.output = arguments.output or Path(tempfile.mkdtemp(prefix="benchmarks-"))
     arguments.output = arguments.output or ROOT / "benchmarks/results"
     # What a contender's spec says about its data; speed does not depend on the pixels.
