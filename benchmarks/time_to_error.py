@@ -44,7 +44,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error("the paper's error is CIFAR-10's: name its folder by --data-dir")
     command = ["train.py", "--recipe=fast", "--depth=20", f"--seed={arguments.seed}"]
     command += ["--steps=100"] if arguments.quick else []
-    result = timing.facts(arguments) | {"command": " ".join(["python", *command])}
     spec = {"contender": "torch_training", "backend": "torch", "precision": "float32", "depth": 20}
     spec |= {**arguments.data, "batch_size": 128, "python": arguments.torch_python}
     with tempfile.TemporaryDirectory() as folder, timing.Worker(spec) as torch:
@@ -53,21 +52,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         command += [f"--data-dir={arguments.data_dir}"] if arguments.data_dir else []
         seconds, rates = train(command, torch, arguments)
         results = json.loads((Path(folder) / f"run/seed-{arguments.seed}/results.json").read_text())
-    result |= {
+    result = {
         "versions": results["versions"] | torch.facts["versions"],
         "fast": {"seconds": round(seconds, 1)}
         | {key: results[key] for key in ("steps", "test_error", "precision", "seed")},
         "torch_images_per_second": timing.summary([128 * rate for rate in rates]),
         "ratio": timing.summary([IMAGES / (128 * rate) / seconds for rate in rates]),
     }
-    timing.write(result, arguments.output / "time-to-error.json")
+    timing.write(result, "time-to-error", arguments)
     speed, error = result["torch_images_per_second"]["median"], results["test_error"]
     print(
-        f"fast: {results['steps']:,} updates in {seconds / 60:.1f} minutes, test error {error:.2f} % "
-        f"({'at most' if error <= PAPER_ERROR else 'more than'} the paper's {PAPER_ERROR} %)\n"
-        f"eager PyTorch in float32: {speed:.0f} images/s, 64,000 updates in "
-        f"{IMAGES / speed / 3600:.2f} hours\n"
-        f"ratio: {timing.text_of(result['ratio'], 1)} over {len(rates)} turns"
+        f"fast: {seconds / 60:.1f} minutes, test error {error:.2f} % (the paper's: {PAPER_ERROR} %); "
+        f"eager PyTorch: {IMAGES / speed / 60:.0f} minutes; ratio {timing.text_of(result['ratio'], 1)}"
     )
 
 

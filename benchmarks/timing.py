@@ -89,10 +89,8 @@ class Worker:
 
     def peak_memory(self) -> int:
         """Peak resident memory of the process so far, in MiB."""
-        for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) // 1024
-        raise AssertionError("Linux names VmHWM for every running process")
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
     def cpu_seconds(self) -> float:
         """CPU time of the process so far."""
@@ -232,34 +230,29 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     return arguments
 
 
-def facts(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Machine, commit and settings: the head of a result."""
-    return {
+def write(result: Mapping[str, Any], name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Write a result as `<name>.json`, with date, commit, machine and settings, which are added to it."""
+    flags = ", ".join(sorted(cpu.cpu_flags() & BFLOAT16_FLAGS)) or "no bfloat16 instructions"
+    result = {
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "git_commit": provenance.git_commit(),
-        "machine": {
-            "cpu": cpu.cpu_name(),
-            "cores": os.cpu_count(),
-            "bfloat16_flags": sorted(cpu.cpu_flags() & BFLOAT16_FLAGS),
-        },
+        "git_commit": provenance.git_commit() or "unknown",
+        "machine": f"{cpu.cpu_name()}, {os.cpu_count()} cores, {flags}",
         "dataset": arguments.data["dataset"],
         "settings": {"rounds": arguments.rounds, "seconds": arguments.seconds},
+        **result,
     }
-
-
-def write(result: Mapping[str, Any], path: Path) -> None:
-    """Write a result as JSON, and print where."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / f"{name}.json"
     path.write_text(json.dumps(result, indent=2) + "\n")
     print(f"wrote {path}")
+    return result
 
 
 def report(
     contests: Mapping[str, Mapping[str, Any]], name: str, arguments: argparse.Namespace
 ) -> None:
     """Write contests (title -> what `contest` returned) as `<name>.json`, and print them in Markdown."""
-    result = {**facts(arguments), "contests": contests}
-    write(result, arguments.output / f"{name}.json")
+    result = write({"contests": contests}, name, arguments)
     versions: dict[str, str] = {}
     for title, found in contests.items():
         rows = [[title, "precision", "images/s", "first update, s", "memory, MiB"], ["---"] * 5]
@@ -272,12 +265,10 @@ def report(
             rows += [[], [title, "times as fast"], ["---"] * 2]
             rows += [[pair, text_of(spread)] for pair, spread in found["ratios"].items()]
         print("\n", *(f"| {' | '.join(row)} |\n" if row else "\n" for row in rows), sep="")
-    machine, others = result["machine"], max(c["cpu_of_others_percent"] for c in contests.values())
-    flags = ", ".join(machine["bfloat16_flags"]) or "no bfloat16 instructions"
+    others = max(found["cpu_of_others_percent"] for found in contests.values())
     print(
-        f"{machine['cpu']}, {machine['cores']} cores, {flags}; "
-        f"{', '.join(f'{package} {version}' for package, version in versions.items())}; "
-        f"commit {(result['git_commit'] or 'unknown')[:7]}. Medians (min..max) of {arguments.rounds} "
+        f"{result['machine']}; {', '.join(f'{package} {version}' for package, version in versions.items())}; "
+        f"commit {result['git_commit'][:7]}. Medians (min..max) of {arguments.rounds} "
         f"interleaved rounds; other processes took at most {others} % of the CPU time."
     )
     if others > MAX_OTHERS:

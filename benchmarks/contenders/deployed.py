@@ -41,8 +41,7 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
             f"Received: a difference of {distance:.3g}"
         )
     turns.facts["difference"] = float(f"{distance:.3g}")
-    batch = images[:batch_size].copy()
-    turns.repeat(lambda: predict(batch))
+    turns.repeat(lambda: predict(images[:batch_size]))
 
 
 def difference(

@@ -12,20 +12,23 @@ from torch.nn import functional
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
 
 
+def convolution(channels: int, filters: int, stride: int = 1) -> nn.Conv2d:
+    layer = nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layer
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions and option A's shortcut."""
 
     def __init__(self, channels: int, filters: int, stride: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, filters, 3, stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(filters)
-        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(filters)
+        first = [convolution(channels, filters, stride), nn.BatchNorm2d(filters), nn.ReLU(True)]
+        self.layers = nn.Sequential(*first, convolution(filters, filters), nn.BatchNorm2d(filters))
         self.stride, self.missing = stride, filters - channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = functional.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = self.bn2(self.conv2(y))
+        y = self.layers(x)
         if self.stride > 1:
             x = functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.missing))
         return functional.relu(y + x, inplace=True)
@@ -36,22 +39,15 @@ class Net(nn.Module):
 
     def __init__(self, depth: int):
         super().__init__()
-        self.conv = nn.Conv2d(3, 16, 3, padding=1, bias=False)
-        self.bn = nn.BatchNorm2d(16)
-        blocks, channels = [], 16
+        layers, channels = [convolution(3, 16), nn.BatchNorm2d(16), nn.ReLU(True)], 16
         for stage, filters in enumerate((16, 32, 64)):
             for index in range((depth - 2) // 6):
-                blocks.append(Block(channels, filters, 2 if stage and not index else 1))
+                layers.append(Block(channels, filters, 2 if stage and not index else 1))
                 channels = filters
-        self.blocks = nn.Sequential(*blocks)
-        self.linear = nn.Linear(64, 10)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.layers, self.linear = nn.Sequential(*layers), nn.Linear(64, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = functional.relu(self.bn(self.conv(x)), inplace=True)
-        return self.linear(self.blocks(x).mean((2, 3)))
+        return self.linear(self.layers(x).mean((2, 3)))
 
     def load_keras_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Take the weights of our Keras net, which come in the same order."""
