@@ -21,10 +21,9 @@ from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
 from keras_resnet.export.formats import DEFAULT_FORMATS, FILES, OPSET, OPSETS, WEB
 from keras_resnet.export.web_server import Server
-from keras_resnet.zoo import registry
+from keras_resnet.inference import zoo
 
 PORT = 8000
-_EXPECTED = "a run folder or a .keras file"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "path",
         metavar="PATH",
-        help=f"{_EXPECTED}, or the name of a trained net that `keras-resnet models` lists; a file or folder "
-        "of that name in the working directory comes first",
+        help="a run folder, a .keras file, or the name of a trained net that `keras-resnet models` lists; a "
+        "file or folder of that name in the working directory comes first",
     )
     add(
         "--output",
@@ -86,12 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def _export(arguments: argparse.Namespace) -> Path:
     """Export, and return the folder that was written."""
-    path, output = Path(arguments.path), arguments.output
-    if entry := registry.find(arguments.path, expected=_EXPECTED):
-        path, output = registry.folder(entry), output or f"{entry.name}-export"
+    zoo.resolve(arguments.path)  # a wrong name ends here, before Keras is imported
     startup.start_keras(needs="tensorflow")
     from keras_resnet.export.pipeline import export, output_folder
 
-    options = {key: value for key, value in vars(arguments).items() if key not in ("path", "serve")}
-    export(path, **{**options, "output": output})
-    return output_folder(path, output)
+    export(**{key: value for key, value in vars(arguments).items() if key != "serve"})
+    return output_folder(arguments.path, arguments.output)

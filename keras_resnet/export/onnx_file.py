@@ -11,11 +11,9 @@ import keras
 import numpy as np
 import onnx
 
-from keras_resnet.data.dataset import Dataset
 from keras_resnet.export.signature import INPUT, OUTPUTS, Predict, input_signature, without_warnings
 
 BATCH_AXIS = "batch"
-_BATCH = 250  # images at a time for the test error
 
 
 def write(serving: keras.Model, path: Path, opset: int, facts: Mapping[str, Any]) -> None:
@@ -127,11 +125,3 @@ def load(path: Path) -> Predict:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return lambda images: tuple(session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(images)}))
-
-
-def test_error(path: Path, data: Dataset) -> float:
-    """Test error of a file on a data set, in percent."""
-    predict = load(path)
-    starts = range(0, len(data.test_labels), _BATCH)
-    classes = [predict(data.test_images[k : k + _BATCH])[1] for k in starts]
-    return round(float(np.mean(np.concatenate(classes) != data.test_labels) * 100), 4)

@@ -43,8 +43,10 @@ from keras_resnet.export.formats import (
     SAVED_MODEL,
     WEB,
 )
-from keras_resnet.export.signature import serving_model, with_softmax
-from keras_resnet.inference.keras_file import load_keras, model_file
+from keras_resnet.export.signature import serving_model, with_probabilities
+from keras_resnet.inference import zoo
+from keras_resnet.inference.evaluate import evaluate
+from keras_resnet.inference.open import load_keras, model_file
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import files, staged
 from keras_resnet.runs.folder import MAX_JSON_BYTES
@@ -65,9 +67,9 @@ def export(
     """Export a net, verify each of its files, and only then put the folder in its place.
 
     Args:
-        path: a run folder, or a `.keras` file of any classifier of RGB pixels 0..255.
-        output: the folder to write; default `<run>/export`, for a file `<stem>-export` beside it. An
-            earlier export there is replaced; a line names those of its formats that are gone.
+        path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a name of the zoo.
+        output: the folder to write; see `output_folder` for the default. An earlier export there is
+            replaced; a line names those of its formats that are gone.
         formats: of `"saved_model"`, `"onnx"`, `"litert"`, `"web"`. The page runs the ONNX file, which
             is therefore written too.
         quantize: also write `model.int8.onnx`.
@@ -88,8 +90,8 @@ def export(
     start = time.perf_counter()
     _check(formats, quantize, opset, runtime)
     runtime_files = None if runtime is None else web_page.read_runtime(Path(runtime))
-    file = model_file(path)
-    net = with_softmax(stock(load_keras(file)))
+    file = model_file(zoo.resolve(path))
+    net = with_probabilities(stock(load_keras(file)), file)
     final = output_folder(path, output)
     with staged.staged(final, _files_of_export(final)) as folder:
         earlier = [name for name in (*FILES.values(), INT8_FILE) if (final / name).exists()]
@@ -140,7 +142,9 @@ def _check(formats: Sequence[str], quantize: bool, opset: int, runtime: Path | s
 
 
 def output_folder(path: Path | str, output: Path | str | None) -> Path:
-    """Where an export goes: `output`, else `<run>/export`, or `<stem>-export` beside a file."""
+    """Where an export goes: `output`, else `<run>/export`, `<stem>-export` beside a file, or `<name>-export`
+    in the working directory for a net of the zoo.
+    """
     if output:
         return Path(output)
     path = Path(path)
@@ -174,8 +178,8 @@ def _write_int8(data: Dataset, folder: Path, facts: dict[str, Any]) -> None:
     images = data.train_images[np.sort(chosen[: quantize.CALIBRATION_IMAGES])]
     quantize.quantize(float32_file, int8_file, images)
     if "keras" not in errors:  # else it was measured when the run ended
-        errors["onnx"] = onnx_file.test_error(float32_file, data)
-    errors["int8"] = onnx_file.test_error(int8_file, data)
+        errors["onnx"] = _test_error(float32_file, data)
+    errors["int8"] = _test_error(int8_file, data)
     onnx_file.set_metadata(int8_file, test_error=errors["int8"])
     float32, int8 = errors.get("keras", errors.get("onnx")), errors["int8"]
     console.print_line(
@@ -186,6 +190,13 @@ def _write_int8(data: Dataset, folder: Path, facts: dict[str, Any]) -> None:
         console.print_line(
             f"warning: int8 costs more than {MAX_INT8_COST} percentage points of test error"
         )
+
+
+def _test_error(onnx: Path, data: Dataset) -> float:
+    """In percent."""
+    predict = onnx_file.load(onnx)
+    result = evaluate(lambda images: predict(images)[0], data.test_images, data.test_labels)
+    return round(result.error, 4)
 
 
 def _size(item: Path) -> int:

@@ -10,11 +10,15 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_resnet import console
+from keras_resnet.errors import UserError
 
 NAME = "serving_default"  # of the signature, in formats that can hold several
 INPUT, INPUT_DTYPE = "image", "uint8"
@@ -34,14 +38,30 @@ class _ClassId(keras.layers.Layer):
         return tf.argmax(probabilities, axis=-1, output_type=tf.int64)
 
 
-def with_softmax(net: keras.Model) -> keras.Model:
-    """The net, followed by a softmax if it returns logits: what it returns for noise shows it."""
-    noise = np.random.default_rng(0).integers(0, 256, (8, *net.input_shape[1:]))
-    outputs = net.predict(noise.astype(np.float32), verbose=0)
+def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
+    """The net, followed by a softmax if it returns logits, which its outputs for noise show.
+
+    Raises:
+        UserError: where it is no classifier of RGB images of one size.
+    """
+    shapes = [
+        [tuple(x.shape) for x in getattr(net, name, None) or []] for name in ("inputs", "outputs")
+    ]
+    match shapes:
+        case [[(None, int(height), int(width), 3)], [(None, int(classes))]] if classes > 1:
+            noise = np.random.default_rng(0).integers(0, 256, (8, height, width, 3))
+        case inputs, outputs:
+            raise UserError(
+                f"{file} must take RGB images (N, height, width, 3) and return probabilities or logits "
+                f"(N, classes). Received: inputs {inputs}; outputs {outputs}"
+            )
+    net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)  # no lists or dicts of one
+    outputs = np.asarray(net(noise.astype(np.float32), training=False))
     if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
         return net
+    console.print_line(f"note: {file} returns logits; the exported files apply a softmax to them")
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
-    return keras.Model(net.input, softmax(net.output), name=net.name)
+    return keras.Model(net.inputs[0], softmax(net.outputs[0]), name=net.name)
 
 
 def serving_model(net: keras.Model) -> keras.Model:
