@@ -21,24 +21,25 @@ _PUBLIC = {
     "SGD": "recipes.optimizer",
     "BatchNormalization": "nets.layers",
     "Muon": "recipes.muon",
-    "Classifier": "zoo.classifier",
+    "Classifier": "inference.classifier",
     "RandomPadCrop": "data.augmentation",
     "TrainConfig": "runs.config",
     "ZeroPadShortcut": "nets.layers",
+    "evaluate": "inference.evaluate",
     "learning_rate_schedule": "recipes.schedules",
-    "plain": "zoo.models",
-    "resnet": "zoo.models",
+    "plain": "inference.pretrained",
+    "resnet": "inference.pretrained",
     "train": "training.trainer",
 }
 
-_PACKAGES = ("recipes", "zoo")
+_PACKAGES = {"recipes": "recipes", "zoo": "inference.zoo"}
 
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
-        return importlib.import_module(f"keras_resnet.{name}")
+        return importlib.import_module(f"keras_resnet.{_PACKAGES[name]}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
     return getattr(importlib.import_module(f"keras_resnet.{_PUBLIC[name]}"), name)

@@ -13,8 +13,7 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.inference.open import EXPECTED
-from keras_resnet.zoo.registry import DEFAULT
+from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -96,7 +95,7 @@ def flags_of(config: Any) -> list[str]:
 
 
 def add_model_flag(parser: argparse.ArgumentParser) -> None:
-    """The `--model` of the commands, which `zoo.registry.resolve` makes a path."""
+    """The `--model` of the commands, which `inference.zoo.resolve` makes a path."""
     parser.add_argument(
         "--model",
         metavar="MODEL",

@@ -14,7 +14,7 @@ from keras import ops
 from keras_resnet.data import augmentation, stream
 from keras_resnet.data.augmentation import RandomPadCrop
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.nets.resnet import BUILDERS
+from keras_resnet.nets.resnet import build
 from keras_resnet.recipes import Recipe
 from keras_resnet.recipes.muon import Muon
 from keras_resnet.recipes.optimizer import SGD
@@ -30,15 +30,15 @@ CHUNK = 32
 
 def build_net(config: TrainConfig, data: Dataset, seed: int, dtype: str) -> keras.Model:
     """The net of a run; see `keras_resnet.resnet`."""
-    options: dict[str, Any] = {"shortcut": config.shortcut} if config.model == "resnet" else {}
-    return BUILDERS[config.model](
+    return build(
+        config.model,
         config.depth,
+        shortcut=config.shortcut,
         num_classes=len(data.class_names),
         mean=data.mean,
         std=data.std,
         seed=seed,
         dtype=dtype,
-        **options,
     )
 
 

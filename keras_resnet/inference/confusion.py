@@ -1,86 +1,19 @@
-"""Measure a trained net on a data set: error, loss, speed, errors by class, confusion matrix."""
+"""A confusion matrix as a table and as a picture."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from keras_resnet.errors import UserError, missing
-from keras_resnet.inference.classifier import Classifier
+from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.runs import files
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")
-_EPSILON = 1e-7  # Keras's: probabilities are clipped to it before the logarithm of the loss
 _WIDE = 20  # classes; with more the confusion matrix is not printed, and plotted without numbers
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` measures.
-
-    Attributes:
-        confusion: int64 `(classes, classes)`: images of class [row] that were taken for [column].
-        loss: mean cross-entropy, nats.
-        images_per_second: of `Classifier.predict`, after a warm-up.
-    """
-
-    confusion: np.ndarray
-    loss: float
-    images_per_second: float
-
-    @property
-    def images(self) -> int:
-        return int(self.confusion.sum())
-
-    @property
-    def wrong(self) -> int:
-        return self.images - int(np.trace(self.confusion))
-
-    @property
-    def error(self) -> float:
-        """Percent."""
-        return 100 * self.wrong / self.images
-
-
-def evaluate(
-    classifier: Classifier,
-    images: np.ndarray,
-    labels: np.ndarray,
-    progress: Callable[[int], object] = lambda images: None,
-) -> Evaluation:
-    """Run the net over images, uint8 `(N, height, width, 3)`, with labels, integer `(N,)`.
-
-    `progress` is called with the number of images that were done since the last call.
-
-    Raises:
-        ValueError: if there is no image, they do not pair up, or a label is out of range.
-    """
-    classes = len(classifier.class_names)
-    if not 0 < len(images) == len(labels) or labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(
-            f"labels must be one per image, 0..{classes - 1}. Received: {len(images)} images and "
-            f"{len(labels)} labels"
-        )
-    chunk = classifier.chunk
-    for warm_up in {min(chunk, len(images)), len(images) % chunk or chunk}:
-        classifier.predict(images[:warm_up])  # a graph may be compiled for each size of a chunk
-    start = time.perf_counter()
-    parts = []
-    for first in range(0, len(images), chunk):
-        parts.append(classifier.predict(images[first : first + chunk]))
-        progress(len(parts[-1]))
-    probabilities = np.concatenate(parts)
-    seconds = time.perf_counter() - start
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
-    true = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    loss = float(-np.log(np.clip(true, _EPSILON, 1)).mean())
-    return Evaluation(confusion, loss, len(images) / seconds)
 
 
 def class_errors(confusion: np.ndarray) -> np.ndarray:
