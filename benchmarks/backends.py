@@ -1,6 +1,6 @@
 """How fast does each Keras backend train: against itself without us, and against another version of us?
 
-    pip install -r requirements-torch.txt -r requirements-jax.txt        beside requirements.txt
+    pip install -e '.[torch,jax]'        beside requirements.txt
     python -m benchmarks.backends --baseline CHECKOUT                    about 12 minutes on 2 cores
     python -m benchmarks.backends --only tensorflow baseline --baseline CHECKOUT
     python -m benchmarks.backends --quick                                about 2 minutes

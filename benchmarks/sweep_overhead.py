@@ -1,6 +1,6 @@
 """What does a sweep cost beside the same trainings started by hand, as many at once?
 
-    pip install -r requirements-sweep.txt
+    pip install -e '.[sweep]'
     python -m benchmarks.sweep_overhead               about 10 minutes on 2 cores
     python -m benchmarks.sweep_overhead --quick       about 2 minutes
 

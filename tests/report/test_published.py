@@ -8,7 +8,7 @@ import pytest
 
 from keras_resnet.commands import report
 
-matplotlib = pytest.importorskip("matplotlib", reason="needs requirements-report.txt")
+matplotlib = pytest.importorskip("matplotlib", reason="needs the extra [report]")
 REPOSITORY = Path(__file__).resolve().parents[2]
 STORED = REPOSITORY / "results/report"
 
