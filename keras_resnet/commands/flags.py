@@ -56,8 +56,10 @@ class ArgumentParser(argparse.ArgumentParser):
             value = unknown[1]
         if hint := self.hints.get(flag.lstrip("-")):
             return f"{flag} is no flag: {hint(value)}"
-        known = nearest(f"--{flag.lstrip('-')}", self._option_string_actions)
-        return f"{flag} is no flag" + (f"; did you mean {known}?" if known else "")
+        known = nearest(
+            flag.lstrip("-"), [name.lstrip("-") for name in self._option_string_actions]
+        )
+        return f"{flag} is no flag" + (f"; did you mean --{known}?" if known else "")
 
     def error(self, message: str) -> typing.NoReturn:
         console.print_error(f"error: {message} (see {self.prog} --help)")

@@ -202,8 +202,8 @@ def test_processes_with_unequal_numbers_of_devices(flags: tuple[str, ...], tmp_p
 
 
 def test_a_signal_at_the_end_of_a_seed_stops_all(tmp_path: Path) -> None:
-    """It comes to one of them after the last update of the first of two seeds."""
-    faults = ("none", "signal_at_save")
+    """It comes to process 0 after the last update of the first of two seeds."""
+    faults = ("signal_at_save", "none")
     for code, out, err in ends(start_two(tmp_path, faults, flags_of_both=("--runs=2",))):
         assert code == 128 + signal.SIGTERM, (out, err)
     assert (tmp_path / "run/seed-0/results.json").exists()
