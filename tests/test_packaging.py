@@ -12,6 +12,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
 
 
+def test_requirements_name_extras_that_exist() -> None:
+    for path in REPOSITORY.glob("requirements*.txt"):
+        for extras in re.findall(r"^-e \.\[(.*)\]", path.read_text(), re.MULTILINE):
+            assert set(extras.split(",")) <= PROJECT["optional-dependencies"].keys()
+
+
 def test_every_import_is_declared() -> None:
     names = {
         "PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "ai_edge_litert": None,

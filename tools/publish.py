@@ -78,7 +78,7 @@ def pack(runs: Sequence[Path], weights: Path = WEIGHTS) -> Entry:
     if different := _differences(entry, kind_of(net)):
         raise UserError(f"{_EXPECTED}. Received: {best.path} with a net of {', '.join(different)}")
     folder = weights / Path(entry.file).parent
-    with staged.staged(folder, _FILES, marker="results.json") as staging:
+    with staged.staged(folder, _FILES) as staging:
         _compress(best.path / "model.keras", staging / "model.keras")
         data = (staging / "model.keras").read_bytes()
         entry = dataclasses.replace(entry, sha256=registry.sha256(data))

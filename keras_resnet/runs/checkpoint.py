@@ -79,7 +79,7 @@ def _variables(net: keras.Model, model: keras.Model) -> dict[str, keras.Variable
     return named | {f"metric/{k}": v for k, v in enumerate(metrics)}
 
 
-def save(folder: Path, arrays: Mapping[str, np.ndarray], state: State) -> Path:
+def save(folder: Path, arrays: Mapping[str, np.ndarray], state: State) -> None:
     """Write `checkpoints/step-<step>.npz` into a run folder, and delete all but the newest two."""
     encoded = np.frombuffer(json.dumps(state, allow_nan=False).encode(), np.uint8)
     path = folder / "checkpoints" / f"step-{state['step']:08d}.npz"
@@ -90,7 +90,6 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], state: State) -> Path:
     for old in list_checkpoints(folder)[KEEP_CHECKPOINTS:]:
         with contextlib.suppress(OSError):
             old.unlink()
-    return path
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

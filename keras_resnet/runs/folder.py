@@ -130,6 +130,11 @@ class RunFolder:
                 f"{path} could not be read ({error}); move it or its folder away"
             ) from None
 
+    def begin(self, config: RunConfig, rows: Sequence[MetricsRow]) -> None:
+        """Write config.json and metrics.csv: rows after the checkpoint of a resumed run come again."""
+        self.write_config(config)
+        self.write_metrics(rows)
+
     def write_config(self, config: RunConfig) -> None:
         """Write config.json atomically."""
         files.write_json(self.path / "config.json", config)

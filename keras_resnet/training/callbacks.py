@@ -197,9 +197,7 @@ class Save(keras.callbacks.Callback):
             save_checkpoint(self.run, self.progress, self.net, self.model)
             self.signals.saved = step
         if self.run.evaluates(step):
-            with hosts.together():
-                if hosts.is_first():
-                    self.run.folder.write_metrics(self.progress.rows)
+            hosts.on_first(lambda: self.run.folder.write_metrics(self.progress.rows))
         self.progress.resume_clock()
 
 
@@ -213,9 +211,7 @@ def save_checkpoint(run: Run, progress: Progress, net: keras.Model, model: keras
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise diverged(name.removeprefix("net/"), progress.step)
-    with hosts.together():
-        if hosts.is_first():
-            checkpoint.save(run.folder.path, arrays, progress.state(run))
+    hosts.on_first(lambda: checkpoint.save(run.folder.path, arrays, progress.state(run)))
 
 
 def diverged(what: str, step: int) -> UserError:

@@ -1,8 +1,8 @@
 """Several processes that train one run together, on one host or many (JAX).
 
 All of them are given the same command and take the same branches. Process 0 alone reads, writes and prints
-what belongs to a run; what it has read it broadcasts. Inside `with together():` an error of one process is
-raised on all; outside, JAX ends the others when one of them ends.
+what belongs to a run; `on_first` gives the others what it has read, or its error. Inside `together()` an
+error of any process is raised on all; outside, JAX ends the others when one of them ends.
 
 JAX knows the processes of a TPU pod, Slurm or Open MPI. Elsewhere Keras's variables name them:
 KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0, and of the others if you like, with commas),
@@ -18,7 +18,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -220,6 +220,18 @@ def _pack_array(array: Any) -> msgspec.msgpack.Ext:
 
 def _unpack_array(code: int, data: memoryview) -> np.ndarray:
     return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def on_first(act: Callable[[], Any]) -> Any:
+    """What a function gives on process 0, the only one that calls it, or its error: on all processes.
+
+    It may give what `broadcast` can send.
+    """
+    value = None
+    with together():
+        if is_first():
+            value = act()
+    return broadcast(value)
 
 
 @contextlib.contextmanager

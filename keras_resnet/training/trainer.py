@@ -26,9 +26,9 @@ from keras_resnet.errors import UserError
 from keras_resnet.inference.evaluate import loss_and_error
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import checkpoint, files, provenance, resume
+from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunResults
-from keras_resnet.runs.resume import Begun
 from keras_resnet.runs.run import Run, experiment_folder, runs_of
 from keras_resnet.runs.summary import print_summary, write_summary
 from keras_resnet.training import backends, devices, hosts
@@ -74,21 +74,16 @@ def train(
         shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
         hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
         # What is wrong is said before the first seed trains, not after hours, at the second.
-        finished = False
-        with hosts.together():
-            if hosts.is_first() and not restart:
-                finished = all(_is_finished(run, _read_begun(run)) for run in runs)
-        if not hosts.broadcast(finished):
+        if restart or not hosts.on_first(lambda: all([_is_finished(run) for run in runs])):
             with hosts.together():
                 data = _load(config, data, count)
-        with hosts.together():
-            for run in runs if restart and hosts.is_first() else ():
-                _move_aside(run)
+        if restart:
+            hosts.on_first(lambda: [_move_aside(run) for run in runs] and None)
         for run in runs:
             signum = train_run(run, data, count, callbacks)
-            with hosts.together():
-                if hosts.is_first() and (summary := write_summary(run)) and run is runs[-1]:
-                    print_summary(summary)
+            summary = hosts.on_first(functools.partial(write_summary, run))
+            if summary and run is runs[-1]:
+                print_summary(summary)
             if signum and run is not runs[-1]:
                 raise Interrupted(signum, run.recipe.steps)
             devices.clear_session()
@@ -100,32 +95,17 @@ def train_run(
 ) -> int:
     """Train one seed on `count` devices, or go on with it; returns a signal that came too late, or 0."""
     with contextlib.ExitStack() as held:
-        begun, finished, newest = Begun(None, None), False, None
-        with hosts.together():
-            if hosts.is_first():
-                files.make_folder(run.folder.path)
-                held.enter_context(files.lock(run.folder.path))
-                files.remove_leftovers(run.folder.path)
-                begun = _read_begun(
-                    run
-                )  # once more: another process may have trained here meanwhile
-                if finished := _is_finished(run, begun):
-                    _print_finished(run, begun)
-                else:
-                    newest = resume.find_checkpoint(run)
-        began, finished, newest = hosts.broadcast((begun.config, finished, newest))
-        if finished:
+        opened = hosts.on_first(lambda: _open(run, held))
+        if opened is None:  # finished
             return 0
         assert data is not None
+        began, newest = opened
         precision, reason = devices.precision(run.config.precision, began)
         if began is not None:
             devices.print_changes(began)
         arrays, progress = (newest[0], Progress.of(newest[1])) if newest else (None, Progress())
-        with hosts.together():
-            if hosts.is_first():
-                if began is None:
-                    run.folder.write_config(_describe(run, data, precision))
-                run.folder.write_metrics(progress.rows)  # rows after the checkpoint come again
+        config = began or _describe(run, data, precision)
+        hosts.on_first(lambda: run.folder.begin(config, progress.rows))
         net = build_net(run, data, precision)
         model = training_model(run, data, net, start=progress.step)
         _print_plan(run, net, count, precision, reason)
@@ -201,32 +181,44 @@ def _finish(run: Run, data: Dataset, net: keras.Model, progress: Progress, preci
     }
     if progress.stopped_early:
         results["stopped_early"] = True
-    with hosts.together():
-        if hosts.is_first():
-            with files.atomic(run.folder.model_path) as temporary:
-                saved.save(temporary)
-            run.folder.write_results(results)
+    hosts.on_first(lambda: _save(run, saved, results))
     console.print_line(
         f"test error {test_error:.2f} % after {progress.step:,} updates in "
         f"{console.duration(progress.seconds)}; saved {run.folder.model_path}"
     )
 
 
-def _read_begun(run: Run) -> Begun:
-    return resume.read_begun(run, keras.backend.backend())
+def _open(
+    run: Run, held: contextlib.ExitStack
+) -> tuple[RunConfig | None, tuple[Arrays, State] | None] | None:
+    """Lock the run's folder; config.json and the checkpoint that it goes on from, None for a finished run."""
+    files.make_folder(run.folder.path)
+    held.enter_context(files.lock(run.folder.path))
+    files.remove_leftovers(run.folder.path)
+    if _is_finished(run):  # once more: another process may have trained here meanwhile
+        results = run.folder.read_results() or {"test_error": 0.0}
+        console.print_line(
+            f"{run.folder.path} is finished: test error {results['test_error']:.2f} % after "
+            f"{results.get('steps', run.recipe.steps):,} updates (--restart would train it again)"
+        )
+        return None
+    return run.folder.read_config(), resume.find_checkpoint(run)
 
 
-def _is_finished(run: Run, begun: Begun) -> bool:
-    # Without its net a run is finished again, from its last checkpoint.
+def _is_finished(run: Run) -> bool:
+    """Whether nothing is left to do. Without its net a run is finished again, from its last checkpoint.
+
+    Raises:
+        UserError: where the folder holds another run.
+    """
+    begun = resume.read_begun(run, keras.backend.backend())
     return begun.results is not None and run.folder.model_path.is_file()
 
 
-def _print_finished(run: Run, begun: Begun) -> None:
-    assert begun.results is not None
-    console.print_line(
-        f"{run.folder.path} is finished: test error {begun.results['test_error']:.2f} % after "
-        f"{begun.results.get('steps', run.recipe.steps):,} updates (--restart would train it again)"
-    )
+def _save(run: Run, net: keras.Model, results: RunResults) -> None:
+    with files.atomic(run.folder.model_path) as temporary:
+        net.save(temporary)
+    run.folder.write_results(results)
 
 
 def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:

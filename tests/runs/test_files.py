@@ -24,7 +24,8 @@ def state_of(step: int) -> State:
 
 
 def test_a_checkpoint_comes_back_exactly(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, ARRAYS, state_of(7))
+    checkpoint.save(tmp_path, ARRAYS, state_of(7))
+    path = checkpoint.list_checkpoints(tmp_path)[0]
     arrays, state = checkpoint.load(path)
     assert state == state_of(7) and arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
@@ -50,7 +51,8 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
 
 def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
     """Data or headers: either ValueError, or exactly what was saved (unused header fields)."""
-    path = checkpoint.save(tmp_path, ARRAYS, state_of(1))
+    checkpoint.save(tmp_path, ARRAYS, state_of(1))
+    path = checkpoint.list_checkpoints(tmp_path)[0]
     whole = path.read_bytes()
     noticed = 0
     for position in range(len(whole)):
@@ -68,7 +70,8 @@ def test_every_flipped_byte_is_noticed_or_harmless(tmp_path: Path) -> None:
 
 
 def test_every_truncation_is_noticed(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, ARRAYS, state_of(1))
+    checkpoint.save(tmp_path, ARRAYS, state_of(1))
+    path = checkpoint.list_checkpoints(tmp_path)[0]
     whole = path.read_bytes()
     for size in range(0, len(whole), 7):
         path.write_bytes(whole[:size])
@@ -112,7 +115,8 @@ def test_one_process_holds_a_folder(tmp_path: Path) -> None:
 def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = checkpoint.save(tmp_path, ARRAYS, state_of(1))
+    checkpoint.save(tmp_path, ARRAYS, state_of(1))
+    path = checkpoint.list_checkpoints(tmp_path)[0]
     path.unlink()
     path.mkdir()  # as mode 0, which does not stop root
     with pytest.raises(UserError, match=r"could not be read \(Is a directory\)"):
