@@ -7,6 +7,7 @@ optimizers are registered with Keras as soon as both are imported, in whichever 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from importlib.machinery import ModuleSpec
@@ -54,6 +55,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"keras_resnet.{_PACKAGES[name]}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
+    if name != "TrainConfig":
+        importlib.import_module("keras")  # before ours, which it registers
     return getattr(importlib.import_module(f"keras_resnet.{_PUBLIC[name]}"), name)
 
 
@@ -81,7 +84,9 @@ class _KerasFinder:
 
         def import_keras_and_register(module: Any) -> None:
             import_keras(module)
-            _register()
+            # Where one of ours has imported Keras, another may need it whole: that one registers itself later.
+            with contextlib.suppress(ImportError):
+                _register()
 
         spec.loader.exec_module = import_keras_and_register  # type: ignore[method-assign]
         return spec

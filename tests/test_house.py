@@ -10,8 +10,8 @@ import keras_resnet
 ROOT = Path(keras_resnet.__file__).parent
 # From the ground up. A module imports from its own folder and from those before it.
 FLOORS = (
-    "_version", "imports", "interrupts", "errors", "console", "data", "nets", "recipes", "runs", "inference",
-    "training", "export", "convert", "report", "sweep", "commands", "__main__",
+    "_version", "errors", "console", "data", "nets", "recipes", "runs", "inference", "training", "export",
+    "convert", "report", "sweep", "commands", "__main__",
 )  # fmt: skip
 
 
@@ -24,7 +24,11 @@ def modules() -> dict[str, set[str]]:
     arrows = {}
     for name, path in names.items():
         found = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        for block in [node for node in tree.body if isinstance(node, ast.If)]:
+            if isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
+                tree.body.remove(block)  # nothing of it is imported
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_resnet"):
                 parent = (node.module or "").removeprefix("keras_resnet").lstrip(".")
                 for alias in node.names:
@@ -43,7 +47,7 @@ def modules() -> dict[str, set[str]]:
 
 
 def test_every_module_stands_on_a_known_floor() -> None:
-    assert {name.partition(".")[0] for name in modules()} == set(FLOORS)
+    assert {name.partition(".")[0] for name in modules()} <= set(FLOORS)
 
 
 def test_no_arrow_points_up() -> None:

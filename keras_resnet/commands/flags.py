@@ -42,7 +42,7 @@ class ArgumentParser(argparse.ArgumentParser):
         super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
         self.hints = hints or {}
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(self._describe_unknown(unknown))
@@ -56,8 +56,10 @@ class ArgumentParser(argparse.ArgumentParser):
             value = unknown[1]
         if hint := self.hints.get(flag.lstrip("-")):
             return f"{flag} is no flag: {hint(value)}"
-        known = nearest(f"--{flag.lstrip('-')}", self._option_string_actions)
-        return f"{flag} is no flag" + (f"; did you mean {known}?" if known else "")
+        known = nearest(
+            flag.lstrip("-"), [name.lstrip("-") for name in self._option_string_actions]
+        )
+        return f"{flag} is no flag" + (f"; did you mean --{known}?" if known else "")
 
     def error(self, message: str) -> typing.NoReturn:
         console.print_error(f"error: {message} (see {self.prog} --help)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,17 +73,50 @@ def test_a_checkpoint_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFi
     assert "which does not exist" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("recipe", "warmup"), [("paper", 0), ("fast", 1000)])
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["train", "--epochs", "10"], "1 epoch = 352 updates, so give --steps 3520"),
+        (["train", "--lr=0.1"], "give --learning-rate 0.1"),
+        (["train", "--resume"], "the same command again resumes an interrupted run"),
+        (["train", "--n", "9"], "give --depth 56"),
+        (["train", "--dept", "20"], "--dept is no flag; did you mean --depth?"),
+        (["train", "--nonsense"], "--nonsense is no flag (see"),
+        (["train", "cifar10"], "unexpected: cifar10"),
+        (["predcit", "cat.png"], "predcit is no command; did you mean predict?"),
+        (["--depth", "20"], "--depth is no flag"),
+    ],
+)
+def test_a_wrong_flag_or_command_leads_to_the_right_one(
+    arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("recipe", "steps"), [("paper", "64000"), ("fast", "10000")])
 def test_help_shows_the_numbers_that_a_run_would_have(
-    recipe: str, warmup: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    recipe: str, steps: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     assert call("train", "--recipe", recipe, "--help") == 0
     text = capsys.readouterr().out
-    _, _, after = text.rpartition("--warmup-steps STEPS")
-    assert f"(default: {warmup})" in " ".join(after.split())[:120]
-    wide = [line for line in text.splitlines() if len(line) > 80]
-    assert not [line for line in wide if "{" not in line], "choices are one word"
+    _, _, after = text.rpartition("--steps STEPS")
+    assert f"(default: {steps})" in " ".join(after.split())[:120]
+    assert all(f"\n{group}:\n" in text for group in ("net", "data", "recipe", "run", "output"))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_help_takes_at_most_a_second() -> None:
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "train.py", "--help"], cwd=REPOSITORY, stdout=-3, check=True
+        )
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 1
 
 
 @pytest.mark.slow

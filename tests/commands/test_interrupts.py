@@ -1,4 +1,4 @@
-"""Ctrl-C before the work begins: one line, exit code 130. Real processes, real signals."""
+"""Signals while a command runs: one line, exit code 128 + n. Real processes, real signals."""
 
 from __future__ import annotations
 
@@ -14,43 +14,78 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMMANDS = {
     "train.py": ["train.py", "--dataset", "synthetic"],
-    "export.py": ["export.py", "examples"],
     "-m": ["-m", "keras_resnet", "evaluate"],
 }
 
 
 def start(tmp_path: Path, *arguments: str) -> subprocess.Popen:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    output = ["--output-dir", str(tmp_path)] if "train.py" in arguments else []
     return subprocess.Popen(
-        [sys.executable, *arguments, *(["--output-dir", str(tmp_path)] if "train.py" in arguments else [])],
-        cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, *arguments, *output],
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux shows what is loaded")
 @pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("library", ["numpy", "tensorflow", "h5py"])
-def test_ctrl_c_while_a_library_is_imported(library: str, command: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("library", "signum", "name"),
+    [
+        ("tensorflow", signal.SIGINT, "Ctrl-C"),
+        ("tensorflow", signal.SIGTERM, "SIGTERM"),
+        ("h5py", signal.SIGINT, "Ctrl-C"),
+        ("h5py", signal.SIGHUP, "SIGHUP"),
+    ],
+)
+def test_a_signal_while_a_library_is_imported(
+    library: str, signum: int, name: str, command: str, tmp_path: Path
+) -> None:
     process = start(tmp_path, *COMMANDS[command])
     maps = Path(f"/proc/{process.pid}/maps")
     end = time.monotonic() + 60
     while f"site-packages/{library}" not in maps.read_text() and time.monotonic() < end:
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signum)
     _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (130, "interrupted\n")
+    assert (process.returncode, error) == (128 + signum, f"stopped by {name}\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "ImportError('numpy')", "None"])
+def test_what_a_library_makes_of_ctrl_c(error: str) -> None:
+    """It may replace the KeyboardInterrupt, or swallow it: the command ends all the same."""
+    code = (
+        "import os, signal, sys; from keras_resnet.commands import terminal\n"
+        "def command():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        if {error}: raise {error}\n"
+        "    terminal.raise_if_stopped()\n"
+        "sys.exit(terminal.run(command))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped by Ctrl-C\n")
 
 
 def test_what_is_ignored_stays_ignored() -> None:
     """As under `nohup`, or in the background of a script."""
     code = (
-        "import signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); sys.argv = ['keras-resnet']; "
-        "import keras_resnet; from keras_resnet.__main__ import main; "
-        "assert main(['models', '--depth', '8']) == 0; "
-        "assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN"
+        "import signal; from keras_resnet.commands import terminal\n"
+        "signals = signal.SIGINT, signal.SIGHUP\n"
+        "for signum in signals: signal.signal(signum, signal.SIG_IGN)\n"
+        "look = lambda: all(signal.getsignal(s) is signal.SIG_IGN for s in signals)\n"
+        "assert terminal.run(look) == 1 and look()\n"
+        "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""One process of several: `python hosts_driver.py CASE` joins the others, does what CASE says, prints JSON."""
+"""One process of several: `python hosts_driver.py CASE` joins the others and does what CASE says."""
 
 from __future__ import annotations
 
