@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from keras_resnet import console, interrupts
+from keras_resnet import console
 from keras_resnet.errors import DIVERGED, USER_ERROR, UserError
 from keras_resnet.runs import files
 from keras_resnet.sweep import cluster, plan, run
 from keras_resnet.sweep.plan import Run, Standing, standing
 from keras_resnet.sweep.run import Event, Job
+from keras_resnet.training.signals import Signals
 
 MAX_LOSSES = 3  # in a row, without a new checkpoint between them
 LOOK = 0.5  # seconds between two looks at what Ray has to tell
@@ -96,15 +97,14 @@ class Driver:
 
     def work(self) -> int:
         """Work until every run is finished or has failed; returns a signal that ended it before, or 0."""
-        received: list[int] = []
-
-        with interrupts.handled(lambda signum, frame: received.append(signum), once=True):
+        stopping = "stopping: every training saves a checkpoint; Ctrl-C again does not wait"
+        with Signals(stopping) as signals:
             while any(entry.state in ("waiting", "running", "held") for entry in self.entries):
                 self._begin()
                 self._listen(LOOK)
-                if received:
+                if signals.received:
                     self._end()
-                    return received[0]
+                    return signals.received
                 if time.monotonic() - self._looked > REFRESH:
                     self._look()
         self._look()
@@ -204,9 +204,6 @@ class Driver:
         """End all trainings, each after a checkpoint."""
         import ray
 
-        self.watcher.event(
-            "stopping: every training saves a checkpoint; Ctrl-C again does not wait"
-        )
         self._stopping = True
         for generator in self._under_way:
             ray.cancel(generator)

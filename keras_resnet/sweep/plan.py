@@ -176,18 +176,18 @@ def known_rates(folder: Path) -> dict[tuple[Any, ...], float]:
     """Net -> images per second: the median of the runs in a folder, finished or not."""
     found: dict[tuple[Any, ...], list[float]] = {}
     try:
-        paths = rows.find([folder])
+        paths = rows.find_runs([folder])
     except UserError:
         return {}
     for path in paths:
         try:
-            run = rows.read(path)
+            record = rows.read_record(path)
         except UserError:
             continue  # it is told where it is asked for
-        last = [row["images_per_second"] for row in run.metrics if row["images_per_second"]][-1:]
-        rate = run.number("images_per_second") or (last[0] if last else None)
+        last = [row["images_per_second"] for row in record.metrics if row["images_per_second"]][-1:]
+        rate = record.number("images_per_second") or (last[0] if last else None)
         if rate:
-            found.setdefault(net_of(run.config), []).append(rate)
+            found.setdefault(net_of(record.run.config), []).append(rate)
     return {net: statistics.median(rates) for net, rates in found.items()}
 
 

@@ -22,10 +22,10 @@ _TO_THE_LEFT = ("run", "node")
 _ORDER = ("running", "held", "failed", "waiting", "finished")
 _AROUND = 7  # lines of a terminal that are not rows: head, rule, blank, counts, and for the cursor
 # Of the report's table; the others stand in its page.
-_SHOWN = ("model", "shortcut", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "steps",
-          "hours", "dataset", "precision", "other settings")  # fmt: skip
+_SHOWN = ("net", "recipe", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "updates", "hours",
+          "data", "precision")  # fmt: skip
 # Shown only where rows differ in them: most sweeps have one of each.
-_ALIKE = ("shortcut", "steps", "dataset", "precision", "other settings")
+_ALIKE = ("recipe", "updates", "data", "precision")
 
 
 class Lines:
@@ -167,11 +167,11 @@ def counts(entries: Sequence[Entry], rates: Mapping[tuple[Any, ...], float], slo
 
 def results(entries: Sequence[Entry]) -> str:
     """The report's table of the finished ones among these runs, as text; empty where there are none."""
-    found = [rows.read(e.run.folder.path) for e in entries if e.state == "finished"]
+    found = [rows.read_record(e.run.folder.path) for e in entries if e.state == "finished"]
     if not found:
         return ""
-    names, cells = tables.table(rows.group(found)[0])
-    by_name = {name: [line[k] for line in cells] for k, name in enumerate(names)}
+    lines = tables.table(rows.group(found)[0])
+    by_name = {name: [line[name] for line in lines] for name in lines[0]}
     alike = {n: by_name.pop(n)[0] for n in _ALIKE if len(set(by_name[n])) == 1}
     shown = [name for name in _SHOWN if name in by_name]
     text = columns(shown, list(zip(*(by_name[name] for name in shown), strict=True)))
