@@ -80,10 +80,13 @@ class Muon(SGD):
             return
         gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self.kernel_scale
-        slot = self.momentums[index]
-        momentum = slot * self.momentum + gradient
-        self.assign(slot, momentum)
-        step = orthogonal(gradient + self.momentum * momentum)
+        ahead = gradient
+        if self.momentum:  # Keras makes no slots without momentum
+            slot = self.momentums[index]
+            momentum = slot * self.momentum + gradient
+            self.assign(slot, momentum)
+            ahead = gradient + self.momentum * momentum
+        step = orthogonal(ahead)
         held = math.sqrt(variable.shape[-1]) / (ops.sqrt(ops.sum(ops.square(variable))) + _EPSILON)
         self.assign(variable, variable * held - rate * step)
 
