@@ -1,1 +1,1 @@
-"""Speed against PyTorch and stock Keras: `run.py`; against depth and batch size: `growth.py`."""
+"""Measurements of speed on a CPU, one script per question; README.md has the results."""

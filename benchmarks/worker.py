@@ -1,128 +1,74 @@
-"""The worker's side: one contender, which makes updates when the parent asks for them.
+"""The process of one contender: it makes updates when `timing.Worker` asks for them.
 
-    python -m benchmarks.worker '{"contender": "ours_auto", "depth": 20, ...}'
-
-Requests come as lines of JSON on stdin, answers go to stdout; what libraries print goes to stderr.
-spec: contender, and for all but "matmul_*": depth, batch, folder (where `prepare` left its files); backend
-and checkout where they are not TensorFlow and this one.
+A request is a line on stdin, the seconds of a turn. Answers are lines of JSON on stdout; what libraries
+print goes to stderr.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-from benchmarks import measure
-
-WARM_UP = 4  # updates before the first turn: the first compiles, kernels choose in the next
+WARM_UP = (
+    4  # updates before the first turn: the first compiles, some kernels are chosen in the next
+)
 
 
 class Turns:
-    """Counts updates and stops between two of them until the parent asks for more.
+    """Counts updates, and waits between two of them until the next turn is asked for."""
 
-    A contender calls `tick()` after each update; what the first answer should say goes to `facts`,
-    and further requests it can answer to `commands`.
-    """
-
-    def __init__(self, warm_up: int = WARM_UP):
+    def __init__(self, started: float):
         self._answers = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
-        self.facts: dict[str, Any] = {}
-        self.commands: dict[str, Callable[[], dict[str, Any]]] = {
-            "memory": lambda: {"mib": measure.memory_peak()}
-        }
+        self.facts: dict[str, Any] = {}  # the first answer; a contender adds to it
+        self._started = started
         self._warm = False
-        self._begin(seconds=0.0, least=warm_up)
+        self._seconds, self._updates, self._begun = 0.0, 0, 0.0
 
-    def _begin(self, seconds: float, least: int = 1) -> None:
-        self._seconds, self._least, self._updates = seconds, least, 0
-        self._times = [time.perf_counter()]
-
-    def tick(self) -> None:
+    def count_update(self) -> None:
+        """To be called after each update."""
         now = time.perf_counter()
         self._updates += 1
         if not self._warm:
-            self._times.append(now)
-        elapsed = now - self._times[0]
-        if elapsed < self._seconds or self._updates < self._least:
-            return
-        if self._warm:
-            self._answer({"updates": self._updates, "seconds": elapsed})
-        else:
+            if self._updates == 1:
+                seconds = time.time() - self._started
+                self.facts["seconds_to_first_update"] = round(seconds, 1)
+            if self._updates < WARM_UP:
+                return
             self._warm = True
-            waits = [b - a for a, b in zip(self._times, self._times[1:], strict=False)]
-            self._answer({**self.facts, "warm_up_seconds": [round(t, 3) for t in waits]})
-        self._wait()
+            self.answer(self.facts)
+        elif now - self._begun < self._seconds:
+            return
+        else:
+            self.answer({"updates": self._updates, "seconds": now - self._begun})
+        request = sys.stdin.readline()
+        if not request:
+            os._exit(0)  # `fit` and its threads would take their time
+        self._seconds, self._updates, self._begun = float(request), 0, time.perf_counter()
 
-    def _answer(self, answer: dict[str, Any]) -> None:
+    def answer(self, answer: Mapping[str, Any]) -> None:
+        """Send a line to `timing.Worker`."""
         self._answers.write(json.dumps(answer) + "\n")
         self._answers.flush()
 
-    def _wait(self) -> None:
-        for line in iter(sys.stdin.readline, ""):
-            request = json.loads(line)
-            if request["command"] == "turn":
-                self._begin(request["seconds"])
-                return
-            self._answer(self.commands[request["command"]]())
-        self.leave()
-
-    def leave(self) -> NoReturn:
-        """End the process from wherever it is: `fit` and its threads would take their time."""
-        sys.stderr.flush()
-        os._exit(0)
-
-    def forever(self, update: Callable[[], object]) -> NoReturn:
-        """Make updates, each one call of `update`, until the parent closes the pipe."""
+    def repeat(self, update: Callable[[], object]) -> NoReturn:
+        """Make updates, each one call of `update`, until the pipe is closed."""
         while True:
             update()
-            self.tick()
-
-    def once(self, work: Callable[[], dict[str, Any]]) -> NoReturn:
-        """Answer with the result of `work`, which is no contest."""
-        self._answer(work())
-        self.leave()
+            self.count_update()
 
 
-def _infer_onnx(spec: dict[str, Any], turns: Turns) -> NoReturn:
-    """`onnx_float32`, `onnx_int8`: ONNX Runtime alone in its process, as where it serves."""
-    import numpy as np
-    import onnxruntime
-
-    folder = Path(spec["folder"])
-    name = "model.onnx" if spec["contender"] == "onnx_float32" else "model.int8.onnx"
-    images = np.load(folder / "images.npy", mmap_mode="r")[: spec["batch"]].copy()
-    session = onnxruntime.InferenceSession(
-        folder / str(spec["depth"]) / name, providers=["CPUExecutionProvider"]
-    )
-    turns.forever(lambda: session.run(["probabilities", "class_id"], {"image": images}))
-
-
-def main() -> NoReturn:
+def main() -> None:
     spec = json.loads(sys.argv[1])
-    turns = Turns()
-    if spec["contender"].startswith("torch_"):
-        from benchmarks import torch_nets
-
-        torch_nets.contend(spec, turns)
-    if spec["contender"].startswith("onnx_"):
-        _infer_onnx(spec, turns)
-    if spec["contender"].startswith("deployed_"):
-        from benchmarks import deployed_nets
-
-        deployed_nets.contend(spec, turns)
-    if spec["contender"].startswith(("ours_", "stock_", "bare")):
-        from benchmarks import training_nets
-
-        training_nets.train(spec, turns)
-    from benchmarks import keras_nets
-
-    keras_nets.contend(spec, turns)
+    if "checkout" in spec:  # its keras_resnet comes before ours
+        sys.path.insert(0, spec["checkout"])
+    turns = Turns(spec["started"])
+    importlib.import_module(f"benchmarks.contenders.{spec['contender']}").run(spec, turns)
 
 
 if __name__ == "__main__":

@@ -1,73 +1,93 @@
 """The CIFAR networks of He et al. 2015 in Keras 3: build, train, export, use.
 
-`import keras_resnet` registers this package's layers and optimizer with Keras, so that
-`keras.models.load_model` opens its nets, and does nothing else: no environment variable, no warning
-filter, and no backend but the one that Keras is configured for. Only our own commands put it off,
-until their flags are parsed, and end at once on a Ctrl-C that comes before.
+`import keras_resnet` imports nothing heavy: a public name is loaded when it is first used. Our layers and
+optimizers are registered with Keras as soon as both are imported, in whichever order, so that
+`keras.models.load_model` opens the nets that hold them.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
-from typing import Any
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any
 
-from keras_resnet import imports, interrupts
 from keras_resnet._version import __version__
+
+# ruff: noqa: F401
+if TYPE_CHECKING:  # for editors and type checkers
+    from keras_resnet.data.augmentation import RandomPadCrop
+    from keras_resnet.inference.classifier import Classifier
+    from keras_resnet.inference.evaluate import evaluate
+    from keras_resnet.inference.pretrained import plain, resnet
+    from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
+    from keras_resnet.recipes.muon import Muon
+    from keras_resnet.recipes.optimizer import SGD
+    from keras_resnet.recipes.schedules import learning_rate_schedule
+    from keras_resnet.runs.config import TrainConfig
+    from keras_resnet.training.trainer import train
 
 # Public name -> module that defines it.
 _PUBLIC = {
     "SGD": "recipes.optimizer",
     "BatchNormalization": "nets.layers",
     "Muon": "recipes.muon",
-    "Classifier": "zoo.classifier",
+    "Classifier": "inference.classifier",
     "RandomPadCrop": "data.augmentation",
     "TrainConfig": "runs.config",
     "ZeroPadShortcut": "nets.layers",
+    "evaluate": "inference.evaluate",
     "learning_rate_schedule": "recipes.schedules",
-    "plain": "zoo.models",
-    "resnet": "zoo.models",
+    "plain": "inference.pretrained",
+    "resnet": "inference.pretrained",
     "train": "training.trainer",
 }
-
-_PACKAGES = ("recipes", "zoo")
+_PACKAGES = {"recipes": "recipes", "zoo": "inference.zoo"}
+# Modules whose classes a saved net may hold; each class is registered where it is defined.
+_REGISTERED = ("data.augmentation", "nets.layers", "recipes.muon")
 
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
-        return importlib.import_module(f"keras_resnet.{name}")
+        return importlib.import_module(f"keras_resnet.{_PACKAGES[name]}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
     return getattr(importlib.import_module(f"keras_resnet.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PUBLIC, *_PACKAGES])
+    return sorted({*globals(), *_PUBLIC, *_PACKAGES})
 
 
-def _is_our_command() -> bool:
-    """Whether this process runs `keras-resnet`, `python -m keras_resnet`, or a checkout's train.py."""
-    if sys.argv[:1] == ["-m"]:  # Python is still looking for the module that -m names
-        following = zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
-        named = [w for f, w in following if f[:1] == "-" and f[-1:] == "m" and f[1:].isalpha()]
-        ours = ("keras_resnet.commands.", "keras_resnet.sweep.")
-        if named and (named[0] == "keras_resnet" or named[0].startswith(ours)):
-            return True
-    script = sys.argv[0] if sys.argv and sys.argv[0] else "-c"
-    name, checkout = os.path.basename(script), os.path.dirname(os.path.dirname(__file__))
-    return name == "keras-resnet" or (
-        name in ("train.py", "export.py")
-        and os.path.dirname(os.path.realpath(script)) == os.path.realpath(checkout)
-    )
+def _register() -> None:
+    for module in _REGISTERED:
+        importlib.import_module(f"keras_resnet.{module}")
 
 
-if _is_our_command():
-    interrupts.leave_at_once()
+class _KerasFinder:
+    """Finds Keras where Python's other finders do, and registers our classes once it is imported."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name != "keras":
+            return None
+        finders = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(name, path, target) for finder in finders)
+        spec = next(filter(None, specs), None)
+        if spec is None or spec.loader is None:
+            return None
+        import_keras = spec.loader.exec_module
+
+        def import_keras_and_register(module: Any) -> None:
+            import_keras(module)
+            _register()
+
+        spec.loader.exec_module = import_keras_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if "keras" in sys.modules:
+    _register()
 else:
-    with imports.without_collection():
-        importlib.import_module("keras_resnet.data.augmentation")
-        importlib.import_module("keras_resnet.nets.layers")
-        importlib.import_module("keras_resnet.recipes.muon")
+    sys.meta_path.insert(0, _KerasFinder())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Sequence
 
-from keras_resnet import console, interrupts
+from keras_resnet import console
 from keras_resnet._version import __version__
 from keras_resnet.commands import flags, terminal
 
@@ -24,27 +25,23 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments and arguments[0] in COMMANDS:
-        interrupts.leave_at_once()
-        try:
-            command = importlib.import_module(f"keras_resnet.commands.{arguments[0]}")
-        finally:
-            interrupts.raise_again()
-        return command.main(arguments[1:])
     parser = flags.ArgumentParser(
         prog="keras-resnet",
-        description="The CIFAR ResNets of He et al. 2015: train, evaluate, export, use.",
+        usage="keras-resnet COMMAND [flags]",
+        description="The CIFAR ResNets of He et al. 2015: train, evaluate, export, use.\n\ncommands:\n"
+        + "\n".join(f"  {name:<10}{text}" for name, text in COMMANDS.items()),
         epilog="`keras-resnet COMMAND --help` shows a command's flags.",
     )
     parser.add_argument("--version", action="version", version=f"keras-resnet {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text)
-    if not arguments:
+    parser.add_argument("command", nargs="?", help=argparse.SUPPRESS)
+    command = parser.parse_args(arguments[:1]).command
+    if command is None:
         console.print_result(parser.format_help().rstrip())
         return 0
-    parser.parse_args(arguments)
-    raise AssertionError("a known command was dispatched above")
+    if command not in COMMANDS:
+        nearest = flags.nearest(command, COMMANDS)
+        parser.error(f"{command} is no command" + (f"; did you mean {nearest}?" if nearest else ""))
+    return importlib.import_module(f"keras_resnet.commands.{command}").main(arguments[1:])
 
 
 def entry_point() -> int:

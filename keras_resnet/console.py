@@ -1,14 +1,15 @@
-"""Text for the terminal: progress, results and errors, and what may be printed at all."""
+"""Printing on the terminal: progress, results and errors.
+
+What comes from files and names may hold control characters; none of them is printed.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import re
 import shutil
 import sys
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from keras_resnet.errors import UserError
 
 
 def printable(value: object) -> str:
-    """Text that is safe to print: what comes from files may hold control characters."""
+    """The text on one line, with a replacement character for each that cannot be printed."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
 
 
@@ -40,30 +41,24 @@ def width() -> int | None:
     return None
 
 
-def _wrapped(text: str) -> str:
-    """Lines that a terminal would break in the middle of a word, broken at spaces."""
-    columns = width()
-    if not columns:
-        return text
-    fill = functools.partial(
-        textwrap.fill,
-        width=max(columns, 40),
-        subsequent_indent="  ",
-        break_long_words=False,  # paths are copied
-        break_on_hyphens=False,
-    )
-    return "\n".join(fill(line) if len(line) > columns else line for line in text.split("\n"))
-
-
 def print_line(text: str) -> None:
-    """Print a line of progress, on a terminal broken to its width.
+    """Print a line of progress, broken at spaces where the terminal is narrower.
 
-    Where it cannot be written (`| head` has gone, the disk behind it is full), work goes on without words.
+    Work goes on where it cannot be written: `| head` has ended, the disk behind it is full.
     """
+    lines, columns = _printable_lines(text), max(width() or 1_000_000, 40)
+    wrapped = [
+        textwrap.fill(
+            line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
+        if len(line) > columns
+        else line
+        for line in lines
+    ]
     try:
-        print(_wrapped(text), flush=True)
+        print("\n".join(wrapped), flush=True)
     except RuntimeError:
-        pass  # said by a signal handler, while another line waits for a terminal that is held
+        pass  # printed by a signal handler in the middle of another print
     except (OSError, ValueError):
         silence()
 
@@ -73,10 +68,10 @@ def print_result(text: str) -> None:
 
     Raises:
         UserError: where it cannot be written.
-        BrokenPipeError: where its reader has gone, which is no error of ours.
+        BrokenPipeError: where its reader has ended (`| head`), which is no error of ours.
     """
     try:
-        print(text, flush=True)
+        print("\n".join(_printable_lines(text)), flush=True)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
@@ -88,34 +83,34 @@ def print_result(text: str) -> None:
 
 
 def print_status(text: str) -> None:
-    """Say on a terminal what takes a while; results go to stdout, and a log needs no such line."""
+    """Say on a terminal what takes a while. Nothing in a log: results go to stdout."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if sys.stderr.isatty():
-            print(text, file=sys.stderr, flush=True)
+            print_error(text)
 
 
 def print_error(text: str) -> None:
-    """Print a line on stderr, if that can be written."""
+    """Print on stderr, if that can be written."""
     with contextlib.suppress(OSError, ValueError):
-        print(text, file=sys.stderr, flush=True)
+        print("\n".join(_printable_lines(text)), file=sys.stderr, flush=True)
+
+
+def _printable_lines(text: str) -> list[str]:
+    return [printable(line) for line in text.split("\n")]
 
 
 @contextlib.contextmanager
-def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[int]:
-    """Drop lines of this form from what libraries write to stderr meanwhile; pass the rest on at the end.
-
-    Yields:
-        A descriptor of stderr itself.
-    """
-    if sys.stderr is None:  # closed
-        yield 2
+def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
+    """Drop lines of this form from what libraries write to stderr meanwhile; pass the rest on at the end."""
+    if sys.stderr is None or not hasattr(os, "memfd_create"):  # closed, or not Linux
+        yield
         return
     sys.stderr.flush()
     stderr = os.dup(2)
-    with tempfile.TemporaryFile() as lines:
+    with open(os.memfd_create("stderr"), "w+b") as lines:  # containers may have no writable /tmp
         os.dup2(lines.fileno(), 2)
         try:
-            yield stderr
+            yield
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
@@ -124,7 +119,7 @@ def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[int]:
 
 
 def print_any_character() -> None:
-    """Let a letter that the terminal's encoding lacks be written as an escape instead of raising."""
+    """Write a letter that the terminal's encoding lacks as an escape, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -132,6 +127,6 @@ def print_any_character() -> None:
 
 
 def silence() -> None:
-    """Let stdout go nowhere: Python would else flush it once more at exit and complain."""
+    """Send stdout nowhere: Python would else flush it once more at exit and complain."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

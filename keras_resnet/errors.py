@@ -1,4 +1,4 @@
-"""Errors that the user can mend, what a command's exit code means, and checks of argument types.
+"""Errors that the user can mend, exit codes, and checks of argument types.
 
 A message says what was expected, what came and what to do. It names arguments in backticks, as the
 library calls them (`batch_size`); commands print those as their flags (--batch-size).
@@ -10,10 +10,17 @@ import math
 import operator
 from numbers import Real
 
+# Exit codes, beside 0 (done), 1 (some inputs failed) and 128 + n (stopped by signal n).
 USER_ERROR = 2  # something to mend
 DIVERGED = 3  # the loss became NaN or infinite
-LOST = 5  # another process of a run on several hosts has died
 DISAGREES = 4  # an exported file does not compute what Keras computes
+LOST = 5  # another process of a run on several hosts did not come
+
+# Package -> the extra of this package that installs it.
+EXTRAS = {
+    "onnx": "export", "tf2onnx": "export", "onnxruntime": "export", "safetensors": "convert",
+    "torch": "torch", "matplotlib": "report",
+}  # fmt: skip
 
 
 class UserError(Exception):
@@ -24,18 +31,11 @@ class UserError(Exception):
         self.exit_code = exit_code
 
 
-# Packages that come with an extra only.
-EXTRAS = {
-    "onnx": "export", "tf2onnx": "export", "onnxruntime": "export", "safetensors": "convert",
-    "torch": "torch", "matplotlib": "report",
-}  # fmt: skip
-
-
 def missing(package: str, needed_by: str = "this") -> UserError:
     """The error for a package of `EXTRAS` that is not installed."""
     name = "PyTorch" if package == "torch" else package
     return UserError(
-        f"{needed_by} needs {name}, which is not installed here: pip install {package}, or this package "
+        f"{needed_by} needs {name}, which is not installed: pip install {package}, or this package "
         f"with its extra [{EXTRAS[package]}]"
     )
 

@@ -1,7 +1,9 @@
-"""The benchmarks' arithmetic, without PyTorch. The measuring itself is tried with `--quick`."""
+"""Turns, statistics and the check of probabilities; one benchmark runs whole, without PyTorch."""
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,50 +12,44 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-import keras_resnet
-from benchmarks import deployed, deployed_nets, measure, training_nets
+from benchmarks import timing, training
+from benchmarks.contenders import deployed
 
 
-@pytest.mark.parametrize(
-    ("depth", "expected"),
-    # By hand: stem 32*32*27*16, a stage's 3x3 convolutions, the dense layer's 640.
-    [
-        (8, 442_368 + 2 * 2_359_296 + 2 * (1_179_648 + 2_359_296) + 640),
-        (20, 442_368 + 6 * 2_359_296 + 2 * (1_179_648 + 5 * 2_359_296) + 640),
-    ],
-)
-def test_multiply_adds_are_those_of_the_convolutions_and_the_dense_layer(
-    depth: int, expected: int
-) -> None:
-    net = keras_resnet.resnet(depth)
-    assert training_nets.multiply_adds(net) == expected
-    if depth == 20:
-        assert expected / 1e6 == pytest.approx(40.55, abs=0.01)
-        assert measure.training_flops(expected) == 6 * expected
+@pytest.mark.slow
+def test_muon_against_sgd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TFDS_DATA_DIR", raising=False)  # synthetic images
+    training.main(["--quick", "--only", "sgd", "muon", "--output", str(tmp_path)])
+    (contest,) = json.loads((tmp_path / "training.json").read_text())["contests"].values()
+    assert list(contest["ratios"]) == ["muon / sgd"]
+    for name in ("sgd", "muon"):
+        assert contest["contenders"][name]["seconds_to_first_update"] > 1
+        assert len(contest["contenders"][name]["images_per_second"]["rounds"]) == 2
 
 
-def test_summary_and_ratio_keep_each_round() -> None:
-    found = measure.ratio([10.0, 20.0, 30.0], [10.0, 5.0, 10.0])
-    assert found == {
-        "of_medians": 2.0, "mean": 2.667, "standard_error": 0.8819,
+def test_ratio_compares_round_by_round() -> None:
+    assert timing.ratio([10.0, 20.0, 30.0], [10.0, 5.0, 10.0]) == {
         "median": 3.0, "min": 1.0, "max": 4.0, "rounds": [1.0, 4.0, 3.0]
     }  # fmt: skip
 
 
-def test_line_fit_finds_the_line_and_the_relative_error() -> None:
-    fit = measure.line_fit([20, 56, 110], [5.0 + 0.5 * d for d in (20, 56, 110)])
-    assert fit["intercept"] == pytest.approx(5)
-    assert fit["slope"] == pytest.approx(0.5)
-    assert fit["largest_error"] == pytest.approx(0, abs=1e-9)
-    assert measure.line_fit([1, 2, 3], [1.0, 2.0, 4.0])["largest_error"] > 0.05
+def test_every_second_round_is_in_reverse_order() -> None:
+    turns: list[str] = []
 
+    class Contender(timing.Worker):
+        def __init__(self, name: str):
+            self.name = name
 
-def test_a_worker_that_dies_is_named_with_its_last_line() -> None:
-    with (
-        measure.Worker({"contender": "onnx_float32", "depth": 8, "folder": "/nowhere"}) as worker,
-        pytest.raises(measure.WorkerFailed, match=r"onnx_float32-8 .*No such file"),
-    ):
-        worker.ready()
+        def rate(self, seconds: float) -> float:
+            turns.append(self.name)
+            return len(turns)
+
+        def cpu_seconds(self) -> float:
+            return 0.0
+
+    rates, _ = timing.interleave({name: Contender(name) for name in "abc"}, 2, 0.1)
+    assert "".join(turns) == "abccba"
+    assert rates == {"a": [1, 6], "b": [2, 5], "c": [3, 4]}
 
 
 def test_difference_is_the_mean_of_the_largest_of_each_image_in_the_first_calls() -> None:
@@ -64,82 +60,47 @@ def test_difference_is_the_mean_of_the_largest_of_each_image_in_the_first_calls(
     def predict(batch: np.ndarray) -> np.ndarray:
         return reference[batch] + wrong[batch]
 
-    assert deployed_nets.difference(predict, images, reference, 40) == pytest.approx(0.6 / 40)
-    assert deployed_nets.difference(predict, images, reference, 1) == pytest.approx(0.6 / 16)
-    nan = deployed_nets.difference(lambda batch: predict(batch) * np.nan, images, reference, 8)
-    assert np.isnan(nan)
+    assert deployed.difference(predict, images, reference, 40) == pytest.approx(0.6 / 40)
+    assert deployed.difference(predict, images, reference, 1) == pytest.approx(0.6 / 16)
+    assert np.isnan(deployed.difference(lambda b: predict(b) * np.nan, images, reference, 8))
 
 
 @pytest.fixture
-def mean_colors(tmp_path: Path) -> Path:
-    """What `prepare` leaves, with a net whose answer is the mean color of an image."""
-    images = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)
+def contender(tmp_path: Path) -> dict[str, Any]:
+    """A contender on a net whose answer is the mean color of an image."""
     axes = helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2])
     nodes = [
         helper.make_node("Cast", ["image"], ["floats"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["floats", "axes"], ["probabilities"], keepdims=0),
         helper.make_node("ArgMax", ["probabilities"], ["class_id"], axis=1, keepdims=0),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "mean_colors",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 32, 32, 3])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
-            helper.make_tensor_value_info("class_id", TensorProto.INT64, ["N"]),
-        ],
-        [axes],
-    )
-    folder = tmp_path / "20"
-    folder.mkdir()
-    opset = [helper.make_opsetid("", 18)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), folder / "model.onnx")
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", 32, 32, 3])
+    output = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3])
+    class_id = helper.make_tensor_value_info("class_id", TensorProto.INT64, ["N"])
+    graph = helper.make_graph(nodes, "mean_color", [image], [output, class_id], [axes])
+    (tmp_path / "export").mkdir()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.save(model, tmp_path / "export/model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), np.uint8)
     np.save(tmp_path / "images.npy", images)
-    np.save(folder / deployed_nets.REFERENCE, images.mean((1, 2)).astype(np.float32))
-    return tmp_path
+    np.save(tmp_path / "reference.npy", images.mean((1, 2)).astype(np.float32))
+    spec = {"contender": "deployed", "engine": "onnxruntime", "file": "model.onnx"}
+    return {**spec, "batch_size": 4, "target": str(tmp_path)}
 
 
-def contender(folder: Path, batch: int) -> measure.Worker:
-    spec: dict[str, Any] = {"contender": "deployed_onnxruntime_float32", "depth": 20}
-    return measure.Worker({**spec, "batch": batch, "folder": str(folder)})
-
-
-def test_a_runtime_is_measured_without_tensorflow_in_its_process(mean_colors: Path) -> None:
-    with contender(mean_colors, batch=4) as worker:
-        assert worker.ready()["difference"] < 1e-3
-        assert worker.rate(0.01) > 0
+def test_a_runtime_is_measured_alone_in_its_process(contender: dict[str, Any]) -> None:
+    with timing.Worker(contender) as worker:
+        worker.wait_until_warm()
+        assert worker.facts["difference"] < 1e-3
+        assert worker.rate(0.01) > 0 and worker.peak_memory() > 10 and worker.cpu_seconds() > 0
         maps = Path(f"/proc/{worker._process.pid}/maps").read_text()
-    assert "onnxruntime" in maps
-    assert "tensorflow" not in maps and "torch" not in maps
+    assert "onnxruntime" in maps and "tensorflow" not in maps and "torch" not in maps
+    assert not os.path.exists(f"/proc/{worker._process.pid}")
 
 
 @pytest.mark.parametrize("error", [0.002, np.nan])
-def test_a_contender_with_other_probabilities_cannot_win(mean_colors: Path, error: float) -> None:
-    file = mean_colors / "20" / deployed_nets.REFERENCE
+def test_a_contender_with_other_probabilities_ends(contender: dict[str, Any], error: float) -> None:
+    file = Path(contender["target"]) / "reference.npy"
     np.save(file, np.load(file) + np.float32(error))
-    with (
-        contender(mean_colors, batch=1) as worker,
-        pytest.raises(measure.WorkerFailed, match=r"must be within 0\.001 of .* a difference of"),
-    ):
-        worker.ready()
-
-
-def test_the_markdown_names_the_load_and_what_was_left_out() -> None:
-    rate, ratio = measure.summary([1000.0, 3000.0, 2000.0]), measure.ratio([4.0, 6.0], [2.0, 2.0])
-    row = {"images_per_second": rate, "to_torch_eager": ratio, "precision": "bf16"}
-    names = [name for name in deployed.LABELS if name != "litert"]
-    contest = {"contenders": dict.fromkeys(names, row), "cpu_of_others_percent": 7.5}
-    text = deployed.table(
-        {
-            "machine": {"cpu": "CPU", "cores": 2, "bfloat16_flags": []},
-            "versions": {"torch": "2.13.0"},
-            "git_commit": "abc",
-            "settings": {"rounds": 3},
-            "left_out": {"litert": "no interpreter"},
-            "nets": {"20": {"1": contest}},
-        }
-    )
-    assert "| PyTorch eager | 2,000 (1,000..3,000) |\n" in text
-    assert "| OpenVINO, int8 file, its default (bf16) | 2.50 (2.00..3.00) |\n" in text
-    assert "Left out: LiteRT: no interpreter." in text and "| LiteRT" not in text
-    assert "Measured under load" in text
+    with timing.Worker(contender) as worker, pytest.raises(SystemExit, match=r"within 0\.001 of"):
+        worker.wait_until_warm()

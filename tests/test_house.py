@@ -10,8 +10,8 @@ import keras_resnet
 ROOT = Path(keras_resnet.__file__).parent
 # From the ground up. A module imports from its own folder and from those before it.
 FLOORS = (
-    "_version", "imports", "interrupts", "errors", "console", "data", "nets", "recipes", "runs", "training",
-    "inference", "export", "zoo", "convert", "report", "sweep", "commands", "__main__",
+    "_version", "imports", "interrupts", "errors", "console", "data", "nets", "recipes", "runs", "inference",
+    "training", "export", "convert", "report", "sweep", "commands", "__main__",
 )  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 """The subcommands of `keras-resnet`, one module each. Each has a function `main(argv)`.
 
 A module here imports what is slow to import (Keras, TensorFlow) after its flags are parsed, so that a
-wrong flag, --help and Ctrl-C are answered at once.
+wrong flag and --help are answered at once.
 """

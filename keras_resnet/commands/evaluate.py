@@ -6,39 +6,32 @@ keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
-from keras_resnet.commands.flags import add_model_flag
 from keras_resnet.data import datasets
 from keras_resnet.data.constants import CLASS_NAMES, DATASETS
 from keras_resnet.errors import UserError
+from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
-from keras_resnet.inference.evaluation import (
-    Evaluation,
-    check_plot,
-    class_errors,
-    error_table,
-    evaluate,
-    plot,
-)
+from keras_resnet.inference.confusion import check_plot, class_errors, error_table, plot
+from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import MAX_JSON_BYTES, RunFolder
-from keras_resnet.zoo import registry
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
-        prog="keras-resnet evaluate",
-        description=__doc__,
-        formatter_class=flags.HelpFormatter,
+        prog="keras-resnet evaluate", description=__doc__, formatter_class=flags.HelpFormatter
     )
-    add_model_flag(parser)
+    flags.add_model_flag(parser)
     parser.add_argument(
         "--dataset",
         choices=DATASETS,
@@ -60,21 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.plot:
         check_plot(Path(arguments.plot))  # before the work, not after it
-    model = registry.resolve(arguments.model)
+    model = zoo.resolve(arguments.model)
     console.print_status("loading the net")
     startup.start_keras()
     classifier = Classifier.load(model)
-    recorded, folder = _recorded(classifier)
+    recorded, folder = dataset_of(classifier)
     name = arguments.dataset or recorded
     console.print_status(f"loading {name}")
     data = datasets.load(name, str(datasets.folder_of(name, arguments.data_dir, recorded=folder)))
     data.check_classes(classifier.class_names)
-    if arguments.split == "test":
-        images, labels = data.test_images, data.test_labels
-    else:
+    images, labels = data.test_images, data.test_labels
+    if arguments.split == "train":
         images, labels = data.train_images, data.train_labels
+    if images.shape[1:3] != classifier.image_size:
+        raise UserError(
+            f"the net takes images of {classifier.image_size} pixels. Received: {name} with images of "
+            f"{images.shape[1:3]}; name another data set with --dataset"
+        )
     console.print_status(f"evaluating {len(images):,} images")
-    # Where stderr is no terminal there is no bar.
+    # Where stderr is no terminal, the bar is not shown.
     with tqdm(
         total=len(images), unit="image", disable=None, dynamic_ncols=True, leave=False
     ) as bar:
@@ -82,64 +79,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = f"{data.name}, {arguments.split} split"
     if arguments.plot:
         plot(Path(arguments.plot), result, data.class_names, title)
+    text = (
+        f"model:  {classifier.path} ({classifier.format})\n"
+        f"data:   {title}, {result.images:,} images\n"
+        f"error:  {result.error:.2f} % ({result.wrong:,} images)\n"
+        f"loss:   {result.loss:.4f}\n"
+        f"speed:  {result.images_per_second:,.0f} images/s\n"
+        f"\n{error_table(result, data.class_names)}"
+    )
+    text += f"\n\nconfusion matrix: {arguments.plot}" if arguments.plot else ""
     if arguments.json:
-        text = json.dumps(_as_json(classifier, result, data, arguments.split), indent=2)
-    else:
-        text = (
-            f"model:  {classifier.path} ({classifier.format})\n"
-            f"data:   {title}, {result.images:,} images\n"
-            f"error:  {result.error:.2f} % ({result.wrong:,} images)\n"
-            f"loss:   {result.loss:.4f}\n"
-            f"speed:  {result.images_per_second:,.0f} images/s\n"
-            f"\n{error_table(result, data.class_names)}"
-        )
-        text += f"\n\nconfusion matrix: {arguments.plot}" if arguments.plot else ""
+        values = {
+            "model": str(classifier.path),
+            "format": classifier.format,
+            "dataset": data.name,
+            "split": arguments.split,
+            "images": result.images,
+            "error": result.error,
+            "loss": result.loss,
+            "images_per_second": result.images_per_second,
+            "class_names": list(data.class_names),
+            "class_errors": [round(e, 6) for e in class_errors(result.confusion).tolist()],
+            "confusion": result.confusion.tolist(),
+        }
+        text = json.dumps(values, indent=2)
     console.print_result(text)
     return 0
 
 
-def _recorded(classifier: Classifier) -> tuple[str, str | None]:
-    """The data set, and its folder, that config.json of a run or export.json beside the model names.
+def dataset_of(classifier: Classifier) -> tuple[str, str | None]:
+    """The data set, and its folder, that a run's config.json or an export.json beside the model names.
 
     Else the data set that has the model's classes, else cifar10.
     """
-    folder = classifier.path.parent
-    for read in (_settings_of_run, _facts_of_export):
-        try:
-            found = read(folder)
-        except (UserError, ValueError, RecursionError):
-            continue  # no file of ours
-        if found.get("dataset") in DATASETS:
-            data_dir = found.get("data_dir")
-            return str(found["dataset"]), data_dir if isinstance(data_dir, str) else None
+    folder, recorded = classifier.path.parent, dict[str, Any]()
+    with contextlib.suppress(UserError, ValueError, RecursionError):  # files of another program
+        if data := files.read_bytes(folder / "export.json", MAX_JSON_BYTES):
+            recorded = dict(json.loads(data))
+        elif config := RunFolder(folder).read_config():
+            recorded = dict(config["settings"])
+    if (name := recorded.get("dataset")) in DATASETS:
+        data_dir = recorded.get("data_dir")
+        return str(name), data_dir if isinstance(data_dir, str) else None
     same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
     return (same[0] if same else "cifar10"), None
-
-
-def _settings_of_run(folder: Path) -> dict[str, object]:
-    config = RunFolder(folder).read_config()
-    return dict(config["settings"]) if config else {}
-
-
-def _facts_of_export(folder: Path) -> dict[str, object]:
-    data = files.read_bytes(folder / "export.json", MAX_JSON_BYTES)
-    found = json.loads(data or b"{}")
-    return found if isinstance(found, dict) else {}
-
-
-def _as_json(
-    classifier: Classifier, result: Evaluation, data: datasets.Dataset, split: str
-) -> dict[str, object]:
-    return {
-        "model": str(classifier.path),
-        "format": classifier.format,
-        "dataset": data.name,
-        "split": split,
-        "images": result.images,
-        "error": result.error,
-        "loss": result.loss,
-        "images_per_second": result.images_per_second,
-        "class_names": list(data.class_names),
-        "class_errors": [round(e, 6) for e in class_errors(result.confusion).tolist()],
-        "confusion": result.confusion.tolist(),
-    }

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import sys
 import textwrap
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.inference.open import EXPECTED
-from keras_resnet.zoo.registry import DEFAULT
+from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 
-
-class ArgumentParser(argparse.ArgumentParser):
-    """`argparse` whose errors are one line (exit code 2), without the usage text or abbreviated flags."""
-
-    def __init__(self, **options: Any):
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> typing.NoReturn:
-        console.print_error(f"error: {message} (see {self.prog} --help)")
-        raise SystemExit(2)
+# What to say about a flag that does not exist, made from the value that was given (or "").
+Hints = Mapping[str, Callable[[str], str]]
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
@@ -36,6 +28,45 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
             textwrap.fill(line, width, break_on_hyphens=False) if len(line) > width else line
             for line in text.splitlines()
         )
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """`argparse` with one line per error (exit code 2), no abbreviated flags, and hints for unknown ones.
+
+    Args:
+        hints: flag without dashes -> what to say where it is given and does not exist.
+        options: as of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, hints: Hints | None = None, **options: Any):
+        super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
+        self.hints = hints or {}
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._describe_unknown(unknown))
+        return arguments
+
+    def _describe_unknown(self, unknown: Sequence[str]) -> str:
+        flag, _, value = unknown[0].partition("=")
+        if not flag.startswith("-"):
+            return f"unexpected: {' '.join(unknown)}"
+        if not value and len(unknown) > 1 and not unknown[1].startswith("-"):
+            value = unknown[1]
+        if hint := self.hints.get(flag.lstrip("-")):
+            return f"{flag} is no flag: {hint(value)}"
+        known = nearest(f"--{flag.lstrip('-')}", self._option_string_actions)
+        return f"{flag} is no flag" + (f"; did you mean {known}?" if known else "")
+
+    def error(self, message: str) -> typing.NoReturn:
+        console.print_error(f"error: {message} (see {self.prog} --help)")
+        raise SystemExit(2)
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like a misspelt one, if one is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def program(name: str) -> str:
@@ -50,7 +81,7 @@ def add_flags(
     shown: Mapping[str, object] | None = None,
     several: Collection[str] = (),
 ) -> None:
-    """Add a flag for each field of a dataclass; help and choices come from the field's metadata.
+    """Add a flag for each field of a dataclass, from its metadata: `help`, `choices`, and `group` for --help.
 
     Args:
         parser: to add them to.
@@ -59,26 +90,27 @@ def add_flags(
         several: fields whose flag takes one value or more; it is a list, and None where it is not given.
     """
     types = typing.get_type_hints(settings)
+    groups: dict[str, Any] = {}
     for field in dataclasses.fields(settings):
-        kind = types[field.name]
+        kind, group = types[field.name], field.metadata.get("group", "options")
+        if group not in groups:
+            groups[group] = parser.add_argument_group(group)
         # X | None is X; get_type_hints has taken the bounds off.
         optional = [t for t in typing.get_args(kind) if t is not type(None)]
-        text = field.metadata["help"]
         value = field.default if field.default is not None else (shown or {}).get(field.name)
-        default = "" if value is None else f" (default: {value})"
-        parser.add_argument(
+        groups[group].add_argument(
             f"--{field.name.replace('_', '-')}",
             type=optional[0] if optional else kind,
             default=None if field.name in several else field.default,
             nargs="+" if field.name in several else None,
             choices=field.metadata.get("choices"),
             metavar=None if "choices" in field.metadata else field.name.split("_")[-1].upper(),
-            help=text + default,
+            help=field.metadata["help"] + ("" if value is None else f" (default: {value})"),
         )
 
 
 def settings_from(arguments: argparse.Namespace, settings: type) -> Any:
-    """Build the dataclass from parsed flags; its ValueError becomes a UserError."""
+    """Build the dataclass from parsed flags; its TypeError and ValueError become a UserError."""
     values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(settings)}
     try:
         return settings(**values)
@@ -96,7 +128,7 @@ def flags_of(config: Any) -> list[str]:
 
 
 def add_model_flag(parser: argparse.ArgumentParser) -> None:
-    """The `--model` of the commands, which `zoo.registry.resolve` makes a path."""
+    """The `--model` of the commands, which `inference.zoo.resolve` makes a path."""
     parser.add_argument(
         "--model",
         metavar="MODEL",

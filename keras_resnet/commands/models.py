@@ -14,17 +14,15 @@ from collections.abc import Sequence
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
+from keras_resnet.inference import zoo
 from keras_resnet.nets.family import MODELS, SHORTCUTS
-from keras_resnet.zoo import registry
 
-_WIDTH = 100  # columns of the table, where the terminal has as many
+_WIDTH = 100  # columns of the layers' table, unless the terminal has fewer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(
-        prog="keras-resnet models",
-        description=__doc__,
-        formatter_class=flags.HelpFormatter,
+        prog="keras-resnet models", description=__doc__, formatter_class=flags.HelpFormatter
     )
     parser.add_argument("--depth", type=int, help="6n+2: print the layers of this net")
     parser.add_argument("--model", choices=MODELS, help="(default: resnet)")
@@ -33,23 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.depth is None:
         if arguments.model or arguments.shortcut:
             raise UserError("--model and --shortcut say whose layers are printed: add --depth")
-        console.print_result(table(registry.entries()))
+        console.print_result(_table(zoo.entries()))
         return 0
-    model, shortcut = arguments.model or "resnet", arguments.shortcut or "zeropad"
-    if model == "plain" and shortcut != "zeropad":
+    if arguments.model == "plain" and arguments.shortcut:
         raise UserError("--shortcut must be left out for --model plain, which has none")
     startup.start_keras()
-    from keras_resnet.nets.resnet import BUILDERS
+    from keras_resnet.nets.resnet import build
 
-    options = {"shortcut": shortcut} if model == "resnet" else {}
     try:
-        net = BUILDERS[model](arguments.depth, **options)
+        net = build(
+            arguments.model or "resnet",
+            arguments.depth,
+            shortcut=arguments.shortcut or "zeropad",
+        )
     except ValueError as error:
         raise UserError(str(error)) from None
     width = min(console.width() or _WIDTH, _WIDTH)
-    os.environ["COLUMNS"] = str(
-        width
-    )  # else Keras cuts the table at what it takes for the terminal
+    os.environ["COLUMNS"] = str(width)  # else Keras cuts the table at the terminal's width
     text = io.StringIO()
     with contextlib.redirect_stdout(text):
         net.summary(line_length=width)
@@ -57,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def table(nets: Sequence[registry.Entry]) -> str:
+def _table(nets: Sequence[zoo.Entry]) -> str:
     """The trained nets, a line per net, in at most 80 columns."""
     lines = ["name       parameters  data set  recipe  updates  seed  val. %  test %  commit"]
     for net in nets:

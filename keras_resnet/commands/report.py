@@ -1,4 +1,4 @@
-"""`keras-resnet report`: figure 6, the results table and a page from run folders."""
+"""`keras-resnet report`: figure 6, the table of results and a page from run folders."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
-from keras_resnet.report import plots, rows
+from keras_resnet.errors import missing
+from keras_resnet.report.rows import find_runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,8 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "(default: the run's, else $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
     arguments = parser.parse_args(argv)
-    plots.require_matplotlib()  # before Keras, which takes seconds to start
-    rows.find(arguments.paths)
+    # Before Keras, which takes seconds to start:
+    find_runs(arguments.paths)
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise missing("matplotlib", "the report") from None
     startup.start_keras()
     from keras_resnet.report.build import build
 

@@ -6,14 +6,14 @@ the kernels that it takes there (docs/speed.md), so a command asks for them. TF_
 the environment has the last word.
 
 The notes would bury our one-line errors: TensorFlow 2.21 writes about oneDNN and missing GPUs to stderr
-before its log level counts. Only lines of that form are dropped; everything else is passed on. Set
-TF_CPP_MIN_LOG_LEVEL=0 to see all of them.
+before its log level counts. Only lines of that form are dropped. Set TF_CPP_MIN_LOG_LEVEL=0 to see all.
 
 Only commands do this. `import keras_resnet` in a program of yours changes nothing of its process.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -22,7 +22,8 @@ import re
 import sys
 from pathlib import Path
 
-from keras_resnet import console, imports, interrupts
+from keras_resnet import console
+from keras_resnet.commands import terminal
 from keras_resnet.errors import UserError
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -44,11 +45,10 @@ def start_keras(needs: str | None = None) -> None:
     """Import Keras with its backend, quietly.
 
     Args:
-        needs: the backend that the command cannot do without, which is then taken; None takes the
-            user's.
+        needs: the backend that the command cannot do without; None takes the user's.
 
     Raises:
-        UserError: for a backend that is unknown or not installed, or where Keras is there already with
+        UserError: for a backend that is unknown or not installed, or where Keras is already imported with
             another than the one that is needed.
     """
     backend = configured_backend()
@@ -65,7 +65,7 @@ def start_keras(needs: str | None = None) -> None:
             )
         if importlib.util.find_spec(needs) is None:
             raise UserError(
-                f"this command needs {needs}, which is not installed here: pip install -r requirements.txt"
+                f"this command needs {needs}, which is not installed: pip install -r requirements.txt"
             )
         console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
         backend = os.environ["KERAS_BACKEND"] = needs
@@ -74,28 +74,19 @@ def start_keras(needs: str | None = None) -> None:
             f"Keras's backend {backend} is not installed: pip install {backend}, or name another "
             "with KERAS_BACKEND"
         )
-    with imports.without_collection():
-        if backend == "tensorflow":
-            _import_tensorflow()
-        with interrupts.handled(interrupts.leaving()):
-            import keras
+    if backend == "tensorflow" and "tensorflow" not in sys.modules:
+        _import_tensorflow()
+    import keras
 
     # A user's keras.json may say otherwise; our nets, losses and files are float32 and channels last.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
+    terminal.raise_if_stopped()
 
 
 def _import_tensorflow() -> None:
-    if "tensorflow" in sys.modules:
-        return
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":  # for what it writes later
-        import tensorflow  # noqa: F401
-
-        return
-    with (
-        console.without_lines(_NOTES) as stderr,
-        interrupts.handled(interrupts.leaving(stderr)),
-    ):
+    show_all = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"  # of what it writes later
+    with contextlib.nullcontext() if show_all else console.without_lines(_NOTES):
         import tensorflow  # noqa: F401

@@ -1,4 +1,4 @@
-"""How a command ends: errors and interrupts in one line, no traceback."""
+"""The front door of every command: how it ends, in one line and with which exit code."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-from keras_resnet import console, interrupts
+from keras_resnet import console
 from keras_resnet.errors import EXTRAS, USER_ERROR, UserError, missing
 from keras_resnet.runs.config import TrainConfig
+from keras_resnet.training.signals import SIGNALS, signal_name
 
 # Arguments of the library that are flags of a command.
 FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
@@ -18,50 +19,53 @@ FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
     "plot", "quantize", "restart", "runtime", "serve", "shortcut", "split", "std",
 }  # fmt: skip
 
-
-class _Terminated(BaseException):
-    """SIGTERM came where nothing has to be saved first."""
-
-
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise _Terminated
+_received: list[int] = []  # signals that came while a command runs
 
 
 def run(command: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code; user errors and interrupts end in one line, no traceback.
+    """Run a command and return its exit code; user errors and signals end in one line, no traceback.
 
-    A reader of our output that goes away early (`| head`) is no error.
+    Signals that are ignored, as under `nohup`, stay ignored. While `fit` runs, `training.signals` handles
+    them. A reader of our output that ends early (`| head`) is no error.
     """
-    signal.signal(signal.SIGTERM, _terminate)
     console.print_any_character()
+    _received.clear()
+    before = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    for signum in SIGNALS:
+        if before[signum] is not signal.SIG_IGN:
+            signal.signal(signum, _stop)
     try:
-        interrupts.raise_again()
         return command() or 0
-    except _Terminated:
-        console.print_error("terminated")
-        return 128 + signal.SIGTERM
     except UserError as error:
         console.print_error(error_line(error))
         return error.exit_code
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
-            raise
-        console.print_error(error_line(missing(package)))
-        return USER_ERROR
-    except KeyboardInterrupt:
-        console.print_error("interrupted")
-        return 128 + signal.SIGINT
     except BrokenPipeError:
         console.silence()
         return 0
+    except BaseException as error:
+        # Whatever a library makes of the KeyboardInterrupt: NumPy raises an ImportError for it.
+        if _received:
+            console.print_error(f"stopped by {signal_name(_received[-1])}")
+            return 128 + _received[-1]
+        package = str(getattr(error, "name", "")).partition(".")[0]
+        if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
+            console.print_error(error_line(missing(package)))
+            return USER_ERROR
+        raise
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
-def signal_of(error: BaseException) -> int | None:
-    """The signal that an exception stands for, if it does."""
-    if isinstance(error, _Terminated):
-        return signal.SIGTERM
-    return signal.SIGINT if isinstance(error, KeyboardInterrupt) else None
+def _stop(signum: int, frame: FrameType | None) -> None:
+    _received.append(signum)
+    raise KeyboardInterrupt
+
+
+def raise_if_stopped() -> None:
+    """Raise KeyboardInterrupt where one came that a library has swallowed while it was imported."""
+    if _received:
+        raise KeyboardInterrupt
 
 
 def error_line(error: UserError) -> str:

@@ -1,7 +1,7 @@
 """Train a CIFAR network of He et al. 2015 with the paper's recipe, or a faster one.
 
     python train.py --depth 56                       the paper's ResNet-56
-    python train.py --depth 56 --recipe fast         in 16,000 updates
+    python train.py --depth 56 --recipe fast         in a sixth of its updates
     python train.py --dataset synthetic --steps 500  no data needed
 
 The same command again resumes an interrupted run, and leaves a finished one alone.
@@ -9,57 +9,67 @@ The same command again resumes an interrupted run, and leaves a finished one alo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 from keras_resnet import console
-from keras_resnet.commands import flags, startup, supervisor
+from keras_resnet.commands import flags, startup
 from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.training import hosts
+from keras_resnet.training.signals import Interrupted, signal_name
+
+# 45,000 training images, 128 per update.
+EPOCH = -(-(50_000 - TrainConfig.val_size) // PAPER.batch_size)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    chosen = _recipe_in(argv)
+    arguments = sys.argv[1:] if argv is None else argv
+    recipe = _recipe_in(arguments)
     parser = flags.ArgumentParser(
         prog=flags.program("train"),
+        usage="%(prog)s [flags]",
         description=__doc__,
-        epilog=f"Defaults are those of recipe {chosen.name} at {TrainConfig.depth} layers. "
+        epilog=f"Defaults are those of recipe {recipe.name} at {TrainConfig.depth} layers. "
         f"fast differs from paper in: {describe_difference(FAST, PAPER)}.",
-        formatter_class=flags.HelpFormatter,
+        hints={
+            "epochs": _epochs_as_steps,
+            "epoch": _epochs_as_steps,
+            "lr": lambda value: f"give --learning-rate {value}".rstrip(),
+            "resume": lambda value: "the same command again resumes an interrupted run",
+            "n": lambda value: (
+                f"give --depth {6 * int(value) + 2 if value.isdecimal() else '6n+2'}"
+            ),
+        },
     )
-    flags.add_flags(parser, TrainConfig, shown=chosen.resolve(TrainConfig.depth).settings())
+    flags.add_flags(parser, TrainConfig, shown=recipe.resolve(TrainConfig.depth).settings())
     parser.add_argument(
         "--restart", action="store_true", help="move an existing run aside and start over"
     )
-    arguments = parser.parse_args(argv)
-    config = flags.settings_from(arguments, TrainConfig)
-    if hosts.are_many() and not supervisor.is_child():
-        return supervisor.supervise()
-    if supervisor.is_child():
-        supervisor.end_with_parent()
+    parsed = parser.parse_args(arguments)
+    config = flags.settings_from(parsed, TrainConfig)
     console.print_status(f"starting {startup.configured_backend()}")
     startup.start_keras()
-    from keras_resnet.training.signals import Interrupted
     from keras_resnet.training.trainer import train
 
     try:
-        train(config, restart=arguments.restart)
+        train(config, restart=parsed.restart)
     except Interrupted as stop:
-        again = "the same command without --restart" if arguments.restart else "the same command"
+        again = "the same command without --restart" if parsed.restart else "the same command"
         console.print_error(
-            f"stopped by signal {stop.signum} at update {stop.step:,}: checkpoint saved, "
+            f"stopped by {signal_name(stop.signum)} at update {stop.step:,}: checkpoint saved, "
             f"{again} resumes"
         )
         return 128 + stop.signum
-    except BaseException as error:
-        if supervisor.is_child():
-            supervisor.leave(error)
-        raise
     return 0
 
 
-def _recipe_in(argv: Sequence[str] | None) -> Recipe:
-    """The recipe that is asked for, so that --help shows its numbers; a wrong name is told later."""
+def _epochs_as_steps(epochs: str) -> str:
+    steps = int(epochs) * EPOCH if epochs.isdecimal() else "UPDATES"
+    return f"1 epoch = {EPOCH} updates, so give --steps {steps}"
+
+
+def _recipe_in(arguments: Sequence[str]) -> Recipe:
+    """The recipe that is asked for, so that --help shows its numbers; a wrong name is an error later."""
     parser = flags.ArgumentParser(add_help=False)
     parser.add_argument("--recipe", nargs="?")
-    return RECIPES.get(parser.parse_known_args(argv)[0].recipe, PAPER)
+    return RECIPES.get(parser.parse_known_args(arguments)[0].recipe, PAPER)

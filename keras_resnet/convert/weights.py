@@ -13,7 +13,7 @@ from keras_resnet.convert import matching
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import PADDINGS
-from keras_resnet.nets.resnet import BUILDERS
+from keras_resnet.nets.resnet import build
 
 
 def convert(
@@ -59,13 +59,11 @@ def convert(
         "std": CIFAR10_STD if std is None else [255 * value for value in std],
         "dtype": "float32",
     }
-    if model == "resnet":
-        options["shortcut"] = shortcut
     found, problems = matching.modules(tensors)
     dense = [module for module in found if module.kind == "dense"]
     options["num_classes"] = dense[0].shape[0] if dense else 10
     try:
-        net = BUILDERS[model](depth, **options)
+        net = build(model, depth, shortcut=shortcut, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     convs = {layer.name: layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}

@@ -1,6 +1,6 @@
-"""The text of MODEL_CARD.md: what a net is, how it was trained, its errors, how to call each file.
+"""MODEL_CARD.md: what a net is, how it was trained, its errors, and the code to call each file.
 
-Its front matter is the model-index form of Hugging Face. tests/export/test_export.py runs the snippets.
+Its front matter is Hugging Face's model-index. Each snippet runs without this package; tests run them.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from keras_resnet.export import choices
+from keras_resnet.export.formats import FILES, INT8_FILE, KERAS_FILE, LITERT, ONNX, SAVED_MODEL, WEB
 
-# Name and identifier on the Hugging Face hub.
+# Name, and identifier on the Hugging Face hub.
 DATASETS = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
     "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
 }
+_TAGS = {FILES[ONNX]: "onnx", FILES[SAVED_MODEL]: "tf-saved-model", FILES[LITERT]: "tflite"}
+_ERRORS = {"keras": "Keras float32", "onnx": "ONNX float32", "int8": "ONNX int8"}
 _READ = """\
 import numpy as np
 from PIL import Image
@@ -27,6 +29,11 @@ images = np.asarray(image, np.uint8)[None]  # a batch of one; values 0..255 as t
 """
 _PRINT = """\
 print(labels[class_id[0]], probabilities[0, class_id[0]])
+"""
+_KERAS = """\
+net = keras.models.load_model("{file}")
+probabilities = net.predict(images, verbose=0)
+class_id = probabilities.argmax(axis=1)
 """
 _ONNX = """\
 session = onnxruntime.InferenceSession("{file}", providers=["CPUExecutionProvider"])
@@ -50,17 +57,6 @@ interpreter = Interpreter("{file}")
 outputs = interpreter.get_signature_runner("serving_default")(image=images)
 probabilities, class_id = outputs["probabilities"], outputs["class_id"]
 """
-_KERAS = """\
-With this package (keras_resnet, from its repository), which registers the net's layers with Keras:
-
-```python
-import keras_resnet  # before load_model
-import keras
-
-net = keras.models.load_model("model.keras")
-probabilities = net.predict(images)  # uint8 or float32 [N, height, width, 3], RGB, 0..255
-```
-"""
 _PAGE = """\
 ## In a browser
 
@@ -69,57 +65,57 @@ _PAGE = """\
     python -m http.server --bind 127.0.0.1 --directory web
 
 """
-_CLIENTS = """\
+_OTHER_PROGRAMS = """\
 ## Other programs
 
-- OpenVINO runs the ONNX files too, on large batches faster than ONNX Runtime. On CPUs with bfloat16
-  instructions it computes in bfloat16 unless asked: `compile_model(model, "CPU",
-  {"INFERENCE_PRECISION_HINT": "f32"})` gives the probabilities above.
+- OpenVINO runs the ONNX files too, large batches faster than ONNX Runtime. On CPUs with bfloat16
+  instructions it computes in bfloat16 unless the configuration of `compile_model` has
+  `{"INFERENCE_PRECISION_HINT": "f32"}`, which gives the probabilities above.
 - OpenCV's `dnn`: give the uint8 array `[N, height, width, 3]` itself to `setInput`, in RGB order.
   `blobFromImages` would make floats in another order of axes.
 """
 # File -> (heading, what it needs, its import, how to call it).
 _CALLS = {
-    "saved_model": ("SavedModel", "tensorflow", "import tensorflow\n", _SAVED_MODEL),
-    "model.onnx": ("ONNX", "onnxruntime", "import onnxruntime\n", _ONNX),
-    "model.int8.onnx": ("ONNX, int8", "onnxruntime", "import onnxruntime\n", _ONNX),
-    "model.tflite": ("LiteRT", "ai-edge-litert (or tensorflow)", _LITERT_IMPORT, _LITERT),
+    KERAS_FILE: ("Keras", "keras with any of its backends", "import keras\n", _KERAS),
+    FILES[SAVED_MODEL]: ("SavedModel", "tensorflow", "import tensorflow\n", _SAVED_MODEL),
+    FILES[ONNX]: ("ONNX", "onnxruntime", "import onnxruntime\n", _ONNX),
+    INT8_FILE: ("ONNX, int8", "onnxruntime", "import onnxruntime\n", _ONNX),
+    FILES[LITERT]: ("LiteRT", "ai-edge-litert (or tensorflow)", _LITERT_IMPORT, _LITERT),
 }
 
 
-def text(facts: Mapping[str, Any]) -> str:
+def render_card(facts: Mapping[str, Any]) -> str:
     """The card of an export.
 
     Args:
         facts: the content of export.json.
     """
-    sections = [
-        front_matter(facts),
-        _introduction(facts),
-        training(facts),
-        _errors(facts),
-        _usage(facts),
-    ]
-    return "\n".join(sections)
+    sections = (front_matter, _introduction, training, _errors, _usage)
+    return "\n".join(section(facts) for section in sections)
 
 
 def front_matter(facts: Mapping[str, Any]) -> str:
     """What the Hugging Face hub reads: data set, tags, metrics."""
     # JSON is YAML: quoting and lists need no YAML library.
     name, identifier = DATASETS.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
+    tags = ["image-classification", "keras", *(["resnet", "cifar"] if facts.get("model") else [])]
     card: dict[str, Any] = {
-        **({"license": "mit"} if facts["training"] else {}),  # of others' weights it is not known
+        **({"license": "mit"} if facts["training"] else {}),  # unknown for weights from elsewhere
         "library_name": "keras",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "resnet", "cifar", "keras", *_tags(facts)],
+        "tags": tags + [tag for file, tag in _TAGS.items() if file in facts["files"]],
     }
     if facts["dataset"] in DATASETS:
         card["datasets"] = [identifier]
-    metrics = [
-        {"type": "accuracy", "value": round((100 - error) / 100, 6), "name": f"Accuracy, {label}"}
-        for label, error in _measured(facts).items()
-    ]
-    if metrics and facts["dataset"]:
+    if facts["test_error"] and facts["dataset"]:
+        metrics = [
+            {
+                "type": "accuracy",
+                "value": round((100 - error) / 100, 6),
+                "name": f"Accuracy, {_ERRORS[key]}",
+            }
+            for key, error in facts["test_error"].items()
+        ]
         card["metrics"] = ["accuracy"]
         task = {"type": "image-classification", "name": "Image Classification"}
         dataset = {"type": identifier, "name": name, "split": "test"}
@@ -129,31 +125,25 @@ def front_matter(facts: Mapping[str, Any]) -> str:
     return "\n".join(["---", *lines, "---", ""])
 
 
-def _tags(facts: Mapping[str, Any]) -> list[str]:
-    tags = {"model.onnx": "onnx", "saved_model": "tf-saved-model", "model.tflite": "tflite"}
-    return [tag for name, tag in tags.items() if name in facts["files"]]
-
-
-def _measured(facts: Mapping[str, Any]) -> dict[str, float]:
-    """Test errors in percent by what they were measured with."""
-    labels = {"keras": "Keras float32", "onnx": "ONNX float32", "int8": "ONNX int8"}
-    return {labels[key]: error for key, error in facts["test_error"].items()}
-
-
 def _introduction(facts: Mapping[str, Any]) -> str:
     height, width, _ = facts["input_shape"]
     classes, commit = facts["num_classes"], facts["git_commit"] or "unknown"
+    paper = (
+        ', built as in He et al. 2015, "Deep Residual Learning for Image\n'
+        'Recognition" (arXiv:1512.03385, section 4.2)'
+    )
     return f"""# {facts["name"]}
 
-{facts["description"].capitalize()}: {facts["parameters"]:,} parameters, {classes} classes,
-built as in He et al. 2015, "Deep Residual Learning for Image Recognition" (arXiv:1512.03385,
-section 4.2), with keras_resnet {facts["versions"]["keras_resnet"]}, commit {commit}.
+{facts["description"].capitalize()}: {facts["parameters"]:,} parameters, {classes} classes{
+        paper if facts["model"] else ""
+    }.
+Exported by keras_resnet {facts["versions"]["keras_resnet"]}, commit {commit}.
 
 - Input: `image`, uint8 `[N, {height}, {width}, 3]`, RGB, 0..255. Normalization is inside.
 - Outputs: `probabilities`, float32 `[N, {classes}]`; `class_id`, int64 `[N]`.
 - Classes: `labels.txt`, one per line, in the order of `class_id`.
 
-It knows {classes} kinds of small images and gives each image one of them, whatever it shows.
+It knows {classes} classes and gives each image one of them, whatever the image shows.
 """
 
 
@@ -166,7 +156,6 @@ def training(facts: Mapping[str, Any]) -> str:
         )
     config, results = run["config"], run["results"]
     settings = config.get("settings") or {}
-    precision = config.get("precision", "?")
     lines = [f"    {config.get('command', 'python train.py')}", ""]
     for key in (
         "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
@@ -174,7 +163,7 @@ def training(facts: Mapping[str, Any]) -> str:
     ):  # fmt: skip
         if key in settings:
             lines.append(f"- {key}: {settings[key]}")
-    lines.append(f"- precision: {precision} (saved as float32)")
+    lines.append(f"- precision: {config.get('precision', '?')} (saved as float32)")
     lines += [f"- device: {config['device'].get('name')}"] if config.get("device") else []
     if results.get("seconds"):
         lines.append(f"- time: {results['seconds'] / 3600:.2f} hours")
@@ -184,9 +173,9 @@ def training(facts: Mapping[str, Any]) -> str:
 
 def _errors(facts: Mapping[str, Any]) -> str:
     lines = ["## Errors", ""]
-    if measured := _measured(facts):
+    if facts["test_error"]:
         lines += [f"| test error on {facts['dataset']} | % |", "|---|---|"]
-        lines += [f"| {label} | {error:.2f} |" for label, error in measured.items()]
+        lines += [f"| {_ERRORS[key]} | {error:.2f} |" for key, error in facts["test_error"].items()]
         chosen = "One run. The test set was not used to choose anything."
         unknown = "Measured when the net was exported. How the net was chosen is not known."
         lines += ["", chosen if facts["training"] else unknown, ""]
@@ -201,26 +190,19 @@ def _errors(facts: Mapping[str, Any]) -> str:
         "|---|---|---|",
     ]
     for row in check["rows"]:
-        lines.append(
-            f"| {row['file']} | {row['difference']:.1e} | {row['agreement']}/{check['count']} |"
-        )
+        same = f"{row['agreement']}/{check['count']}"
+        lines.append(f"| {row['file']} | {row['difference']:.1e} | {same} |")
     return "\n".join([*lines, ""])
 
 
 def _usage(facts: Mapping[str, Any]) -> str:
     height, width, _ = facts["input_shape"]
-    lines = [
-        "## Use",
-        "",
-        _KERAS,
-        "Run the others in this folder, with an `image.png` of yours.",
-        "",
-    ]
+    read = _READ.format(width=width, height=height)
+    lines = ["## Use", "", "Run these in this folder, with an `image.png` of yours.", ""]
     for row in facts["verification"]["rows"]:
         heading, needs, imports, call = _CALLS[row["file"]]
-        read = _READ.format(width=width, height=height)
         code = imports + read + call.format(file=row["file"]) + _PRINT
         lines += [f"### {heading}", "", f"Needs {needs}, numpy and pillow.", ""]
         lines += ["```python", f"{code}```", ""]
-    page = [_PAGE] if choices.WEB in facts["files"] else []
-    return "\n".join([*lines, *page, _CLIENTS])
+    page = [_PAGE] if FILES[WEB] in facts["files"] else []
+    return "\n".join([*lines, *page, _OTHER_PROGRAMS])

@@ -1,14 +1,16 @@
-"""From a trained net to an export folder that is proven to compute the same function.
+"""From a trained net to an export folder whose files are proven to compute what Keras computes.
 
     <run>/export/
-        saved_model/  model.onnx  model.int8.onnx  model.tflite    what was asked for
+        model.keras                net of Keras's own layers; config.json, metadata.json and
+                                   model.weights.h5 are the same file unpacked
+        saved_model/  model.onnx  model.int8.onnx  model.tflite    the formats that were asked for
         web/                       the page, with its own copy of model.onnx
         labels.txt                 class names in label order
         MODEL_CARD.md, README.md   the same text; Hugging Face reads README
-        export.json                the verification, and all facts
+        export.json                the verification, all facts, and the SHA-256 of every file
 
-The folder is built beside its final place, verified there, and moved as one: a killed export leaves
-the old folder or the new one.
+The folder is built beside its final place, verified there and then renamed: an export that is killed
+leaves the old folder or the new one.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import hashlib
 import json
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,233 +27,160 @@ import keras
 import numpy as np
 
 from keras_resnet import console
+from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
-from keras_resnet.export import (
-    card,
-    choices,
-    formats,
-    litert,
-    onnx_file,
-    quantize,
-    verify,
-    web_page,
+from keras_resnet.export import card, litert, onnx_file, quantize, saved_model, verify, web_page
+from keras_resnet.export.facts import collect_facts
+from keras_resnet.export.formats import (
+    DEFAULT_FORMATS,
+    FILES,
+    INT8_FILE,
+    KERAS_FILE,
+    LITERT,
+    ONNX,
+    OPSET,
+    OPSETS,
+    SAVED_MODEL,
+    WEB,
 )
-from keras_resnet.export.signature import serving_model
-from keras_resnet.export.source import Source, open_source
-from keras_resnet.inference.keras_file import load_keras, model_file
-from keras_resnet.nets.describe import as_float32, describe
-from keras_resnet.runs import files, provenance, staged
+from keras_resnet.export.signature import serving_model, with_probabilities
+from keras_resnet.inference import zoo
+from keras_resnet.inference.evaluate import evaluate
+from keras_resnet.inference.open import load_keras, model_file
+from keras_resnet.nets.stock import stock
+from keras_resnet.runs import files, staged
 from keras_resnet.runs.folder import MAX_JSON_BYTES
-from keras_resnet.runs.publishing import without_folders
 
-MAX_INT8_COST = 0.5  # percentage points of test error above which a warning is printed
-KERAS_FILE = "model.keras"
-_UNPACKED = ("config.json", "metadata.json", "model.weights.h5")
-_WRITTEN = frozenset(
-    {
-        *formats.FILES.values(),
-        formats.QUANTIZED,
-        choices.WEB,
-        "labels.txt",
-        "MODEL_CARD.md",
-        "README.md",
-        "export.json",
-        KERAS_FILE,
-        *_UNPACKED,
-    }
-)
+MAX_INT8_COST = 0.5  # percentage points of test error; a higher cost is printed as a warning
 
 
 def export(
     path: Path | str,
     output: Path | str | None = None,
-    kinds: Sequence[str] = choices.DEFAULT_FORMATS,
+    formats: Sequence[str] = DEFAULT_FORMATS,
     quantize: bool = False,
-    opset: int = choices.OPSET,
+    opset: int = OPSET,
     dataset: str | None = None,
     data_dir: str | None = None,
     runtime: Path | str | None = None,
 ) -> dict[str, Any]:
-    """Export a net, verify every file of it, and only then put the folder in its place.
+    """Export a net, verify each of its files, and only then put the folder in its place.
 
     Args:
-        path: a run folder or a `.keras` file of ours.
-        output: the folder to write; default `<run>/export`, for a file `<stem>-export` beside it.
-            An earlier export there is replaced as one; a line names those of its formats that are
-            gone.
-        kinds: of `"saved_model"`, `"onnx"`, `"litert"`, `"web"`. The page shows the ONNX file, which
+        path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a name of the zoo.
+        output: the folder to write; see `output_folder` for the default. An earlier export there is
+            replaced; a line names those of its formats that are gone.
+        formats: of `"saved_model"`, `"onnx"`, `"litert"`, `"web"`. The page runs the ONNX file, which
             is therefore written too.
         quantize: also write `model.int8.onnx`.
         opset: of ONNX, 13 to 18.
-        dataset: name of the data set the net was trained on; default what the run or the net's
+        dataset: name of the data set that the net was trained on; default: what its run or its
             normalization says.
         data_dir: folder of tensorflow_datasets.
-        runtime: for `"web"`: the npm package onnxruntime-web or its `dist`, copied beside the page;
-            None lets the page load it from a CDN.
+        runtime: for `"web"`: the npm package onnxruntime-web or its `dist`, which is copied beside the
+            page; None lets the page load it from a CDN.
 
     Returns:
         The content of export.json.
 
     Raises:
-        UserError: for what the user can mend, and (exit code 4) where a float format differs from
-            Keras by more than `TOLERANCE` in a probability or at all in a top-1 class.
+        UserError: for a mistake of the user's, and (exit code 4) where a float32 file differs from
+            Keras by more than `verify.TOLERANCE` in a probability, or at all in a top-1 class.
     """
     start = time.perf_counter()
-    _check(kinds, quantize, opset)
-    kinds = [*kinds, *([choices.ONNX] if choices.WEB in kinds else [])]
-    copied = _read_runtime(kinds, runtime)
-    path = Path(path)
-    file = model_file(path)
+    _check(formats, quantize, opset, runtime)
+    runtime_files = None if runtime is None else web_page.read_runtime(Path(runtime))
+    file = model_file(zoo.resolve(path))
+    net = with_probabilities(stock(load_keras(file)), file)
     final = output_folder(path, output)
-    net = as_float32(load_keras(file))
-    with staged.staged(final, _WRITTEN, marker="export.json") as folder:
-        _check_additions(final)
-        before = _formats_in(final)
-        source = open_source(net, path, file, dataset, data_dir, needs_data=quantize)
-        facts = _facts(source, file, opset)
+    with staged.staged(final, _files_of_export(final)) as folder:
+        earlier = [name for name in (*FILES.values(), INT8_FILE) if (final / name).exists()]
+        facts, data = collect_facts(net, file, dataset, data_dir, needs_data=quantize)
         console.print_line(f"exporting {facts['description']} from {file}")
-        serving = serving_model(source.net)
-        for kind in (kind for kind in formats.FILES if kind in kinds):
-            formats.write(kind, serving, folder / formats.FILES[kind], opset, facts)
-        if quantize:
-            _quantize(source, folder, facts)
-        facts["verification"] = verify.compare(source, folder)
-        verify.print_table(facts["verification"])
-        verify.judge(facts["verification"], final)
-        if choices.WEB in kinds:
-            model = folder / formats.FILES[choices.ONNX]
-            web_page.write(folder / choices.WEB, model, facts, source.class_names, copied)
         _write_keras(net, folder)
-        facts["files"] = {
-            item.name: sum(f.stat().st_size for f in [item, *item.rglob("*")] if f.is_file())
-            for item in sorted(folder.iterdir())
-        }
+        serving = serving_model(net)
+        if SAVED_MODEL in formats:
+            saved_model.write(serving, folder / FILES[SAVED_MODEL])
+        if ONNX in formats or WEB in formats:
+            onnx_file.write(serving, folder / FILES[ONNX], opset, facts)
+            facts["opset"] = opset
+        if LITERT in formats:
+            litert.write(serving, folder / FILES[LITERT])
+        if quantize and data:
+            _write_int8(data, folder, facts)
+        facts["verification"] = verify.verify(net, folder, data)
+        if WEB in formats:
+            web_page.write(folder / FILES[WEB], folder / FILES[ONNX], facts, runtime_files)
+        facts["files"] = {item.name: _size(item) for item in sorted(folder.iterdir())}
         facts["seconds"] = round(time.perf_counter() - start, 1)
-        text = card.text(facts)
-        (folder / "labels.txt").write_text("".join(f"{name}\n" for name in source.class_names))
-        for name in ("MODEL_CARD.md", "README.md"):
-            (folder / name).write_text(text)
-        facts["sha256"] = {
-            str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
-            for item in sorted(folder.rglob("*"))
-            if item.is_file()
-        }
-        (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
+        _write_texts(folder, facts)
     sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in facts["files"].items())
-    if gone := [name for name in before if name not in facts["files"]]:
+    if gone := [name for name in earlier if name not in facts["files"]]:
         console.print_line(
-            f"note: the export that was in {final} was replaced as one: {', '.join(gone)} "
-            f"{'is' if len(gone) == 1 else 'are'} gone; ask for all formats in one command to have them "
-            "together"
+            f"note: the earlier export in {final} was replaced, and {', '.join(gone)} "
+            f"{'is' if len(gone) == 1 else 'are'} gone; name all formats in one command to keep them"
         )
     console.print_line(f"wrote {final}: {sizes}; {time.perf_counter() - start:.0f} s")
     return facts
 
 
-def _check(kinds: Sequence[str], quantize: bool, opset: int) -> None:
+def _check(formats: Sequence[str], quantize: bool, opset: int, runtime: Path | str | None) -> None:
     if keras.backend.backend() != "tensorflow":
         raise UserError(
             "exporting needs Keras's tensorflow backend. "
             f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
         )
-    unknown = [kind for kind in kinds if kind not in choices.FORMATS]
-    if unknown or not kinds:
-        raise UserError(f"`formats` must be of {', '.join(choices.FORMATS)}. Received: {unknown}")
-    if opset not in choices.OPSETS:
-        raise UserError(
-            f"`opset` must be {choices.OPSETS[0]} to {choices.OPSETS[-1]}. Received: {opset}"
-        )
-    if quantize and choices.ONNX not in kinds and choices.WEB not in kinds:
+    unknown = [name for name in formats if name not in FILES]
+    if unknown or not formats:
+        raise UserError(f"`formats` must be of {', '.join(FILES)}. Received: {unknown}")
+    if opset not in OPSETS:
+        raise UserError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: {opset}")
+    if quantize and ONNX not in formats and WEB not in formats:
         raise UserError("`quantize` makes int8 from the ONNX file: add onnx to `formats`")
-    if choices.LITERT in kinds:
-        litert.check_litert()
-
-
-def _write_keras(net: keras.Model, folder: Path) -> None:
-    """model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://."""
-    net.save(folder / KERAS_FILE)
-    with zipfile.ZipFile(folder / KERAS_FILE) as archive:
-        for name in _UNPACKED:
-            (folder / name).write_bytes(archive.read(name))
-
-
-def _read_runtime(kinds: Sequence[str], runtime: Path | str | None) -> dict[str, bytes] | None:
-    if runtime is None:
-        return None
-    if choices.WEB not in kinds:
+    if runtime is not None and WEB not in formats:
         raise UserError("`runtime` is for the page: add web to `formats`")
-    return web_page.read_runtime(Path(runtime))
 
 
 def output_folder(path: Path | str, output: Path | str | None) -> Path:
-    """Where an export goes: `output`, else `<run>/export`, or `<stem>-export` beside a file."""
+    """Where an export goes: `output`, else `<run>/export`, `<stem>-export` beside a file, or `<name>-export`
+    in the working directory for a net of the zoo.
+    """
     if output:
         return Path(output)
     path = Path(path)
     return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
 
 
-def _check_additions(final: Path) -> None:
-    """Refuse to replace an export that somebody put files into: a page's CNAME, its .git."""
+def _files_of_export(folder: Path) -> set[str]:
+    """The files that an earlier export wrote, relative to its folder; none where there was no export.
+
+    A page's CNAME that somebody added is not one of them, and keeps the folder from being replaced.
+    """
     try:
-        data = files.read_bytes(final / "export.json", MAX_JSON_BYTES)
-        written = set(json.loads(data or b"{}")["sha256"]) | {"export.json"}
-    except (UserError, ValueError, KeyError, TypeError, RecursionError):
-        return  # of a version that listed none, or damaged
-    there = {str(item.relative_to(final)) for item in final.rglob("*") if not item.is_dir()}
-    if added := sorted(there - written):
-        raise staged.not_ours(final, added)
+        data = files.read_bytes(folder / "export.json", MAX_JSON_BYTES)
+        return {*json.loads(data or b"{}")["sha256"], "export.json"}
+    except (UserError, ValueError, KeyError, TypeError):
+        return set()
 
 
-def _formats_in(folder: Path) -> list[str]:
-    """The formats of an export that lies in a folder already, by their files' names."""
-    names = (*formats.FILES.values(), formats.QUANTIZED, choices.WEB)
-    return [name for name in names if files.exists(folder / name)]
+def _write_keras(net: keras.Model, folder: Path) -> None:
+    """model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://."""
+    net.save(folder / KERAS_FILE)
+    with zipfile.ZipFile(folder / KERAS_FILE) as archive:
+        archive.extractall(folder)
 
 
-def _facts(source: Source, file: Path, opset: int) -> dict[str, Any]:
-    """What is known of the net, in the form of export.json."""
-    config = source.config
-    results: Mapping[str, Any] = source.results or {}
-    facts = describe(source.net)
-    trained = f", trained on {source.dataset}" if source.dataset else ""
-    shortcut = f", shortcut {facts['shortcut']}" if facts["shortcut"] else ""
-    packages = ("onnx", "tf2onnx", "onnxruntime")
-    # Of the data set it was trained on, which need not be the one named now.
-    same = config is not None and config["settings"].get("dataset") == source.dataset
-    error = results.get("test_error") if same else None
-    return {
-        "name": source.net.name,
-        "description": f"{facts['model']} of depth {facts['depth']}{shortcut}{trained}",
-        **facts,
-        "parameters": int(sum(np.prod(w.shape) for w in source.net.trainable_variables)),
-        "dataset": source.dataset,
-        "class_names": list(source.class_names),
-        "source": file.name,
-        "opset": opset,
-        "test_error": {} if error is None else {"keras": error},
-        "training": {"config": without_folders(config), "results": results} if config else None,
-        "versions": {
-            **provenance.versions(),
-            **{name: provenance.version_of(name) for name in packages},
-        },
-        "git_commit": results.get("git_commit") or provenance.git_commit(),
-    }
-
-
-def _quantize(source: Source, folder: Path, facts: dict[str, Any]) -> None:
-    data = source.data
-    assert data is not None
+def _write_int8(data: Dataset, folder: Path, facts: dict[str, Any]) -> None:
+    """Write model.int8.onnx; measure its test error, and print it beside that of float32."""
+    errors = facts["test_error"]
+    float32_file, int8_file = folder / FILES[ONNX], folder / INT8_FILE
     chosen = np.random.default_rng(0).permutation(len(data.train_images))
     images = data.train_images[np.sort(chosen[: quantize.CALIBRATION_IMAGES])]
-    quantize.quantize(folder / formats.FILES[choices.ONNX], folder / formats.QUANTIZED, images)
-    errors = facts["test_error"]
-    if (
-        "keras" not in errors
-    ):  # else measured at the end of training; verified to be the same function
-        errors["onnx"] = onnx_file.error(folder / formats.FILES[choices.ONNX], data)
-    errors["int8"] = onnx_file.error(folder / formats.QUANTIZED, data)
-    onnx_file.set_metadata(folder / formats.QUANTIZED, test_error=errors["int8"])
+    quantize.quantize(float32_file, int8_file, images)
+    if "keras" not in errors:  # else it was measured when the run ended
+        errors["onnx"] = _test_error(float32_file, data)
+    errors["int8"] = _test_error(int8_file, data)
+    onnx_file.set_metadata(int8_file, test_error=errors["int8"])
     float32, int8 = errors.get("keras", errors.get("onnx")), errors["int8"]
     console.print_line(
         f"test error on {len(data.test_labels):,} {data.name} images: float32 {float32:.2f} %, "
@@ -261,3 +190,29 @@ def _quantize(source: Source, folder: Path, facts: dict[str, Any]) -> None:
         console.print_line(
             f"warning: int8 costs more than {MAX_INT8_COST} percentage points of test error"
         )
+
+
+def _test_error(onnx: Path, data: Dataset) -> float:
+    """In percent."""
+    predict = onnx_file.load(onnx)
+    result = evaluate(lambda images: predict(images)[0], data.test_images, data.test_labels)
+    return round(result.error, 4)
+
+
+def _size(item: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in (item, *item.rglob("*")) if file.is_file())
+
+
+def _write_texts(folder: Path, facts: dict[str, Any]) -> None:
+    """labels.txt, the card and export.json, which holds the SHA-256 of all other files."""
+    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in facts["class_names"]))
+    text = card.render_card(facts)
+    for name in ("MODEL_CARD.md", "README.md"):
+        (folder / name).write_text(text)
+    facts["sha256"] = {
+        str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
+        for item in sorted(folder.rglob("*"))
+        if item.is_file()
+    }
+    (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""SavedModel: how it is written, and how it is run again."""
+"""SavedModel: write it, and open it as its users do."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_resnet.export import signature
-from keras_resnet.export.signature import Runner
+from keras_resnet.export.signature import INPUT, INPUT_DTYPE, NAME, OUTPUTS, Predict
 
 
 def write(serving: keras.Model, path: Path) -> None:
-    """Write the folder `path`, with the one signature of `signature.py`."""
+    """Write the folder `path` with the signature of `signature.py`."""
     # `serving.export()` writes every weight twice and takes three times as long (Keras 3.15).
+    spec = tf.TensorSpec(serving.input_shape, INPUT_DTYPE, name=INPUT)
     module = tf.Module()
     module.weights = [variable.value for variable in serving.variables]
-    module.serve = signature.tensorflow_function(serving)
+    module.serve = tf.function(lambda image: serving(image, training=False), input_signature=[spec])
     try:
-        tf.saved_model.save(module, str(path), signatures={signature.NAME: module.serve})
-    except tf.errors.OpError as error:  # a full disk, above all
+        tf.saved_model.save(module, str(path), signatures={NAME: module.serve})
+    except tf.errors.OpError as error:  # most often a full disk
         raise OSError(f"the SavedModel could not be written: {error.message}") from None
 
 
-def runner(path: Path) -> Runner:
+def load(path: Path) -> Predict:
     """Open the folder as its users do."""
     loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures[signature.NAME]
+    serve = loaded.signatures[NAME]
 
-    def run(images: np.ndarray, _keep: Any = loaded) -> tuple[np.ndarray, np.ndarray]:
-        outputs = serve(**{signature.INPUT: tf.constant(images)})
-        probabilities, class_id = (outputs[name].numpy() for name in signature.OUTPUTS)
+    def predict(images: np.ndarray, _keep: Any = loaded) -> tuple[np.ndarray, np.ndarray]:
+        outputs = serve(**{INPUT: tf.constant(images)})
+        probabilities, class_id = (outputs[name].numpy() for name in OUTPUTS)
         return probabilities, class_id
 
-    return run
+    return predict

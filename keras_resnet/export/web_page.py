@@ -1,4 +1,4 @@
-"""The format `web`: a folder that any static server serves as it is, to classify pictures in a browser.
+"""The format `web`: a page that classifies pictures in the browser. Any static server serves its folder.
 
     web/
         index.html, style.css, classify.js, picture.js, icon.svg    the page
@@ -7,8 +7,8 @@
         onnxruntime/                                                with `runtime` only
         README.md                                                   makes it a Hugging Face static Space
 
-The page may load nothing but what it names: its Content-Security-Policy has the whole address of each
-file of ONNX Runtime Web, and the browser compares each with its SHA-384 before it uses it.
+The page can load nothing but the files that it names: its Content-Security-Policy holds the whole address
+of each file of ONNX Runtime Web, and the browser compares each with its SHA-384 before using it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import hashlib
 import html
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -29,10 +29,10 @@ from keras_resnet.runs import files
 
 PAGE = Path(__file__).resolve().parent / "web"  # what is copied
 RUNTIME_VERSION = "1.30.0"
-# Of dist/ in the npm package onnxruntime-web: the module that holds its own loader, so that it imports
-# nothing by itself, and the WebAssembly that classify.js fetches for it.
+# Of dist/ in the npm package onnxruntime-web: the module that imports nothing else, as it contains its
+# loader, and the WebAssembly that classify.js fetches for it.
 MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
-# The names beside the page: nginx, as it comes, knows no .mjs, and browsers then refuse it.
+# Their names beside the page: nginx does not know .mjs by default, and browsers then refuse the file.
 _BESIDE = {MODULE: "ort.wasm.bundle.min.js", WASM: WASM}
 INTEGRITY = {
     MODULE: "sha384-PLWz+nHEVHpjwBsO0YVdvQj6n5814Iv8E3b8FG0Rp/uIAtjFMCKOpP66iPzedrIG",
@@ -40,7 +40,16 @@ INTEGRITY = {
 }
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME_VERSION}/dist/"
 _MAX_RUNTIME_BYTES = 2**26
-_KINDS = {"resnet": "ResNet", "plain": "Plain"}
+_README = """\
+---
+title: {title}
+sdk: static{license}
+---
+
+A page that classifies pictures in the browser. Any static server serves this folder as it is:
+
+    python -m http.server --bind 127.0.0.1
+"""
 
 
 def integrity(data: bytes) -> str:
@@ -55,30 +64,26 @@ def read_runtime(folder: Path) -> dict[str, bytes]:
         folder: the npm package onnxruntime-web, unpacked, or its `dist`.
 
     Raises:
-        UserError: where one is missing, or is not that of version `RUNTIME_VERSION`.
+        UserError: where one is missing, or is not of version `RUNTIME_VERSION`.
     """
-    found = {}
+    runtime = {}
     for name, expected in INTEGRITY.items():
-        for place in (folder / name, folder / "dist" / name):
-            if (data := files.read_bytes(place, _MAX_RUNTIME_BYTES)) is not None:
-                break
+        data = files.read_bytes(folder / name, _MAX_RUNTIME_BYTES)
+        if data is None:
+            data = files.read_bytes(folder / "dist" / name, _MAX_RUNTIME_BYTES)
         if data is None or integrity(data) != expected:
-            what = "without" if data is None else "with another"
+            problem = "without" if data is None else "with another version of"
             raise UserError(
                 f"`runtime` must hold the npm package onnxruntime-web {RUNTIME_VERSION} or its dist. "
-                f"Received: {folder}, {what} {name}; npm pack onnxruntime-web@{RUNTIME_VERSION} and "
+                f"Received: {folder}, {problem} {name}; npm pack onnxruntime-web@{RUNTIME_VERSION} and "
                 "unpack it"
             )
-        found[name] = data
-    return found
+        runtime[name] = data
+    return runtime
 
 
 def write(
-    folder: Path,
-    model: Path,
-    facts: Mapping[str, Any],
-    class_names: Sequence[str],
-    runtime: Mapping[str, bytes] | None = None,
+    folder: Path, model: Path, facts: Mapping[str, Any], runtime: Mapping[str, bytes] | None = None
 ) -> None:
     """Write the folder.
 
@@ -86,37 +91,32 @@ def write(
         folder: to make.
         model: the ONNX file, verified.
         facts: the content of export.json.
-        class_names: in the order of the probabilities.
-        runtime: what `read_runtime` returned: the page then loads nothing from elsewhere. None lets it
-            load ONNX Runtime Web from `CDN`.
-
-    Raises:
-        UserError: for a net that does not take RGB images.
+        runtime: what `read_runtime` returned; None lets the page load ONNX Runtime Web from `CDN`.
     """
-    height, width, channels = facts["input_shape"]
-    if channels != 3:
-        raise UserError(f"`formats` web shows nets of RGB images. Received: {channels} channels")
     shutil.copytree(PAGE, folder)
     for item in (folder / "examples").iterdir():
-        if item.stem not in class_names:  # the net would have no right answer
+        if item.stem not in facts["class_names"]:  # the net would have no right answer
             item.unlink()
     shutil.copyfile(model, folder / model.name)
-    if runtime is not None:
-        (folder / "onnxruntime").mkdir()
-        for name, data in runtime.items():
-            (folder / "onnxruntime" / _BESIDE[name]).write_bytes(data)
-    template = Template((PAGE / "index.html").read_text())
-    (folder / "index.html").write_text(
-        template.substitute(_addresses(runtime is None), **_texts(folder, model, facts))
-    )
+    for name, data in (runtime or {}).items():
+        (folder / "onnxruntime").mkdir(exist_ok=True)
+        (folder / "onnxruntime" / _BESIDE[name]).write_bytes(data)
+    index = Template((PAGE / "index.html").read_text())
+    values = _addresses(runtime is None) | _texts(folder, model, facts)
+    (folder / "index.html").write_text(index.substitute(values))
     content = {
         "file": model.name,
         "integrity": integrity(model.read_bytes()),
-        "size": [height, width],
-        "classes": list(class_names),
+        "size": facts["input_shape"][:2],
+        "classes": facts["class_names"],
     }
     (folder / "model.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "README.md").write_text(_readme(facts))
+    license_line = (
+        "\nlicense: mit" if facts["training"] else ""
+    )  # unknown for weights from elsewhere
+    (folder / "README.md").write_text(
+        _README.format(title=json.dumps(_title(facts)), license=license_line)
+    )
 
 
 def _addresses(from_cdn: bool) -> dict[str, str]:
@@ -124,7 +124,7 @@ def _addresses(from_cdn: bool) -> dict[str, str]:
     module, wasm = (
         CDN + name if from_cdn else f"./onnxruntime/{_BESIDE[name]}" for name in (MODULE, WASM)
     )
-    # So that import() compares the module with its hash too, where browsers read import maps that far.
+    # Makes import() compare the module with its hash too, in browsers that read it from import maps.
     import_map = json.dumps({"integrity": {module: INTEGRITY[MODULE]}})
     return {
         "module": module,
@@ -138,28 +138,27 @@ def _addresses(from_cdn: bool) -> dict[str, str]:
 
 
 def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str]:
-    """What the page says of the net, as HTML."""
+    """What the page says about the net, as HTML."""
     height, width, _ = facts["input_shape"]
     error = facts["test_error"].get("keras", facts["test_error"].get("onnx"))
     measured = f", {error:.2f} % test error" if error is not None else ""
+    paper = "Built as in He et al. 2015, Deep Residual Learning for Image Recognition. "
     texts = {
-        "title": title(facts),
-        "introduction": f"It knows {facts['num_classes']} classes of small images, and gives every picture "
-        "one of them.",
-        "facts": f"{facts['parameters']:,} parameters{measured}. Built as in He et al. 2015, Deep Residual "
-        f"Learning for Image Recognition, by keras-resnet {facts['versions']['keras_resnet']}.",
+        "title": _title(facts),
+        "introduction": f"It knows {facts['num_classes']} classes, and gives every picture one of them.",
+        "facts": f"{facts['parameters']:,} parameters{measured}. {paper if facts['model'] else ''}"
+        f"Exported by keras-resnet {facts['versions']['keras_resnet']}.",
         "runtime_version": RUNTIME_VERSION,
         "size": f"{model.stat().st_size / 2**20:.1f} MiB",
         "height": str(height),
         "width": str(width),
     }
-    return {name: html.escape(text) for name, text in texts.items()} | {
-        "examples": _examples(folder / "examples")
-    }
+    escaped = {name: html.escape(text) for name, text in texts.items()}
+    return escaped | {"examples": _examples(folder / "examples")}
 
 
 def _examples(folder: Path) -> str:
-    """The pictures to try, as HTML; nothing where there are none."""
+    """The pictures to try, as HTML; empty where there are none."""
     items = "".join(
         f'<li><button type="button"><img src="examples/{html.escape(item.name)}" '
         f'alt="{html.escape(item.stem)}" draggable="false"></button></li>'
@@ -173,21 +172,8 @@ def _examples(folder: Path) -> str:
     )
 
 
-def title(facts: Mapping[str, Any]) -> str:
+def _title(facts: Mapping[str, Any]) -> str:
     """`ResNet-20, trained on CIFAR-10`."""
-    dataset = facts["dataset"]
-    trained = f", trained on {DATASETS.get(dataset, (dataset,))[0]}" if dataset else ""
-    return f"{_KINDS[facts['model']]}-{facts['depth']}{trained}"
-
-
-def _readme(facts: Mapping[str, Any]) -> str:
-    known = "\nlicense: mit" * bool(facts["training"])  # of others' weights it is not known
-    return f"""---
-title: {json.dumps(title(facts))}
-sdk: static{known}
----
-
-A page that classifies pictures in the browser. Any static server serves this folder as it is:
-
-    python -m http.server --bind 127.0.0.1
-"""
+    kinds = {"resnet": f"ResNet-{facts['depth']}", "plain": f"Plain-{facts['depth']}"}
+    name, dataset = kinds.get(facts["model"], facts["name"]), facts["dataset"]
+    return name + (f", trained on {DATASETS.get(dataset, (dataset,))[0]}" if dataset else "")

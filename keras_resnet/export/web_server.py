@@ -1,4 +1,4 @@
-"""A small server for an exported page: this machine only, files of one folder only."""
+"""A small server for an exported page: for this machine only, with the files of one folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ADDRESS = "127.0.0.1"
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    # A machine's own table may lack or change these, and browsers then refuse the file.
+    # The machine's own table may lack these, and browsers refuse a file of the wrong type.
     extensions_map = {
         "": "application/octet-stream",
         ".css": "text/css; charset=utf-8",
@@ -29,17 +29,17 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
     def send_head(self) -> Any:
         try:
-            # Else a page elsewhere, whose name its owner lets point to this machine, could read the net.
+            # Else a page from elsewhere could read the net: its owner lets its name point to this machine.
             host = urlsplit(f"//{self.headers.get('Host', ADDRESS)}").hostname
             if host in (ADDRESS, "localhost"):
                 return super().send_head()
             self.send_error(421)
-        except ValueError:  # no host, or a path with a zero byte
+        except ValueError:  # a host or a path that makes no sense
             self.send_error(400)
         return None
 
     def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-cache")  # the next export may be another net
+        self.send_header("Cache-Control", "no-cache")  # the next export may be of another net
         self.send_header("X-Content-Type-Options", "nosniff")
         super().end_headers()
 
@@ -51,13 +51,13 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Holds a port from when it is made, so that a taken one is known before an export; see `serve`.
+    """Occupies a port as soon as it is made, so that an export need not fail at its end.
 
     Args:
-        port: 0 for any that is free.
+        port: 0 for any free one.
 
     Raises:
-        UserError: where the port is no port, or another program has it.
+        UserError: where the number is not a port, or another program uses it.
     """
 
     def __init__(self, port: int):
@@ -67,17 +67,17 @@ class Server(http.server.ThreadingHTTPServer):
             super().__init__((ADDRESS, port), _Handler)
         except OSError as error:
             raise UserError(
-                f"`serve` must be a port that is free. Received: {port} ({error.strerror}); name "
-                "another, or 0 for any"
+                f"`serve` must be a free port. Received: {port} ({error.strerror}); name another, or 0 "
+                "for any"
             ) from None
 
     def serve(self, folder: Path) -> None:
-        """Serve the files of a folder until `shutdown` is called, or an exception ends it."""
+        """Serve the files of a folder until `shutdown` is called or an exception is raised."""
         self.RequestHandlerClass = functools.partial(_Handler, directory=str(folder))
         self.serve_forever()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Without a word where a browser went away in the middle of a file."""
+        """Print nothing where a browser closed the connection in the middle of a file."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 

@@ -18,6 +18,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs anot
 MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
 MAX_SIDE = 65_535  # pixels; what is resized across, but not down yet, has at most so many rows
 MAX_BYTES = 512 * 2**20
+CHUNK = 256  # images decoded and run at a time: bounds the memory, fast on CPU and GPU
+CHUNK_PIXELS = CHUNK * 64 * 64  # and so many pixels at most, for nets of larger images
 # EXIF's tag, and what turns a picture of each value upright. Pillow's `exif_transpose` does the same, but
 # also writes the other tags anew, which raises where one of them makes no sense.
 _ORIENTATION = 0x0112
@@ -26,6 +28,11 @@ _TURNS: dict[Any, Transpose] = {
     5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
 }  # fmt: skip
 _TOO_LARGE = f"it has more pixels than the {MAX_PIXELS:,} that are read"
+
+
+def images_per_chunk(height: int, width: int) -> int:
+    """How many images of a size are decoded and run at a time."""
+    return max(1, min(CHUNK, CHUNK_PIXELS // (height * width)))
 
 
 def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:

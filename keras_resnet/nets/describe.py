@@ -1,10 +1,8 @@
-"""What a built net is, read from its layers."""
+"""What a built net is, read from its layers: as it was trained, or rebuilt by `stock`."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,25 +12,28 @@ from keras_resnet.data import constants
 
 
 def describe(net: keras.Model) -> dict[str, Any]:
-    """What a net of ours is, read from its layers.
+    """Which of our nets a Keras model is; model, depth and shortcut are None for any other.
 
     Returns:
-        `{"model": "resnet" | "plain", "depth": int, "shortcut": str | None, "num_classes": int,
-        "input_shape": (height, width, channels)}`
+        `{"model": "resnet" | "plain" | None, "depth": int | None, "shortcut": str | None,
+        "num_classes": int, "input_shape": (height, width, channels)}`
     """
-    layers = {layer.name: layer for layer in net.layers}
-    depth = 6 * sum(bool(re.fullmatch(r"stage1_block\d+_conv1", name)) for name in layers) + 2
-    shortcut = None
-    if "stage1_block1_add" in layers:
-        first, second = (layers.get(f"stage{k}_block1_shortcut") for k in (1, 2))
-        if isinstance(first, keras.layers.Conv2D):
+    names = {layer.name for layer in net.layers}
+    model = depth = shortcut = None
+    if {"normalization", "stem_conv", "stage3_block1_conv2", "head_dense"} <= names:
+        depth = 6 * sum(bool(re.fullmatch(r"stage1_block\d+_conv1", name)) for name in names) + 2
+        model = "resnet" if "stage1_block1_add" in names else "plain"
+    if model == "resnet":
+        if "stage1_block1_shortcut_bn" in names:
             shortcut = "projection-all"
-        elif isinstance(second, keras.layers.Conv2D):
+        elif "stage2_block1_shortcut_bn" in names:
             shortcut = "projection"
         else:
-            shortcut = "zeropad-maxpool" if getattr(second, "pooling", None) == "max" else "zeropad"
+            pooling = getattr(net.get_layer("stage2_block1_shortcut"), "pooling", None)
+            maxpool = pooling == "max" or "stage2_block1_shortcut_pool" in names
+            shortcut = "zeropad-maxpool" if maxpool else "zeropad"
     return {
-        "model": "resnet" if shortcut else "plain",
+        "model": model,
         "depth": depth,
         "shortcut": shortcut,
         "num_classes": net.output_shape[-1],
@@ -40,45 +41,25 @@ def describe(net: keras.Model) -> dict[str, Any]:
     }
 
 
+def normalization_of(net: keras.Model) -> np.ndarray | None:
+    """Mean and std per channel in pixel units, float64 `(2, channels)`; None for a net of others."""
+    layer = next((layer for layer in net.layers if layer.name == "normalization"), None)
+    if not isinstance(layer, keras.layers.Rescaling):
+        return None
+    scale, offset = (np.ravel(np.asarray(value, float)) for value in (layer.scale, layer.offset))
+    channels = max(scale.size, offset.size, net.input_shape[-1])
+    if not {scale.size, offset.size} <= {1, channels} or not scale.all():
+        return None
+    return np.stack(np.broadcast_arrays(-offset / scale, 1 / scale, np.empty(channels))[:2])
+
+
 def recognize_dataset(net: keras.Model) -> str | None:
-    """The data set whose normalization and number of classes a net has; None if it is none of ours."""
-    layer = net.get_layer("normalization")
-    for name, (mean, std) in constants.NORMALIZATION.items():
-        if np.size(layer.scale) not in (1, len(mean)):
+    """The data set whose mean, std and number of classes a net has, if it is one of ours."""
+    normalization = normalization_of(net)
+    for name, expected in constants.NORMALIZATION.items():
+        classes = len(constants.CLASS_NAMES[name])
+        if normalization is None or net.output_shape[-1] != classes:
             continue
-        if net.output_shape[-1] != len(constants.CLASS_NAMES[name]):
-            continue
-        offset = [-m / s for m, s in zip(mean, std, strict=True)]
-        ours = np.array([[1 / s for s in std], offset])
-        theirs = np.broadcast_to(
-            np.array([layer.scale, layer.offset]).reshape(2, -1), (2, len(mean))
-        )
-        if np.allclose(ours, theirs, rtol=1e-6):
+        if normalization.shape == np.shape(expected) and np.allclose(normalization, expected):
             return name
     return None
-
-
-def as_float32(net: keras.Model) -> keras.Model:
-    """The same net with float32 layers and the same weights; a float32 net is returned as it is."""
-    if all(layer.dtype_policy.name == "float32" for layer in net.layers):
-        return net
-    config = json.loads(json.dumps(net.get_config()))
-    for part in parts(config):
-        if part["class_name"] == "DTypePolicy":
-            part["config"] = {"name": "float32"}
-    copy = keras.Model.from_config(config)
-    copy.set_weights(net.get_weights())
-    return copy
-
-
-def parts(config: Any) -> Iterator[dict[str, Any]]:
-    """Every object with a class name in a config."""
-    pending = [config]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, dict):
-            if "class_name" in part:
-                yield part
-            pending += part.values()
-        elif isinstance(part, list | tuple):
-            pending += part

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ from keras import layers
 
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
 from keras_resnet.errors import integer, number
-from keras_resnet.nets.family import SHORTCUTS, blocks_per_stage
+from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut, use_fast_convolution
 
 
@@ -24,7 +24,8 @@ def allow_deep_graphs() -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), 40_000))
 
 
-def resnet(
+def build(
+    model: str,
     depth: int = 20,
     *,
     shortcut: str = "zeropad",
@@ -36,68 +37,18 @@ def resnet(
     dtype: str | None = None,
     name: str | None = None,
 ) -> keras.Model:
-    """Residual network of section 4.2: 3x3 conv, 3 stages of n blocks with 16/32/64 filters, dense.
+    """Build a network of section 4.2: 3x3 conv, 3 stages of n blocks with 16/32/64 filters, dense.
 
     Args:
-        depth: number of weighted layers on the longest path, 6n + 2.
-        shortcut: what joins blocks of different shape: `"zeropad"` (the paper's option A),
-            `"projection"` (option B: 1x1 conv + BN), `"projection-all"` (option C: on every block),
-            `"zeropad-maxpool"` (2x2 maxima instead of every second pixel).
-        num_classes: 2 or more.
-        input_shape: (height, width, channels) of the images.
-        mean: colour, one number per channel in pixel units, that is subtracted from the input.
-        std: one number per channel in pixel units that the input is then divided by.
-        seed: of the initial weights; the same seed gives the same weights.
-        dtype: Keras dtype policy of the layers, e.g. `"mixed_bfloat16"`; default Keras's own.
-            Normalisation, the dense layer and the softmax stay float32.
-        name: of the model; default `"resnet<depth>"`.
-
-    Returns:
-        `keras.Model` from raw RGB pixels 0..255 `(N, height, width, channels)`, uint8 or float32, to
-        class probabilities `(N, num_classes)`, float32.
-
-    Raises:
-        ValueError: for a depth that is not 6n + 2 or above 1202 (the nearest two are named), an unknown
-            shortcut, constants that do not fit the channels, or a size that zeropad-maxpool cannot halve
-            twice.
+        model: `"resnet"` or `"plain"`, which has no shortcuts, whatever `shortcut` is.
+        others: as `keras_resnet.resnet` has them, the result and the errors too.
     """
+    if model not in MODELS:
+        raise ValueError(f"model must be one of {', '.join(MODELS)}. Received: model={model!r}")
     if shortcut not in SHORTCUTS:
         raise ValueError(
             f"shortcut must be one of {', '.join(SHORTCUTS)}. Received: shortcut={shortcut!r}"
         )
-    return _network(
-        depth, shortcut, num_classes, input_shape, mean, std, seed, dtype, name or f"resnet{depth}"
-    )
-
-
-def plain(
-    depth: int = 20,
-    *,
-    num_classes: int = 10,
-    input_shape: tuple[int, int, int] = (32, 32, 3),
-    mean: Sequence[float] = CIFAR10_MEAN,
-    std: Sequence[float] = CIFAR10_STD,
-    seed: int = 0,
-    dtype: str | None = None,
-    name: str | None = None,
-) -> keras.Model:
-    """The plain counterpart: `resnet` without shortcuts. Arguments, result and errors as there."""
-    return _network(
-        depth, None, num_classes, input_shape, mean, std, seed, dtype, name or f"plain{depth}"
-    )
-
-
-def _network(
-    depth: int,
-    shortcut: str | None,
-    num_classes: int,
-    input_shape: tuple[int, int, int],
-    mean: Sequence[float],
-    std: Sequence[float],
-    seed: int,
-    dtype: str | None,
-    name: str,
-) -> keras.Model:
     n = blocks_per_stage(depth)
     depth, seed = integer("depth", depth), integer("seed", seed)
     num_classes = integer("num_classes", num_classes)
@@ -108,7 +59,9 @@ def _network(
             "mean and std must have one number per channel. "
             f"Received: mean={mean}, std={std}, input_shape={input_shape}"
         )
-    if shortcut == "zeropad-maxpool" and any(side and side % 4 for side in input_shape[:2]):
+    if (model, shortcut) == ("resnet", "zeropad-maxpool") and any(
+        side and side % 4 for side in input_shape[:2]
+    ):
         raise ValueError(
             "zeropad-maxpool halves the image twice: height and width must be divisible by 4. "
             f"Received: input_shape={input_shape}"
@@ -152,7 +105,7 @@ def _network(
     def block(x: Any, filters: int, strides: int, path: str) -> Any:
         y = relu(conv_bn(x, filters, 3, strides, f"{path}_conv1"), f"{path}_relu1")
         y = conv_bn(y, filters, 3, 1, f"{path}_conv2")
-        if shortcut is not None:
+        if model == "resnet":
             changes = strides > 1 or x.shape[-1] != filters
             if shortcut == "projection-all" or (shortcut == "projection" and changes):
                 x = conv_bn(x, filters, 1, strides, f"{path}_shortcut")
@@ -190,7 +143,4 @@ def _network(
         name="head_dense",
     )(x)
     outputs = layers.Softmax(dtype="float32", name="probabilities")(x)
-    return keras.Model(image, outputs, name=name)
-
-
-BUILDERS: dict[str, Callable[..., keras.Model]] = {"resnet": resnet, "plain": plain}
+    return keras.Model(image, outputs, name=name or f"{model}{depth}")

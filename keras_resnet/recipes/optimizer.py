@@ -7,8 +7,11 @@ from typing import Any
 import keras
 from keras import ops
 
-# On PyTorch an instance is of a subclass that updates all variables in a few calls.
-_KerasSGD: Any = type(keras.optimizers.SGD())
+_KerasSGD: Any = keras.optimizers.SGD
+if keras.backend.backend() == "torch":
+    # There an instance is of a subclass that updates all variables in a few calls. Elsewhere none is made
+    # here: it would start JAX's devices before `hosts.join`.
+    _KerasSGD = type(keras.optimizers.SGD())
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")

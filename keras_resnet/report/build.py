@@ -1,41 +1,31 @@
-"""`keras-resnet report experiments/ --output report/`: pictures and tables of runs.
+"""`keras-resnet report experiments/ --output report/`: the figure, the tables and a page of runs.
 
 Reads every run at or below the given folders, finished or not, and writes
 
-    figure6.png, figure6.svg    the paper's figure 6: plain and residual nets, error over iterations
-    results.md, results.json    test errors, mean +- sample std, beside the published ones
+    figure6.png, figure6.svg    the paper's figure 6: plain and residual nets, error over the updates
+    results.md, results.json    test errors, mean and standard deviation, beside the published ones
     index.html                  all of it on one self-contained page, with the best run's mistakes
-
-A row averages only over runs that differ in nothing but the seed.
 """
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.report import page, plots
-from keras_resnet.report.rows import best_run, find, group, read, sections
-from keras_resnet.report.tables import (
-    NOTE,
-    as_json,
-    markdown,
-    origins,
-    run_table,
-    summary_text,
-    table,
-)
+from keras_resnet.report import page, plots, tables
+from keras_resnet.report.mistakes import find_mistakes
+from keras_resnet.report.rows import best_run, find_runs, group, read_record
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import refuse_foreign_folder
 
-CURVES = (
-    "Thin dashed: training error (augmented images, mean over the updates since the last "
-    "evaluation); bold: validation error. Several seeds: their mean, and a band from the lowest to "
-    "the highest. Vertical lines: the learning rate drops."
+CAPTION = (
+    "Bold: validation error. Thin and dashed: training error (augmented images, mean over the updates "
+    "since the evaluation before). Several seeds: their mean, and a band from the lowest to the "
+    "highest. Below: the learning rate of the recipe."
 )
 
 
@@ -43,64 +33,58 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
     """Write the report and return the path of its page.
 
     Args:
-        paths: folders in which run folders are looked for, however deep.
-        output: folder that is written to; files of an earlier report are replaced, each atomically.
+        paths: folders that hold run folders, at any depth.
+        output: folder to write; files of an earlier report are replaced, each atomically.
         data_dir: folder of tensorflow_datasets for the images; nothing is downloaded.
 
     Raises:
-        UserError: if there are no runs, one cannot be read, matplotlib is missing or `output`
-            cannot be written to.
+        UserError: if there are no runs, one cannot be read, or `output` cannot be written.
     """
-    plots.require_matplotlib()
-    found = [read(folder) for folder in find(paths)]
-    rows, left_out = group(found)
+    rows, repeated = group(read_record(path) for path in find_runs(paths))
     output = Path(output)
     refuse_foreign_folder(output)
     try:
         files.make_folder(output)
     except UserError:
-        raise UserError(
-            f"`output` must be a folder that can be written to. Received: {output}"
-        ) from None
-    summary = summary_text(rows, left_out)
+        raise UserError(f"`output` must be a writable folder. Received: {output}") from None
+    finished = sum(len(row.finished) for row in rows)
+    total = sum(len(row.records) for row in rows)
+    summary = f"Runs: {total}, finished: {finished}, rows of the table: {len(rows)}."
+    left_out = [str(record.run.folder.path) for record in repeated]
+    if left_out:
+        summary += f" Left out, as they repeat another's settings and seed: {', '.join(left_out)}."
     console.print_line(summary)
     best = best_run(rows)
-    wrong = page.mistakes(best, data_dir)
-    if isinstance(wrong, str):
-        console.print_line(f"no wrongly classified images on the page: {wrong}")
-
-    def figure(heading: str, draw: Any, description: str, caption: str) -> tuple:
-        wide, narrow = (plots.picture(draw, rows, "svg", columns) for columns in (2, 1))
-        return heading, wide, narrow, description, caption
-
-    shown = plots.MAX_SECTIONS
-    hidden = list(sections(rows))[shown:]
-    caption = CURVES + (f" Not drawn, for lack of room: {'; '.join(hidden)}." if hidden else "")
-    names, cells = table(rows)
-    html = page.page(
-        summary=summary,
-        figures=[
-            figure("Error over iterations (figure 6 of the paper)", plots.figure6,
-                   "Training and validation error over iterations; left plain, right residual nets",
-                   caption),
-            figure("Learning rate and throughput", plots.progress,
-                   "Learning rate and images per second over iterations",
-                   "As recorded at evaluations: a shorter warm-up does not show."),
-        ],
-        tables=[
-            ("Test error", names, cells, NOTE),
-            ("How the rows were made", *origins(rows), ""),
-            ("Runs", *run_table(rows, left_out), ""),
-        ],
-        best=best,
-        wrong=wrong,
-    )  # fmt: skip
+    try:
+        if best is None:
+            raise UserError("no finished run has a validation error to choose the best run by")
+        mistakes = page.mistakes(best, find_mistakes(best, data_dir))
+    except UserError as error:
+        mistakes = f"<p>No images: {html.escape(str(error))}.</p>"
+        console.print_line(f"no wrongly classified images on the page: {error}")
+    svg = plots.figure6_file(rows, "svg")
+    description = "Error over the updates; plain nets left, residual nets right"
+    main, runs = tables.table(rows), tables.run_table(rows)
+    sections = [
+        ("Error over the updates (figure 6 of the paper)", page.figure(svg, description, CAPTION)),
+        ("Test error", page.table(main, tables.NOTE)),
+        ("Wrongly classified test images", mistakes),
+        ("How each run was made", page.table(runs)),
+    ]
+    content = {
+        "note": tables.NOTE,
+        "rows": tables.as_json(rows),
+        "left_out": left_out,
+        "best_by_validation_error": str(best.run.folder.path) if best else None,
+    }
+    text = f"# Results\n\n{summary}\n\n{tables.markdown(main)}\n{tables.NOTE}\n\n"
+    text += f"## How each run was made\n\n{tables.markdown(runs)}"
     written: dict[str, bytes | str] = {
-        "figure6.png": plots.picture(plots.figure6, rows, "png"),
-        "figure6.svg": plots.picture(plots.figure6, rows, "svg"),
-        "results.md": markdown(rows, summary),
-        "results.json": json.dumps(as_json(rows, left_out, best), indent=2) + "\n",
-        "index.html": html,
+        "figure6.png": plots.figure6_file(rows, "png"),
+        "figure6.svg": svg,
+        "results.md": text,
+        "results.json": json.dumps(content, indent=2) + "\n",
+        "index.html": page.page(summary, sections),
     }
     for name, data in written.items():
         files.write_atomic(output / name, data)

@@ -1,34 +1,36 @@
-"""The report's pictures: the paper's figure 6, learning rate, throughput. Needs matplotlib."""
+"""The paper's figure 6: error and learning rate over the updates. Needs matplotlib."""
 
 from __future__ import annotations
 
+import functools
 import io
-import os
 import statistics
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_resnet.errors import missing
-from keras_resnet.report.rows import Row, Run, sections
+from keras_resnet.recipes import Recipe
+from keras_resnet.report.rows import Record, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_ERROR = 25.0
-MAX_SECTIONS = 8
-SHORT = 5_000  # updates: shorter runs have plain numbers below
-_FEW = 10  # points of a curve, up to which each is marked
-# Okabe and Ito's palette, made for colour-blind readers, without its yellow (too pale on white).
-# The paper's depths always have the same colour, others take what is free.
+MAX_LINES = 20  # of panels: a picture may not have more than 65,536 pixels on a side
+PAPER_TOP = 25.0  # percent: the end of the paper's error axis
+FEW = 10  # evaluations up to which each has a mark: a line of one point would draw nothing
+KINDS = {"plain": "Plain nets", "resnet": "Residual nets"}
+# Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale on white. Each of
+# the paper's depths always has its own colour; other depths take turns.
 COLORS = {
     20: "#E69F00", 32: "#56B4E9", 44: "#009E73", 56: "#D55E00", 110: "#000000", 1202: "#CC79A7",
 }  # fmt: skip
-_TRAINING: dict[str, Any] = {"lw": 0.9, "ls": (0, (3, 1.5))}
-_VALIDATION: dict[str, Any] = {"lw": 2.0, "solid_capstyle": "round"}
-_FREE = ("#0072B2", "#999999", "#7A4B00")
-_STYLE = {
+OTHER_COLORS = ("#0072B2", "#7A4B00", "#8A8A8A")
+VALIDATION: dict[str, Any] = {"lw": 2.2, "solid_capstyle": "round"}
+TRAINING: dict[str, Any] = {"lw": 1.1, "ls": (0, (4, 1.2))}
+STYLE = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.grid": True,
@@ -41,273 +43,185 @@ _STYLE = {
 }
 
 
-def _font() -> str:
-    """The name of the DejaVu Sans that comes with matplotlib.
+def figure6_file(rows: Sequence[Row], kind: str) -> bytes:
+    """`figure6` as a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
+    import matplotlib
 
-    Under a name of its own, because a system's copy may be of another version: glyphs then have other
-    numbers, and the same runs give another SVG.
+    data = io.BytesIO()
+    with matplotlib.rc_context({**STYLE, "font.family": _font()}):
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure6(rows).savefig(data, format=kind, dpi=150, metadata=metadata)
+    return data.getvalue()
+
+
+def figure6(rows: Sequence[Row]) -> Figure:
+    """Plain nets left, residual nets right: one line of panels per recipe, on the same axes.
+
+    A kind of net that no row has gets no column. At most `MAX_LINES` recipes are drawn.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    by_title: dict[str, list[Row]] = {}
+    for row in rows:
+        numbers = f"{row.recipe.steps:,} updates, {row.config.dataset}, {row.precision}"
+        by_title.setdefault(f"recipe {row.recipe_text}\n{numbers}", []).append(row)
+    drawn = list(by_title.items())[:MAX_LINES]
+    kinds = [kind for kind in KINDS if any(row.config.model == kind for row in rows)]
+    figure = Figure(figsize=(5.6 * len(kinds), 4.2 * len(drawn) + 0.4))
+    figure.set_layout_engine("constrained", hspace=0, h_pad=0.06)
+    grid = figure.add_gridspec(len(drawn), len(kinds))
+    for line, (title, members) in enumerate(drawn):
+        for column, kind in enumerate(kinds):
+            cells = grid[line, column].subgridspec(2, 1, height_ratios=[5, 1], hspace=0)
+            errors = figure.add_subplot(cells[0])
+            shown = [row for row in members if row.config.model == kind]
+            if not shown:
+                errors.set_axis_off()
+                text = f"no {KINDS[kind].lower()} were trained by this recipe"
+                errors.text(0.5, 0.5, text, ha="center", color="#777777")
+                continue
+            lines = [textwrap.fill(text, 62) for text in f"{KINDS[kind]}, {title}".split("\n")]
+            errors.set_title("\n".join(lines), loc="left", linespacing=1.3)
+            _draw_errors(errors, shown, _top(members))
+            _draw_rates(figure.add_subplot(cells[1], sharex=errors), shown)
+    keys: list[Any] = [
+        Line2D([], [], color="#555555", **VALIDATION, label="validation error"),
+        Line2D([], [], color="#555555", **TRAINING, label="training error"),
+        Patch(color="#555555", alpha=0.25, lw=0, label="range of the seeds"),
+    ]
+    keys = keys if any(len(row.finished) > 1 for row in rows) else keys[:2]
+    figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
+    """Draw the mean of each row's finished runs and each unfinished run, labelled at their ends."""
+    axes.set(xlim=(0, rows[0].recipe.steps), ylim=(0, top), ylabel="error (%)")
+    axes.tick_params(labelbottom=False)
+    ends: list[tuple[float, float, str, str, str]] = []  # error, step, label, its weight, colour
+    for row, records in _lines(rows):
+        color = COLORS.get(row.config.depth) or OTHER_COLORS[row.config.depth // 6 % 3]
+        finished = records[0].results is not None
+        label = row.name if finished else f"{row.name}, unfinished"
+        for column, style, weight in (
+            ("train_error", TRAINING, "normal"),
+            ("val_error", VALIDATION, "bold"),
+        ):
+            steps, mean, low, high = _curve(records, column)
+            if steps:
+                marks = {"marker": "o", "ms": 4, "clip_on": False} if len(steps) <= FEW else {}
+                axes.plot(steps, mean, **{"color": color, **style, **marks})
+                axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
+                if not finished:
+                    axes.plot(steps[-1], mean[-1], "o", color=color, mfc="white", mew=1.6)
+                ends.append((mean[-1], steps[-1], label, weight, color))
+        if finished and not row.values("val_error"):
+            error = statistics.fmean(row.values("test_error"))
+            axes.plot(row.recipe.steps, error, "D", color=color, clip_on=False)
+            ends.append((error, row.recipe.steps, f"{label}, test error", "bold", color))
+    ends.sort()
+    heights = _moved_apart([min(error, top) for error, *_ in ends], gap=0.05 * top)
+    for (error, step, label, weight, color), height in zip(ends, heights, strict=True):
+        axes.annotate(
+            label, xy=(step, error), xytext=(1.04, height), textcoords=axes.get_yaxis_transform(),
+            size=9, weight=weight, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.8, "relpos": (0, 0.5),
+                        "shrinkA": 1, "shrinkB": 0},
+        )  # fmt: skip
+
+
+def _lines(rows: Sequence[Row]) -> Iterator[tuple[Row, list[Record]]]:
+    """The runs of each line: all finished ones of a row, of which the mean is drawn; one unfinished."""
+    for row in rows:
+        if row.finished:
+            yield row, row.finished
+        for record in row.unfinished:
+            yield row, [record]
+
+
+def _curve(
+    records: Sequence[Record], column: str
+) -> tuple[list[int], list[float], list[float], list[float]]:
+    """Steps at which all runs have the number, and its mean, lowest and highest value."""
+    points: list[dict[int, float]] = []
+    for record in records:
+        numbers = {row["step"]: dict(row)[column] for row in record.metrics}
+        points.append({k: v for k, v in numbers.items() if isinstance(v, float) and isfinite(v)})
+    steps = sorted(set.intersection(*map(set, points)))
+    values = [[of_run[step] for of_run in points] for step in steps]
+    return steps, [*map(statistics.fmean, values)], [*map(min, values)], [*map(max, values)]
+
+
+def _top(rows: Sequence[Row]) -> float:
+    """End of the error axis: the paper's 25 %, or more where a line ends above it.
+
+    Of runs with few evaluations all errors are on the axis.
+    """
+    errors = [PAPER_TOP]
+    for record in (record for row in rows for record in row.records):
+        for column in ("train_error", "val_error"):
+            _, values, _, _ = _curve([record], column)
+            errors += [1.3 * error for error in (values if len(values) <= FEW else values[-1:])]
+    return min(100.0, max(errors))
+
+
+def _moved_apart(values: Sequence[float], gap: float) -> list[float]:
+    """Sorted values, at least 0, moved until neighbours are about `gap` apart."""
+    moved = list(values)
+    for _ in range(200):
+        for k in range(1, len(moved)):
+            overlap = max(0.0, gap - (moved[k] - moved[k - 1]))
+            moved[k - 1 : k + 1] = moved[k - 1] - overlap / 2, moved[k] + overlap / 2
+        moved = [max(value, k * gap) for k, value in enumerate(moved)]
+    return moved
+
+
+def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw the learning rates of the rows' recipes: from 110 layers on, one may have a warm-up."""
+    recipe = rows[0].recipe
+    for each in {row.recipe: None for row in rows}:
+        axes.plot(*learning_rates(each), color="#333333", lw=1.4)
+    highest = recipe.learning_rate
+    axes.locator_params(axis="x", nbins=6)
+    axes.set_yticks([0, highest])
+    if recipe.schedule == "step":
+        axes.set(yscale="log", ylim=(highest / 300, highest * 2))
+        axes.set_yticks([highest, highest / 10, highest / 100])
+        axes.yaxis.set_minor_formatter("")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set(xlabel="updates", ylabel="rate")
+    if recipe.kernel_rate is not None:
+        text = f"kernels by Muon,\nat most {recipe.kernel_rate:g}"
+        axes.text(1.04, 0.5, text, transform=axes.transAxes, size=9, va="center")
+
+
+@functools.cache
+def learning_rates(recipe: Recipe) -> tuple[list[int], list[float]]:
+    """Updates made, and the learning rate of the next: about 200 points and both sides of drops."""
+    from keras_resnet.recipes.schedules import schedule_of  # Keras, which takes seconds to import
+
+    schedule = schedule_of(recipe)
+    drops = (recipe.warmup_steps, recipe.steps // 2, recipe.steps * 3 // 4)
+    steps = {0, recipe.steps - 1, *drops, *(max(0, step - 1) for step in drops)}
+    steps.update(range(0, recipe.steps, max(1, recipe.steps // 200)))
+    return sorted(steps), [float(schedule(step)) for step in sorted(steps)]
+
+
+def _font() -> str:
+    """The DejaVu Sans that comes with matplotlib, under a name of its own.
+
+    A system's DejaVu Sans may be of another version: the same runs would give another SVG.
     """
     import matplotlib
     from matplotlib import font_manager
 
     name = "DejaVu Sans of matplotlib"
     if name not in font_manager.fontManager.get_font_names():
-        path = os.path.join(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-        font_manager.fontManager.ttflist.append(font_manager.FontEntry(fname=path, name=name))
+        folder = Path(matplotlib.get_data_path()) / "fonts/ttf"
+        for file, weight in (("DejaVuSans.ttf", 400), ("DejaVuSans-Bold.ttf", 700)):
+            entry = font_manager.FontEntry(fname=str(folder / file), name=name, weight=weight)
+            font_manager.fontManager.ttflist.append(entry)
     return name
-
-
-def require_matplotlib() -> None:
-    """Raise UserError, saying how to install it, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise missing("matplotlib", "the report") from None
-
-
-def figure6(rows: Sequence[Row], columns: int) -> Figure:
-    """Figure 6 of the paper: a pair of panels, plain and residual, for each schedule and recipe.
-
-    A panel that would be empty is left out.
-
-    Args:
-        rows: of the table; the first `MAX_SECTIONS` recipes are drawn.
-        columns: 2 puts the panels side by side, 1 one below the other for narrow screens.
-    """
-    from matplotlib.lines import Line2D
-
-    kinds = [_kinds(members) for members in sections(rows).values()]
-    figure, panels = _panels([len(models) for models in kinds], columns, height=3.6)
-    colors = depth_colors(rows)
-    keys: dict[object, Any] = {
-            depth: Line2D([], [], color=color, lw=2.0, label=f"{depth} layers")
-            for depth, color in colors.items()}  # fmt: skip
-    keys |= {
-        "train": Line2D([], [], color="#555555", **_TRAINING, label="training error"),
-        "val": Line2D([], [], color="#555555", **_VALIDATION, label="validation error"),
-    }
-    for (title, members), models, drawn_in in zip(
-        sections(rows).items(), kinds, panels, strict=False
-    ):
-        top = _top(members)
-        for model, axes in zip(models, drawn_in, strict=True):
-            _title(axes, "Plain nets" if model == "plain" else "Residual nets", title, columns)
-            axes.set(ylim=(0, top), ylabel="error (%)")
-            _iterations(axes, members[0])
-            drawn = [row for row in members if row.config.model == model]
-            box = {"fc": "white", "ec": "none", "alpha": 0.8}
-            above = []
-            for row in drawn:
-                lowest, markers = _draw_errors(axes, row, colors[row.config.depth])
-                keys.update(markers.items())
-                above += [row.name] if top < lowest < float("inf") else []
-            if above:
-                text = textwrap.fill(f"above {top:.0f} %: {', '.join(above)}", 36)
-                axes.text(0.99, 0.98, text, transform=axes.transAxes, ha="right", va="top",
-                          size=9, bbox=box)  # fmt: skip
-    _legend(figure, list(keys.values()), columns)
-    return figure
-
-
-def progress(rows: Sequence[Row], columns: int) -> Figure:
-    """Learning rate and images/s over the updates, a pair of panels for each recipe."""
-    from matplotlib.lines import Line2D
-
-    figure, pairs = _panels([2] * len(sections(rows)), columns, height=2.8)
-    colors = depth_colors(rows)
-    for (title, members), (rate, speed) in zip(sections(rows).items(), pairs, strict=False):
-        _title(rate, "Learning rate", title, columns)
-        _title(speed, "Throughput", title, columns)
-        rate.set(yscale="log", ylabel="learning rate")
-        speed.set(ylabel="images/s")
-        schedules: list[dict[float, float]] = []
-        for row in sorted(members, key=lambda row: -max(run.step for run in row.runs)):
-            line = "-" if row.config.model == "resnet" else "--"
-            style: dict[str, Any] = {"color": colors[row.config.depth], "ls": line}
-            longest = [max(row.runs, key=lambda run: run.step)]
-            steps, rates, _, _ = _curve(longest, "learning_rate", _unit(row))
-            schedule = dict(zip(steps, rates, strict=True))
-            if not any(schedule.items() <= other.items() for other in schedules):
-                schedules.append(schedule)
-                style |= _mark(row, steps, "o")
-                rate.plot(steps, rates, drawstyle="steps-pre", lw=1.8, **style)
-            for run in row.runs:
-                steps, values, _, _ = _curve([run], "images_per_second", _unit(row))
-                speed.plot(steps, values, lw=1.2, **style | _mark(row, steps, "o"))
-        if len(schedules) == 1 < len(members):
-            place: dict[str, Any] = {"transform": rate.transAxes, "ha": "right", "va": "top"}
-            rate.text(0.99, 0.98, "the same for all", **place)
-            rate.lines[0].set(color="#333333", ls="-")
-        for axes in (rate, speed):
-            _iterations(axes, members[0])
-        speed.set_ylim(bottom=0)
-    keys = [Line2D([], [], color=c, lw=2, label=f"{depth} layers") for depth, c in colors.items()]
-    keys += [Line2D([], [], color="#555555", lw=1.6, label="residual"),
-             Line2D([], [], color="#555555", lw=1.6, ls="--", label="plain")]  # fmt: skip
-    _legend(figure, keys, columns)
-    return figure
-
-
-def picture(
-    draw: Callable[[Sequence[Row], int], Figure], rows: Sequence[Row], kind: str, columns: int = 2
-) -> bytes:
-    """Draw (`figure6` or `progress`) to a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
-    import matplotlib
-
-    data = io.BytesIO()
-    with matplotlib.rc_context({**_STYLE, "font.family": _font()}):
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        draw(rows, columns).savefig(data, format=kind, dpi=150, metadata=metadata)
-    return data.getvalue()
-
-
-def depth_colors(rows: Sequence[Row]) -> dict[int, str]:
-    """A colour for each depth that occurs, by depth."""
-    depths = sorted({row.config.depth for row in rows})
-    used = {COLORS.get(depth) for depth in depths}
-    free = [*_FREE, *(color for color in COLORS.values() if color not in used)]
-    others = [depth for depth in depths if depth not in COLORS]
-    return {d: COLORS.get(d) or free[others.index(d) % len(free)] for d in depths}
-
-
-def _top(rows: Sequence[Row]) -> float:
-    """Upper end of the error axis: the paper's for whole schedules on CIFAR-10, else what shows the last
-    errors; of short runs, all errors.
-    """
-    if all(row.full_schedule and row.config.dataset == "cifar10" for row in rows):
-        return MAX_ERROR
-    first = 0 if _is_short(rows[0]) else -1
-    shown = [metrics for row in rows for run in row.runs for metrics in run.metrics[first:]]
-    errors = [m[name] for m in shown for name in ("train_error", "val_error")]
-    least = 1.0 if _is_short(rows[0]) else MAX_ERROR
-    return min(100.0, max([least, *(1.2 * error for error in errors if error and error <= 100)]))
-
-
-def _draw_errors(axes: Axes, row: Row, color: str) -> tuple[float, dict[str, Any]]:
-    """Draw a row's curves: the mean of the finished runs, and each unfinished run by itself.
-
-    Returns:
-        The lowest error drawn (infinite for none), and legend keys of markers that were used.
-    """
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    lowest: list[float] = [float("inf")]
-    keys: dict[str, Any] = {}
-    end: dict[str, Any]
-    for runs in [row.finished, *([run] for run in row.unfinished)]:
-        if not runs:
-            continue
-        steps, train, _, _ = _curve(runs, "train_error", _unit(row))
-        mark = _mark(row, steps, "s", mfc="white", mew=1.4)
-        axes.plot(steps, train, color=color, **_TRAINING | mark)
-        if mark and train:
-            keys["train"] = Line2D(
-                [], [], color="#555555", **_TRAINING | mark, label="training error"
-            )
-        steps, val, low, high = _curve(runs, "val_error", _unit(row))
-        mark = _mark(row, steps, "o")
-        axes.plot(steps, val, color=color, **_VALIDATION | mark)
-        if mark and val:
-            keys["val"] = Line2D(
-                [], [], color="#555555", **_VALIDATION | mark, label="validation error"
-            )
-        if len(runs) > 1:
-            axes.fill_between(steps, low, high, color=color, alpha=0.18, lw=0)
-            keys["spread"] = Patch(color="#555555", alpha=0.25, lw=0, label="range of seeds")
-        lowest += train + val
-        if runs[0].results is None and (val or train):
-            end = {"color": "#555555", "marker": "o", "mfc": "white", "mew": 1.6, "ls": "none",
-                   "clip_on": not _is_short(row)}  # fmt: skip
-            axes.plot(steps[-1:], (val or train)[-1:], **{**end, "color": color})
-            keys["unfinished"] = Line2D([], [], **end, label="not finished")
-        if runs[0].results is not None and not val:
-            end = {"color": "#555555", "marker": "D", "ls": "none"}
-            error = row.mean("test_error") or 0.0
-            axes.plot([row.steps / _unit(row)], [error], clip_on=False, **{**end, "color": color})
-            keys["test"] = Line2D([], [], **end, label="test error (no validation)")
-            lowest.append(error)
-    return min(value for value in lowest if value == value), keys
-
-
-def _mark(row: Row, steps: Sequence[float], marker: str, **style: Any) -> dict[str, Any]:
-    """Markers of a curve of few points: a line of one point would draw nothing.
-
-    Those of short runs are whole at the edges: nothing lies beyond their axes.
-    """
-    few = {"marker": marker, "ms": 6, "clip_on": not _is_short(row), **style}
-    return few if len(steps) <= _FEW else {}
-
-
-def _is_short(row: Row) -> bool:
-    return row.steps < SHORT
-
-
-def _kinds(rows: Sequence[Row]) -> list[str]:
-    """The kinds of nets that a section has a panel for."""
-    kinds = ["plain", "resnet"]
-    there = {row.config.model for row in rows}
-    return [kind for kind in kinds if kind in there]
-
-
-def _unit(row: Row) -> float:
-    """What the updates below a panel are counted in: the paper's 1e4, or 1 for short runs."""
-    return 1 if _is_short(row) else 1e4
-
-
-def _curve(
-    runs: Sequence[Run], column: str, unit: float
-) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Steps in `unit` that all the runs have, and a column's mean, lowest and highest value there."""
-    points: list[dict[int, float]] = []
-    for run in runs:
-        rows: list[dict[str, Any]] = [dict(row) for row in run.metrics]
-        points.append({row["step"]: row[column] for row in rows if row[column] is not None})
-    steps = sorted(set.intersection(*map(set, points)))
-    values = [[of_run[step] for of_run in points] for step in steps]
-    return (
-        [step / unit for step in steps],
-        [statistics.fmean(v) for v in values],
-        [min(v) for v in values],
-        [max(v) for v in values],
-    )
-
-
-def _panels(counts: Sequence[int], columns: int, height: float) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with one or two panels for each section; one alone is as wide as two."""
-    from matplotlib.figure import Figure
-
-    counts = counts[:MAX_SECTIONS]
-    lines = len(counts) if columns == 2 else sum(counts)
-    width = 5.0 if columns == 2 else 4.0
-    figure = Figure(figsize=(width * columns, height * lines + 0.7), layout="constrained")
-    grid = figure.add_gridspec(lines, columns)
-    panels, line = [], 0
-    for count in counts:
-        if columns == 2:
-            cells = [grid[line, :]] if count == 1 else [grid[line, 0], grid[line, 1]]
-            line += 1
-        else:
-            cells = [grid[line + k, 0] for k in range(count)]
-            line += count
-        panels.append([figure.add_subplot(cell) for cell in cells])
-    return figure, panels
-
-
-def _title(axes: Axes, title: str, section: str, columns: int) -> None:
-    text = textwrap.fill(section, 62 if columns == 2 else 48)
-    axes.set_title(f"{title}\n{text}", loc="left", linespacing=1.3)
-
-
-def _iterations(axes: Axes, row: Row) -> None:
-    end = row.steps / _unit(row)
-    axes.set(xlim=(0, end), xlabel="iterations" if _is_short(row) else "iterations (1e4)")
-    for share in (0.5, 0.75) if row.key["schedule"] == "step" else ():  # where the rate drops
-        axes.axvline(end * share, color="#BBBBBB", lw=0.8, zorder=0)
-
-
-def _legend(figure: Figure, keys: list[Any], columns: int) -> None:
-    figure.legend(
-        handles=keys, loc="outside lower center", ncols=min(len(keys), 2 * columns + (columns > 1)),
-        frameon=False, handlelength=2.2,
-    )  # fmt: skip

@@ -1,9 +1,8 @@
-"""Files that are there whole or not at all, and the lock of a run folder."""
+"""Files that are written whole or not at all, and the lock of a run folder."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
@@ -12,6 +11,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import filelock
 
 from keras_resnet.errors import UserError
 
@@ -24,7 +25,7 @@ def atomic(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; when the block ends well, fsync it and rename it to `path`.
 
     The temporary name keeps `path`'s suffix (Keras looks at it). Raises UserError where the disk is
-    full, the folder is read-only and the like; nothing is left behind then.
+    full or the folder is read-only, for example; nothing is left behind then.
     """
     path = Path(path)
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
@@ -55,12 +56,12 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def exists(path: Path) -> bool:
-    """`path.exists()`; UserError where that cannot be told (no permission, a name that is too long)."""
+    """`path.exists()`; UserError where the system does not say (no permission, a name that is too long)."""
     try:
         return path.exists()
     except OSError as error:
         raise UserError(
-            f"{path} could not be looked at ({error.strerror}); name another folder"
+            f"{path} could not be read ({error.strerror}); name another folder"
         ) from None
 
 
@@ -73,15 +74,15 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
     """
     try:
         # Without waiting: opening a FIFO would.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         try:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise UserError(f"{path} must be a file. Received: another kind; move it away")
-            if found.st_size > limit:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UserError(f"{path} must be a regular file, but is none; move it away")
+            if status.st_size > limit:
                 raise UserError(
-                    f"{path} must have at most {limit:,} bytes. Received: {found.st_size:,}; it is no "
-                    "file of this program: move it away"
+                    f"{path} must have at most {limit:,} bytes. Received: {status.st_size:,}; this program "
+                    "did not write it: move it away"
                 )
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read()
@@ -96,6 +97,9 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
 
 
 def sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk; Windows has no such call."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -118,50 +122,23 @@ def make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process. The kernel lets go of it when the process dies."""
+    """Hold the run folder for this process. When the process dies, the system lets go of it."""
+    file = filelock.FileLock(folder / "lock", timeout=0)
     try:
-        file = open(folder / "lock", "a")  # noqa: SIM115  closed below
-    except OSError as error:
+        file.acquire()
+    except filelock.Timeout:
         raise UserError(
-            f"{folder} must be a folder that can be written to ({error.strerror}); name another with "
-            "`output_dir` or `name`"
+            f"{BUSY} {folder}: wait for it, stop it, or choose another `name`"
         ) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{BUSY} {folder}: wait for it, stop it, or choose another `name`"
-            ) from None
-        except OSError as error:
-            raise UserError(
-                f"{folder} could not be locked ({error.strerror}); use a file system with locks"
-            ) from None
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"{folder / 'lock'} could not be locked ({getattr(error, 'strerror', error)}); name another "
+            "folder with `output_dir` or `name`, on a file system with locks"
+        ) from None
+    try:
         yield
-
-
-@contextlib.contextmanager
-def held_file(path: Path) -> Iterator[Path]:
-    """A new, empty file that this process holds locked, and that is gone when the block ends."""
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(open(path, "x"))
-            stack.callback(_remove, path)
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{path} could not be made and locked ({error.strerror}); use a folder that can be "
-                "written to, on a file system with locks"
-            ) from None
-        yield path
-
-
-def remove_unheld(folder: Path, pattern: str) -> None:
-    """Delete `held_file`s that no process holds any more."""
-    for path in folder.glob(pattern):
-        with contextlib.suppress(OSError), open(path, "r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+    finally:
+        file.release()
 
 
 def _remove(path: Path) -> None:

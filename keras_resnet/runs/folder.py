@@ -65,6 +65,7 @@ class RunResults(TypedDict):
     val_error: NotRequired[Percent | None]
     train_error: NotRequired[Percent]
     steps: NotRequired[Count]
+    stopped_early: NotRequired[bool]  # by a callback of the user's
     recipe: NotRequired[str]
     seconds: NotRequired[NotNegative]  # of training alone
     images_per_second: NotRequired[NotNegative | None]
@@ -76,7 +77,7 @@ class RunResults(TypedDict):
     seed: NotRequired[int]
     backend: NotRequired[str]
     precision: NotRequired[str]
-    peak_memory_mib: NotRequired[Count]
+    peak_memory_mib: NotRequired[Count | None]
     device: NotRequired[Device]
     versions: NotRequired[dict[str, str]]
     git_commit: NotRequired[str | None]
@@ -128,6 +129,11 @@ class RunFolder:
             raise UserError(
                 f"{path} could not be read ({error}); move it or its folder away"
             ) from None
+
+    def begin(self, config: RunConfig, rows: Sequence[MetricsRow]) -> None:
+        """Write config.json and metrics.csv: rows after the checkpoint of a resumed run come again."""
+        self.write_config(config)
+        self.write_metrics(rows)
 
     def write_config(self, config: RunConfig) -> None:
         """Write config.json atomically."""

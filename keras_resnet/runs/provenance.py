@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import subprocess
+import sys
 from pathlib import Path
 
 from keras_resnet._version import __version__
@@ -38,6 +39,16 @@ def git_commit() -> str | None:
         return commit + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def peak_memory_mib() -> int | None:
+    """Largest memory of this process so far; None on Windows, which has no such count."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)  # bytes on a Mac, else KiB
 
 
 def _git(folder: Path, *arguments: str) -> str:

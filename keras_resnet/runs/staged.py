@@ -1,127 +1,94 @@
-"""A folder that is written as one: built beside its place, then moved there in one step."""
+"""A folder that is written whole or not at all: built beside its place, then renamed to it."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from keras_resnet.errors import UserError
 
 
 @contextlib.contextmanager
-def staged(final: Path, written: frozenset[str], marker: str) -> Iterator[Path]:
-    """Give a new folder beside `final`; when the block ends well, it becomes `final` in one step.
+def staged(final: Path, written: Collection[str]) -> Iterator[Path]:
+    """Give a new folder beside `final`; when the block ends without an error, it becomes `final`.
 
     Args:
         final: the folder to make or to replace. A symbolic link to a folder stays one.
-        written: all names that may be in it. A folder with others is not replaced.
-        marker: the name that shows that a folder is ours to replace.
+        written: the files that may be in the folder that is replaced, relative to it.
 
     Raises:
-        UserError: where the folder cannot be written, or may not be replaced. Nothing is left
-            behind.
-        Whatever the block raises, after the new folder was deleted.
+        UserError: where the folder cannot be written, or would replace other files than `written`.
+        Whatever the block raises. The new folder is deleted then, and `final` is what it was.
     """
-    final = _resolved(final)
-    staging = final.with_name(f".tmp-{os.getpid()}-{final.name}")
     try:
-        _check_name(final)
-        _check_replaceable(final, written, marker)
+        os.fsencode(final).decode()  # TensorFlow and ONNX Runtime take paths as UTF-8
+        final = Path(os.path.realpath(final))
+        _check_replaceable(final, written)
+        old = final.with_name(f".tmp-old-{final.name}")
+        new = final.with_name(f".tmp-{os.getpid()}-{final.name}")
         final.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(final)
-        staging.mkdir()
-        yield staging
-        for item in staging.rglob("*"):
+        _clean_up_after_killed(final, old)
+        new.mkdir()
+    except (OSError, UnicodeDecodeError) as error:
+        raise _not_writable(final, error) from error
+    try:
+        yield new
+        for item in new.rglob("*"):
             descriptor = os.open(item, os.O_RDONLY)
             os.fsync(descriptor)
             os.close(descriptor)
-        _move(staging, final)
+        _replace(final, new, old)
     except OSError as error:
-        raise UserError(
-            f"the output folder must be writable. Received: {final} ({error.strerror or error}); "
-            "what was there is unharmed: make room, or name another with `output`"
-        ) from error
+        raise _not_writable(final, error) from error
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
 
 
-def _resolved(path: Path) -> Path:
-    try:
-        path = path.resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of symbolic links
-        raise UserError(
-            f"`output` must be a path that can be followed. Received: {path} ({error})"
-        ) from None
-    if not path.name:
-        raise UserError(f"`output` must be a folder that can be replaced. Received: {path}")
-    return path
-
-
-def _check_name(final: Path) -> None:
-    """TensorFlow and ONNX Runtime, which write and read here, take paths as UTF-8."""
-    try:
-        str(final).encode()
-    except UnicodeEncodeError:
-        raise UserError(
-            f"the output folder's path must be UTF-8. Received: {ascii(str(final))}; "
-            "name another with `output`"
-        ) from None
-
-
-def _check_replaceable(final: Path, written: frozenset[str], marker: str) -> None:
-    """Refuse to replace anything that is not an export and nothing but an export."""
-    if not final.is_dir():
-        if final.exists():
-            raise UserError(f"the output must be a folder. Received: {final}, which is a file")
-        return
-    names = {item.name for item in final.iterdir()}
-    foreign = sorted(names - written)
-    if foreign or (names and marker not in names):
-        raise not_ours(final, foreign or sorted(names))
-
-
-def not_ours(final: Path, found: Sequence[str]) -> UserError:
-    """The error for a folder that holds what no export wrote."""
+def _not_writable(final: Path, error: OSError | UnicodeDecodeError) -> UserError:
+    reason = getattr(error, "strerror", None) or error
     return UserError(
-        f"{final} would be replaced, but holds what this command did not write "
-        f"({', '.join(found[:3])}); name another folder with `output`"
+        f"the output folder must be writable. Received: {ascii(str(final))[1:-1]} ({reason}); what it "
+        "held is unchanged: make room, or name another with `output`"
     )
 
 
-def _remove_leftovers(final: Path) -> None:
-    """Delete the staging folders of exports that were killed."""
-    old = _aside(final)
+def _check_replaceable(final: Path, written: Collection[str]) -> None:
+    if final.exists() and not final.is_dir():
+        raise UserError(f"the output must be a folder. Received: {final}, which is a file")
+    files = (item for item in final.rglob("*") if item.is_symlink() or not item.is_dir())
+    names = (str(file.relative_to(final)) for file in files)
+    others = list(itertools.islice((name for name in names if name not in written), 3))
+    if others:
+        raise UserError(
+            f"{final} would be replaced, but holds what this command did not write "
+            f"({', '.join(others)}); name another folder with `output`"
+        )
+
+
+def _clean_up_after_killed(final: Path, old: Path) -> None:
+    """Put back or delete what processes that were killed left beside `final`."""
     if not final.exists() and old.is_dir():
-        old.rename(final)  # it died between the two renames of `_move`
+        old.rename(final)  # killed between the two renames of `_replace`
     for folder in final.parent.glob(f".tmp-*-{final.name}"):
         pid = folder.name.removeprefix(".tmp-").split("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+        if pid.isdigit() and Path("/proc/self").exists() and not Path(f"/proc/{pid}").exists():
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _move(staging: Path, final: Path) -> None:
-    """Put `staging` in the place of `final`.
-
-    What was there gets another name first. It is there again if the second rename fails, and the next
-    export puts it back if the process dies between the two.
-    """
-    old = _aside(final)
+def _replace(final: Path, new: Path, old: Path) -> None:
+    """Put `new` in the place of `final`, which is first renamed to `old` and put back on an error."""
     replaced = final.is_dir()
     if replaced:
         shutil.rmtree(old, ignore_errors=True)
         final.rename(old)
     try:
-        staging.rename(final)
+        new.rename(final)
     except OSError:
         if replaced:
             old.rename(final)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _aside(final: Path) -> Path:
-    """Where an export waits while it is replaced: a name that no user has."""
-    return final.with_name(f".tmp-old-{final.name}")

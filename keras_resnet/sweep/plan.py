@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from keras_resnet.errors import UserError
-from keras_resnet.runs import checkpoints
+from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.resume import read_begun
 from keras_resnet.runs.run import Run, read_run, runs_of
-from keras_resnet.training.begun import begun_with
 
 # Settings that take several values -> what names of experiments call them; None where the default name of
 # an experiment holds the value already.
@@ -84,12 +84,12 @@ class SweepRun:
         """Read in the run folder how far it is, and whether it is finished or must fail."""
         folder = self.run.folder
         try:
-            results = begun_with(self.run.config, folder)[1]
+            results = read_begun(self.run).results
             metrics = folder.read_metrics()
         except UserError as error:
             self.state, self.why = "failed", str(error)
             return
-        for path in checkpoints.list_checkpoints(folder.path)[:1]:
+        for path in checkpoint.list_checkpoints(folder.path)[:1]:
             self.saved = self.step = int(path.stem.removeprefix("step-"))
         if metrics:
             self.step = max(self.saved, metrics[-1]["step"])

@@ -24,8 +24,6 @@ import filelock
 
 GRACE = 12.0  # seconds that a training has to save a checkpoint in, before it ends in any case
 END = GRACE + 3  # seconds after which the task kills it
-# A run is no driver of Ray, and trains alone where Slurm, MPI or a TPU pod offer other processes to join.
-FOREIGN = ("RAY_", "KERAS_DISTRIBUTION_", "SLURM_", "OMPI_", "PMI", "TPU_WORKER_", "MEGASCALE_")
 
 
 class Job(TypedDict):
@@ -88,7 +86,7 @@ def train(job: Job) -> Outcome:
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={k: v for k, v in environment.items() if not k.startswith(FOREIGN)},
+            env=environment,
             start_new_session=True,  # Ctrl-C on the terminal is for the driver alone
         )
     try:

@@ -14,32 +14,37 @@ from keras import ops
 from keras_resnet.data import augmentation, stream
 from keras_resnet.data.augmentation import RandomPadCrop
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.nets.resnet import BUILDERS
+from keras_resnet.nets.resnet import build
 from keras_resnet.recipes import Recipe
 from keras_resnet.recipes.muon import Muon
 from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
-from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.run import Run
 from keras_resnet.training import backends
 from keras_resnet.training.backends.base import Chunk
-from keras_resnet.training.evaluation import logits_of
 
 # Batches that the stream makes at a time: NumPy's calls cost less for many.
 CHUNK = 32
 
 
-def build_net(config: TrainConfig, data: Dataset, seed: int, dtype: str) -> keras.Model:
+def build_net(run: Run, data: Dataset, dtype: str) -> keras.Model:
     """The net of a run; see `keras_resnet.resnet`."""
-    options: dict[str, Any] = {"shortcut": config.shortcut} if config.model == "resnet" else {}
-    return BUILDERS[config.model](
+    config = run.config
+    return build(
+        config.model,
         config.depth,
+        shortcut=config.shortcut,
         num_classes=len(data.class_names),
         mean=data.mean,
         std=data.std,
-        seed=seed,
+        seed=config.seed,
         dtype=dtype,
-        **options,
     )
+
+
+def logits_of(net: keras.Model) -> keras.Model:
+    """The same net up to its logits: the loss is computed from these, which cannot saturate."""
+    return keras.Model(net.input, net.get_layer("head_dense").output)
 
 
 class _ResidentImages(keras.layers.Layer):
@@ -57,9 +62,7 @@ class _ResidentImages(keras.layers.Layer):
         return ops.take(self._images, indices, axis=0)
 
 
-def training_model(
-    config: TrainConfig, data: Dataset, net: keras.Model, start: int = 0
-) -> keras.Model:
+def training_model(run: Run, data: Dataset, net: keras.Model, start: int = 0) -> keras.Model:
     """(indices, crops) -> images -> augmentation -> logits, compiled with the run's recipe.
 
     `start` is the number of updates that were made already, in an earlier session.
@@ -67,7 +70,7 @@ def training_model(
     index = keras.Input((), dtype="int32", name="index")
     draw = keras.Input((3,), dtype="int32", name="draw")
     images = _ResidentImages(data.train_images, name="images")(index)
-    recipe = config.resolved_recipe
+    recipe = run.recipe
     crop = RandomPadCrop(recipe.crop_padding, fill=data.mean, flip=True, dtype="float32")
     model = keras.Model([index, draw], logits_of(net)(crop(images, draw=draw)))
     optimizer = optimizer_of(recipe, net)
@@ -79,7 +82,7 @@ def training_model(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        **backends.current().compile_options(_divisor(config, start)),
+        **backends.current().compile_options(_divisor(run, start)),
     )
     # Keras would build slots and metrics at the first update; a resume fills them before it.
     optimizer.build(model.trainable_variables)
@@ -110,32 +113,27 @@ def normalized_kernels(net: keras.Model) -> list[str]:
     return paths
 
 
-def _divisor(config: TrainConfig, start: int) -> int:
+def _divisor(run: Run, start: int) -> int:
     """The most updates, at most 50, that divide every interval a run counts in, from `start` on."""
-    common = math.gcd(
-        config.resolved_recipe.steps, config.eval_every, config.checkpoint_every, start
-    )
+    config = run.config
+    common = math.gcd(run.recipe.steps, config.eval_every, config.checkpoint_every, start)
     return max(k for k in range(1, 51) if common % k == 0)
 
 
 def chunks_of_batches(
-    config: TrainConfig, labels: np.ndarray, train: np.ndarray, seed: int, start: int
+    run: Run, labels: np.ndarray, train: np.ndarray, start: int
 ) -> Callable[[], Iterator[Chunk]]:
     """A function that begins the endless stream of batches from update `start` on, in chunks.
 
-    See `stream.batch_indices` and `augmentation.draws`.
+    `train` holds the indices of the images to train on. See `stream.batch_indices` and `augmentation.draws`.
     """
-    recipe = config.resolved_recipe
-    batch_size = recipe.batch_size
+    seed, batch_size, padding = run.config.seed, run.recipe.batch_size, run.recipe.crop_padding
 
     def chunks() -> Iterator[Chunk]:
         for first in itertools.count(start, CHUNK):
             steps = range(first, first + CHUNK)
             index = train[[stream.batch_indices(seed, k, len(train), batch_size) for k in steps]]
-            draw = augmentation.draws(seed, first, CHUNK, batch_size, recipe.crop_padding)
-            yield (
-                (index.astype(np.int32), draw),
-                labels[index],
-            )
+            draw = augmentation.draws(seed, first, CHUNK, batch_size, padding)
+            yield (index.astype(np.int32), draw), labels[index]
 
     return chunks

@@ -1,11 +1,23 @@
-"""Signals that end a run: remembered until the update is done and a checkpoint is saved."""
+"""Signals while a run is under way: the first asks it to stop after this update, with a checkpoint."""
 
 from __future__ import annotations
 
+import signal
+import threading
 from types import FrameType
 from typing import Any
 
-from keras_resnet import console, interrupts
+from keras_resnet import console
+
+# Ctrl-C, `kill`, and a terminal that was closed, which Windows does not have.
+SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
+
+def signal_name(signum: int) -> str:
+    """What the user calls a signal."""
+    return "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
 
 
 class Interrupted(Exception):
@@ -17,27 +29,38 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Remember SIGINT (Ctrl-C), SIGTERM and SIGHUP (a closed terminal) instead of dying of them.
+    """In its `with` block, remembers the first of `SIGNALS`. A second one has the effect it had before.
 
-    A second one has its usual effect. `received` is the signal's number, or 0; `saved` the update of
-    the newest checkpoint, which the message names.
+    Ignored signals, as under `nohup`, stay ignored. In a thread it does nothing: Python gives signals to
+    the main thread only.
+
+    Args:
+        message: what is printed when the first one comes; `{saved}` in it is the attribute `saved`.
+
+    Attributes:
+        received: the signal's number, or 0.
+        saved: update of the newest checkpoint.
     """
 
-    def __init__(self) -> None:
-        self.received = 0
-        self.saved = 0
-        self._handled = interrupts.handled(self._note, once=True)
+    def __init__(
+        self,
+        message: str = "stopping: saving a checkpoint; Ctrl-C again loses what came after update {saved:,}",
+    ) -> None:
+        self.received = self.saved = 0
+        self._message, self._before = message, dict[int, Any]()
 
     def __enter__(self) -> Signals:
-        self._handled.__enter__()
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:
+                if signal.getsignal(signum) is not signal.SIG_IGN:
+                    self._before[signum] = signal.signal(signum, self._remember)
         return self
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
+    def _remember(self, signum: int, frame: FrameType | None) -> None:
         self.received = signum
-        console.print_line(
-            "\nstopping: saving a checkpoint; Ctrl-C again loses what came after update "
-            f"{self.saved:,}"
-        )
+        self.__exit__()
+        console.print_line("\n" + self._message.format(saved=self.saved))
 
     def __exit__(self, *raised: Any) -> None:
-        self._handled.__exit__(*raised)
+        while self._before:
+            signal.signal(*self._before.popitem())

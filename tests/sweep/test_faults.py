@@ -220,7 +220,7 @@ def test_a_lost_node_and_a_killed_worker_change_no_bit(
     assert_never_doubled(sweep)
     for seed in range(8):
         assert_same(tmp_path, reference, seed)
-    (row,) = rows.group([rows.read(path) for path in rows.find([tmp_path])])[0]
+    (row,) = rows.group([rows.read_record(path) for path in rows.find_runs([tmp_path])])[0]
     assert [run.config.seed for run in row.finished] == list(range(8))
     mean = f"{row.mean('test_error'):.2f} ± {row.std:.2f}"
     assert (

@@ -28,7 +28,7 @@ import train
 from keras_resnet.commands import terminal
 from keras_resnet.data import synthetic
 from keras_resnet.runs import files
-from keras_resnet.training.callback import RunCallback
+from keras_resnet.training.callbacks import Count
 
 synthetic.SYNTHETIC_SIZES = (1_000, 200)
 
@@ -80,7 +80,7 @@ def install(fault: str) -> None:
         case "none":
             pass
         case "update":
-            wrap(RunCallback, "on_train_batch_end", event)
+            wrap(Count, "on_train_batch_end", event)
         case "wait":
             signal.signal(signal.SIGUSR1, lambda *_: None)
             # Every signal leaves a byte here. `signal.pause` would miss one that comes just before it.
@@ -92,7 +92,7 @@ def install(fault: str) -> None:
                 print("waiting", flush=True)
                 os.read(arrived, 1)
 
-            wrap(RunCallback, "on_train_batch_end", at(int(count), wait))
+            wrap(Count, "on_train_batch_end", at(int(count), wait))
         case "write":
             half(np, "savez", event)
         case "signal_at_save":

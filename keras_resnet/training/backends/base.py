@@ -11,6 +11,7 @@ import numpy as np
 from keras_resnet import console
 from keras_resnet.errors import UserError
 
+EVALUATION_BATCH = 500
 # Of one update: indices (batch,) and crops (batch, 3), and labels (batch,); all int32.
 Batch = tuple[tuple[np.ndarray, np.ndarray], np.ndarray]
 # The same of several updates, with one axis more in front.
@@ -39,8 +40,8 @@ class Backend(Protocol):
     def compile_options(self, divisor: int) -> dict[str, Any]:
         """Arguments of `compile`, where `divisor` updates may be made between two looks at the run."""
 
-    def predict(self, model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-        """The model's outputs for all images, computed a batch at a time."""
+    def predict(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        """The model's outputs for all images, `EVALUATION_BATCH` at a time."""
 
 
 def unchunked(chunks: Iterator[Chunk]) -> Iterator[Batch]:

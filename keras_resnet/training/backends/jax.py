@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from keras_resnet.errors import UserError
 from keras_resnet.training import cpu
-from keras_resnet.training.backends.base import Batch, Chunk, unchunked
+from keras_resnet.training.backends.base import EVALUATION_BATCH, Batch, Chunk, unchunked
 
 
 def device() -> tuple[str, str]:
@@ -76,15 +76,15 @@ def compile_options(divisor: int) -> dict[str, Any]:
     return {"jit_compile": True, "steps_per_execution": divisor if device()[0] != "CPU" else 1}
 
 
-def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
     distribution = keras.distribution.distribution()
     if distribution is None:
-        return model.predict(images, batch_size=batch_size, verbose=0)
+        return model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
     # Keras's own cannot put together what is on other hosts, and wants batches that divide.
     mesh = distribution.device_mesh.backend_mesh
     shards = NamedSharding(mesh, PartitionSpec(distribution.batch_dim_name))
     forward = _forward(model, NamedSharding(mesh, PartitionSpec()))
-    batch_size = -(-batch_size // mesh.size) * mesh.size
+    batch_size = -(-EVALUATION_BATCH // mesh.size) * mesh.size
     processes, process = jax.process_count(), jax.process_index()
     mine = slice(*(batch_size * k // processes for k in (process, process + 1)))
     outputs = []

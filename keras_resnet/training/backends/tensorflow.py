@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet.training import cpu
-from keras_resnet.training.backends.base import Chunk, one_device
+from keras_resnet.training.backends.base import EVALUATION_BATCH, Chunk, one_device
 
 
 def device() -> tuple[str, str]:
@@ -64,8 +64,8 @@ def compile_options(divisor: int) -> dict[str, Any]:
     return {"jit_compile": gpu, "steps_per_execution": divisor if gpu else 1}
 
 
-def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    return model.predict(images, batch_size=batch_size, verbose=0)
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
 
 
 def _details(gpu: Any) -> dict[str, Any]:

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 
 from keras_resnet.training import cpu
-from keras_resnet.training.backends.base import Batch, Chunk, one_device, unchunked
+from keras_resnet.training.backends.base import (
+    EVALUATION_BATCH,
+    Batch,
+    Chunk,
+    one_device,
+    unchunked,
+)
 
 
 def device() -> tuple[str, str]:
@@ -54,5 +60,5 @@ def compile_options(divisor: int) -> dict[str, Any]:
     return {"jit_compile": False, "steps_per_execution": 1}
 
 
-def predict(model: keras.Model, images: np.ndarray, batch_size: int) -> np.ndarray:
-    return model.predict(images, batch_size=batch_size, verbose=0)
+def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
+    return model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)

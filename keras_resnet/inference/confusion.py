@@ -1,0 +1,92 @@
+"""A confusion matrix as a table and as a picture."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_resnet.errors import UserError, missing
+from keras_resnet.inference.evaluate import Evaluation
+from keras_resnet.runs import files
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
+_WIDE = 20  # classes; with more the confusion matrix is not printed, and plotted without numbers
+
+
+def class_errors(confusion: np.ndarray) -> np.ndarray:
+    """Percent of each class's images that are taken for another; 0 for a class without images."""
+    images = confusion.sum(axis=1)
+    return 100 * (images - np.diag(confusion)) / np.maximum(images, 1)
+
+
+def error_table(result: Evaluation, names: Sequence[str]) -> str:
+    """Errors by class, and the confusion matrix unless it would be too wide for a terminal."""
+    confusion, width = result.confusion, max(map(len, [*names, "class"]))
+    lines = [f"{'class':<{width}}  images  errors  error %  most often taken for"]
+    others = confusion - np.diag(np.diag(confusion))
+    for name, row, wrong, error in zip(
+        names, confusion, others, class_errors(confusion), strict=True
+    ):
+        taken = f"{names[wrong.argmax()]} ({wrong.max():,})" if wrong.any() else "-"
+        lines.append(f"{name:<{width}}  {row.sum():6,}  {wrong.sum():6,}  {error:7.2f}  {taken}")
+    if len(names) <= _WIDE:
+        cell = max(len(str(confusion.max())), 4)
+        lines += [
+            "",
+            "confusion matrix: rows are true classes, columns predicted ones, in this order",
+        ]
+        for name, row in zip(names, confusion, strict=True):
+            lines.append(f"{name:<{width}}  " + " ".join(f"{count:{cell}}" for count in row))
+    return "\n".join(lines)
+
+
+def check_plot(path: Path) -> None:
+    if path.suffix.lower() not in PLOT_SUFFIXES:
+        raise UserError(f"`plot` must end in {', '.join(PLOT_SUFFIXES)}. Received: {path}")
+    if not path.parent.is_dir():
+        raise UserError(f"`plot` must be in a folder that exists. Received: {path}")
+    if importlib.util.find_spec("matplotlib") is None:
+        raise missing("matplotlib", "`plot`")
+
+
+def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> None:
+    """Draw the confusion matrix to a .png, .svg or .pdf file.
+
+    One hue from light to dark, which any reader can order; it goes with the square root of the
+    percent, so that the few percent off the diagonal show. Up to 20 classes the cells hold numbers.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    from matplotlib.colors import PowerNorm
+    from matplotlib.figure import Figure  # without pyplot: no window, no global state
+
+    confusion, count = result.confusion, len(names)
+    percent = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = max(6.0, 0.62 * count) if count <= _WIDE else 0.15 * count
+    font = 9 if count <= _WIDE else 7
+    figure = Figure(figsize=(side + 2.2, side + 1.2), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    shown = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
+    axes.set_xticks(range(count), names, rotation=90 if count > _WIDE else 45, fontsize=font)
+    if count <= _WIDE:
+        for label in axes.get_xticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(count), names, fontsize=font)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.set_title(f"{title}: error {result.error:.2f} % of {result.images:,} images")
+    bar = figure.colorbar(shown, ax=axes, shrink=0.8, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
+    bar.set_label("percent of the true class's images")
+    if count <= _WIDE:
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            color = "white" if percent[row, column] > 35 else "black"
+            axes.text(
+                column, row, f"{confusion[row, column]}",
+                ha="center", va="center", color=color, fontsize=8,
+            )  # fmt: skip
+    with files.atomic(path) as temporary:
+        figure.savefig(temporary)

@@ -1,0 +1,169 @@
+"""The trained nets that come with the package: `keras_resnet.zoo.list()`, and the names they go by.
+
+`weights/registry.json` has an entry per net, written by `tools/publish.py` from the run that made it.
+The net itself lies in `weights/<name>-<dataset>/` as the folder of that run (config.json, results.json,
+model.keras), with a card. It is opened only if its SHA-256 is that of its entry. Keras, which is slow to
+import, is not needed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from keras_resnet.data.constants import CLASS_NAMES
+from keras_resnet.errors import UserError
+from keras_resnet.runs import files
+from keras_resnet.runs.folder import MAX_JSON_BYTES
+
+WEIGHTS = Path(__file__).resolve().parent / "weights"
+FILE = "registry.json"
+DEFAULT = "resnet20"  # for `predict` and `evaluate` without --model: small, fast, and a ResNet
+EXPECTED = (
+    "a .keras file, a run folder (with model.keras), a SavedModel folder (with saved_model.pb) "
+    "or an .onnx file"
+)
+_MAX_NET_BYTES = 1 << 26
+_AGAIN = "install the package again"
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A run that a net was chosen from; `val_error` is in percent."""
+
+    recipe: str
+    steps: int
+    seed: int
+    val_error: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A trained net that comes with the package.
+
+    Attributes:
+        name: as `--model` takes it, e.g. `"resnet20"`.
+        dataset: as `weights` takes it, e.g. `"cifar10"`.
+        file: of the net, below the folder of the registry.
+        sha256: of that file.
+        steps: updates that it was trained for.
+        commit: of this package, with which it was trained.
+        val_error: after the last update, in percent; by it, and nothing else, the net was chosen.
+        test_error: measured once, after the last update, in percent.
+        parameters: trainable ones.
+        candidates: the runs that it was chosen from, the best first; it is the first.
+    """
+
+    name: str
+    model: Literal["resnet", "plain"]
+    depth: int
+    dataset: Literal["cifar10"]
+    file: str
+    sha256: str
+    recipe: str
+    steps: int
+    seed: int
+    commit: str
+    val_error: float
+    test_error: float
+    parameters: int
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def shortcut(self) -> str | None:
+        """All residual nets of the zoo have the paper's option A."""
+        return "zeropad" if self.model == "resnet" else None
+
+    @property
+    def num_classes(self) -> int:
+        return len(CLASS_NAMES[self.dataset])
+
+    @property
+    def call(self) -> str:
+        """The Python that builds it: `resnet(depth=20, weights='cifar10')`."""
+        return f"{self.model}(depth={self.depth}, weights={self.dataset!r})"
+
+
+class _Registry(msgspec.Struct):
+    nets: tuple[Entry, ...]
+
+
+def entries(weights: Path | None = None) -> Sequence[Entry]:
+    """The trained nets that come with the package: residual ones before plain ones, by depth.
+
+    Args:
+        weights: the folder of the registry; default the package's.
+
+    Raises:
+        UserError: where registry.json is missing or damaged.
+    """
+    path = (weights or WEIGHTS) / FILE
+    data = files.read_bytes(path, MAX_JSON_BYTES)
+    if data is None:
+        raise UserError(f"{path} must list the trained nets, but is missing; {_AGAIN}")
+    try:
+        return [*msgspec.json.decode(data, type=_Registry).nets]
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} could not be read ({error}); {_AGAIN}") from None
+
+
+def find(model: str | os.PathLike[str], expected: str = EXPECTED) -> Entry | None:
+    """The net of the zoo that `model` names; None where `model` is the path of a file or a folder.
+
+    A file or a folder of that name in the working directory comes before the net of the zoo.
+
+    Args:
+        model: a name or a path.
+        expected: what is accepted beside a name, for the error.
+
+    Raises:
+        UserError: where it is neither; the message lists the names.
+    """
+    if files.exists(Path(model)):
+        return None
+    by_name = {entry.name: entry for entry in entries()}
+    if (name := os.fspath(model)) not in by_name:
+        raise UserError(
+            f"the model must be the name of a trained net ({', '.join(by_name)}), {expected}. "
+            f"Received: {name}, which does not exist"
+        )
+    return by_name[name]
+
+
+def folder(entry: Entry) -> Path:
+    """The run folder of a net of the zoo, after its file's SHA-256 was compared with the entry's.
+
+    Raises:
+        UserError: where the file is missing, cannot be read or is damaged.
+    """
+    path = WEIGHTS / entry.file
+    data = files.read_bytes(path, _MAX_NET_BYTES)
+    if data is None:
+        raise UserError(f"{path}, the net {entry.name} of the zoo, is missing; {_AGAIN}")
+    if (sha256 := hashlib.sha256(data).hexdigest()) != entry.sha256:
+        raise UserError(
+            f"{path}, the net {entry.name} of the zoo, is damaged: its SHA-256 must be "
+            f"{entry.sha256[:12]}..., that of registry.json. Received: {sha256[:12]}...; {_AGAIN}"
+        )
+    return path.parent
+
+
+def resolve(model: str | os.PathLike[str] | None = None) -> Path:
+    """The path that a name or a path means; None means the net `DEFAULT` of the zoo.
+
+    Raises:
+        UserError: as `find` and `folder` do.
+    """
+    if model is None:
+        return folder(next(entry for entry in entries() if entry.name == DEFAULT))
+    entry = find(model)
+    return Path(model) if entry is None else folder(entry)
+
+
+list = entries  # the public name: keras_resnet.zoo.list()

@@ -1,0 +1,99 @@
+"""The net that is saved: a trained net rebuilt in float32 from Keras's own layers alone.
+
+`keras.models.load_model` opens its file on every backend, where this package is not installed. It has
+the same layers under the same names, the same weights and the same numbers, but for
+
+- BatchNormalization, which is Keras's (ours differs in training alone);
+- the zeropad shortcut, which is a 1x1 convolution whose fixed kernel of zeros and ones copies each
+  channel and leaves the new ones empty (with zeropad-maxpool, a MaxPooling2D comes before it);
+- the pooling of the head, which keeps its axes until a Flatten drops them: ONNX then needs no Squeeze,
+  which some programs lack.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
+
+
+def stock(net: keras.Model) -> keras.Model:
+    """The same net in float32, made of Keras's own layers alone.
+
+    Args:
+        net: a Functional net of ours, of any dtype policy, or any other Keras model.
+
+    Returns:
+        A new net with copies of the weights; `net` itself where all its layers are Keras's and float32.
+        Models inside another are left as they are.
+    """
+    if not any(_must_be_replaced(layer) for layer in net.layers):
+        return net
+    pools: dict[str, layers.Layer] = {}
+
+    def clone(layer: layers.Layer) -> layers.Layer:
+        config = {**layer.get_config(), "dtype": "float32"}
+        if isinstance(layer, ZeroPadShortcut):
+            if layer.pooling == "max":
+                pools[layer.name] = layers.MaxPooling2D(
+                    layer.strides,
+                    data_format="channels_last",
+                    dtype="float32",
+                    name=f"{layer.name}_pool",
+                )
+            return _fixed_convolution(layer)
+        if isinstance(layer, BatchNormalization):
+            return layers.BatchNormalization.from_config(config)
+        if isinstance(layer, layers.GlobalAveragePooling2D):
+            config["keepdims"] = True
+        return type(layer).from_config(config)
+
+    def call(layer: layers.Layer, *arguments: Any, **options: Any) -> Any:
+        if layer.name in pools:
+            arguments = (pools[layer.name](*arguments),)
+        outputs = layer(*arguments, **options)
+        if isinstance(layer, layers.GlobalAveragePooling2D):
+            flatten = layers.Flatten("channels_last", dtype="float32", name=f"{layer.name}_flatten")
+            outputs = flatten(outputs)
+        return outputs
+
+    rebuilt = keras.models.clone_model(net, clone_function=clone, call_function=call)
+    copy_weights(net, rebuilt)
+    for layer in net.layers:
+        if isinstance(layer, ZeroPadShortcut):
+            kernel = rebuilt.get_layer(layer.name).kernel
+            kernel.assign(np.eye(*kernel.shape[2:])[None, None])
+    return rebuilt
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Give each layer of `target` the weights of the layer of the same name in `source`.
+
+    One of them may be the stock form of the other: the fixed kernel of a shortcut is left as it is.
+    """
+    for layer in target.layers:
+        if layer.weights and (weights := source.get_layer(layer.name).get_weights()):
+            layer.set_weights(weights)
+
+
+def _fixed_convolution(shortcut: ZeroPadShortcut) -> layers.Conv2D:
+    return layers.Conv2D(
+        shortcut.filters,
+        kernel_size=1,
+        strides=1 if shortcut.pooling else shortcut.strides,
+        data_format="channels_last",
+        use_bias=False,
+        kernel_initializer="zeros",
+        trainable=False,
+        dtype="float32",
+        name=shortcut.name,
+    )
+
+
+def _must_be_replaced(layer: layers.Layer) -> bool:
+    ours = isinstance(layer, BatchNormalization | ZeroPadShortcut)
+    return ours or layer.dtype_policy.name != "float32"

@@ -1,0 +1,231 @@
+"""What happens after each update of a run: small callbacks of Keras, one duty each.
+
+Their order in `run_callbacks` matters: what a checkpoint of a step holds is the state after that step's
+evaluation, and the user's callbacks have seen it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from tensorboard.summary import Writer
+
+from keras_resnet import console
+from keras_resnet.errors import DIVERGED, UserError
+from keras_resnet.inference.evaluate import loss_and_error
+from keras_resnet.recipes.schedules import schedule_of
+from keras_resnet.runs import checkpoint
+from keras_resnet.runs.folder import MetricsRow
+from keras_resnet.runs.run import Run
+from keras_resnet.training import backends, hosts
+from keras_resnet.training.forward import Forward
+from keras_resnet.training.model import logits_of
+from keras_resnet.training.progress import Progress, ProgressBar
+from keras_resnet.training.signals import Signals
+
+AGREE_EVERY = (
+    10  # updates, after which several processes compare whether a signal came to one of them
+)
+
+
+def run_callbacks(
+    run: Run,
+    progress: Progress,
+    net: keras.Model,
+    validation: tuple[np.ndarray, np.ndarray],
+    signals: Signals,
+    arrays: Mapping[str, np.ndarray] | None,
+    users: Sequence[keras.callbacks.Callback],
+) -> list[keras.callbacks.Callback]:
+    """The callbacks of a run's `fit`, in the order in which they act.
+
+    Args:
+        run: what is trained.
+        progress: how far it is; the callbacks keep it up to date.
+        net: what is trained, from pixels to probabilities.
+        validation: images uint8 `(N, H, W, C)` and labels `(N,)`; N may be 0.
+        signals: asks the run to stop.
+        arrays: a checkpoint's variables, for a run that goes on.
+        users: the callbacks that the user passed to `train`.
+    """
+    bar = ProgressBar(run, progress)
+    shown: list[keras.callbacks.Callback] = [bar] if hosts.is_first() else []
+    logged = [TensorBoard(run, progress)] if hosts.is_first() else []
+    return [
+        Restore(net, arrays),
+        Count(progress),
+        *shown,
+        Evaluate(run, progress, net, validation, bar),
+        *logged,
+        *([Forward(run, progress, net, users)] if users else []),
+        Stop(run, progress, signals),
+        Save(run, progress, net, signals),
+    ]
+
+
+class Restore(keras.callbacks.Callback):
+    """Gives the variables a checkpoint's values when `fit` begins, which has just reset the metrics."""
+
+    def __init__(self, net: keras.Model, arrays: Mapping[str, np.ndarray] | None):
+        super().__init__()
+        self.net, self.arrays = net, arrays
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if self.arrays is not None:
+            checkpoint.restore(self.net, self.model, self.arrays)
+            self.arrays = None
+
+
+class Count(keras.callbacks.Callback):
+    """Counts and times the updates, and ends a run whose loss is no number any more."""
+
+    def __init__(self, progress: Progress):
+        super().__init__()
+        self.progress, self._first_step = progress, progress.step
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        assert logs is not None
+        # With several updates per call of the device, Keras comes here after the last of them.
+        self.progress.count(self._first_step + batch + 1)
+        if not math.isfinite(logs["loss"]):
+            raise diverged("the loss", self.progress.step)
+
+
+class Evaluate(keras.callbacks.Callback):
+    """Measures the validation error, and adds a row to the metrics."""
+
+    def __init__(
+        self,
+        run: Run,
+        progress: Progress,
+        net: keras.Model,
+        validation: tuple[np.ndarray, np.ndarray],
+        bar: ProgressBar,
+    ):
+        super().__init__()
+        self.run, self.progress, self.bar = run, progress, bar
+        self.logits, self.schedule = logits_of(net), schedule_of(run.recipe)
+        self.images, self.labels = validation
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self.run.evaluates(self.progress.step):
+            return
+        assert logs is not None and self.model is not None  # on JAX this gives the values back
+        self.bar.show("validating")
+        loss, error = None, None
+        if len(self.labels):
+            logits = backends.current().predict(self.logits, self.images)
+            loss, error = loss_and_error(logits, self.labels)
+        rate = self.progress.rate()
+        # Updates that were skipped, because a gradient overflowed in float16, do not count here.
+        made = int(self.model.optimizer.iterations)
+        row: MetricsRow = {
+            "step": self.progress.step,
+            "learning_rate": _rounded(float(self.schedule(max(made - 1, 0))), 6),
+            "train_loss": _rounded(logs["loss"]),
+            "train_error": _rounded(100 - 100 * logs["accuracy"]),
+            "val_loss": _rounded(loss),
+            "val_error": _rounded(error),
+            "images_per_second": _rounded(rate and rate * self.run.recipe.batch_size, 5),
+        }
+        self.progress.rows.append(row)
+        self.progress.begin_interval()
+        self.model.reset_metrics()
+        if hosts.is_first():
+            self.bar.show("")
+            self.bar.print_row(row)
+
+
+class TensorBoard(keras.callbacks.Callback):
+    """Writes the rows of metrics.csv for TensorBoard; its step counts updates."""
+
+    def __init__(self, run: Run, progress: Progress):
+        super().__init__()
+        self.run, self.progress = run, progress
+        self._writer: Writer | None = None
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if not self.run.evaluates(self.progress.step):
+            return
+        try:
+            if self._writer is None:
+                folder = self.run.folder.path / "tensorboard"
+                folder.mkdir(exist_ok=True)
+                self._writer = Writer(str(folder))
+            for name, value in self.progress.rows[-1].items():
+                if isinstance(value, float):
+                    self._writer.add_scalar(name, value, self.progress.step)
+            self._writer.flush()
+        except OSError as error:  # metrics.csv has the same numbers: no reason to end the run
+            console.print_line(f"warning: the TensorBoard log could not be written ({error})")
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Stop(keras.callbacks.Callback):
+    """Ends `fit` where a signal or a callback of the user's asks for it."""
+
+    def __init__(self, run: Run, progress: Progress, signals: Signals):
+        super().__init__()
+        self.run, self.progress, self.signals = run, progress, signals
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        step = self.progress.step
+        if hosts.count() == 1 or self.run.evaluates(step) or step % AGREE_EVERY == 0:
+            self.progress.signum = hosts.agree(self.signals.received)
+        if self.progress.signum or self.progress.stopped_early:
+            self.model.stop_training = True
+
+
+class Save(keras.callbacks.Callback):
+    """Saves checkpoints and metrics.csv. The last callback, so that the clock goes on behind it."""
+
+    def __init__(self, run: Run, progress: Progress, net: keras.Model, signals: Signals):
+        super().__init__()
+        self.run, self.progress, self.net, self.signals = run, progress, net, signals
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        step = self.progress.step
+        due = step == self.run.recipe.steps or step % self.run.config.checkpoint_every == 0
+        if due or self.progress.signum:
+            save_checkpoint(self.run, self.progress, self.net, self.model)
+            self.signals.saved = step
+        if self.run.evaluates(step):
+            hosts.on_first(lambda: self.run.folder.write_metrics(self.progress.rows))
+        self.progress.resume_clock()
+
+
+def save_checkpoint(run: Run, progress: Progress, net: keras.Model, model: keras.Model) -> None:
+    """Save the state of this update.
+
+    Raises:
+        UserError: (exit code 3) for variables that are not finite; (2) where the disk is full.
+    """
+    arrays = checkpoint.capture(net, model)
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise diverged(name.removeprefix("net/"), progress.step)
+    hosts.on_first(lambda: checkpoint.save(run.folder.path, arrays, progress.state(run)))
+
+
+def diverged(what: str, step: int) -> UserError:
+    """The error for a run whose numbers are none any more."""
+    return UserError(
+        f"{what} became NaN or infinite at or before update {step}: training has diverged. "
+        "Try `restart` with a smaller `learning_rate` or with `warmup_steps`",
+        exit_code=DIVERGED,
+    )
+
+
+def _rounded(value: float | None, digits: int = 9) -> float | None:
+    # 9 digits tell every float32 from its neighbours; more would be noise in the file.
+    # JSON knows no NaN and no infinity: such a loss is stored as not measured.
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.{digits}g}")

@@ -1,0 +1,92 @@
+"""An export folder is written whole or not at all, and replaces nothing but an export."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from keras_resnet.errors import UserError
+from keras_resnet.export.pipeline import export
+from keras_resnet.runs import staged
+from tests.export.nets import make_net, python
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+FILES = {"export.json", "model/file"}
+
+
+@pytest.mark.parametrize(
+    ("renames", "name", "content"),
+    [(0, "export", "old"), (1, ".tmp-old-export", "old"), (2, "export", "new")],
+)
+def test_killed_while_renaming(tmp_path: Path, renames: int, name: str, content: str) -> None:
+    """SIGKILL before, between and after the two renames: the old folder or the new one, whole."""
+    code = f"""
+import os, signal
+from pathlib import Path
+from keras_resnet.runs import staged
+rename, left = Path.rename, {renames}
+def killed(one, other):
+    global left
+    if left:
+        rename(one, other)
+        left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+for content in ("old", "new"):
+    if content == "new":
+        Path.rename = killed if left else lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    with staged.staged(Path("export"), {FILES}) as folder:
+        (folder / "export.json").write_text(content)
+        (folder / "model").mkdir()
+        (folder / "model" / "file").write_text(content)
+"""
+    done = python(code, tmp_path, PYTHONPATH=str(REPOSITORY))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (tmp_path / name / "export.json").read_text() == content
+    assert (tmp_path / name / "model" / "file").read_text() == content
+    # The next export clears away what the killed one left.
+    with staged.staged(tmp_path / "export", FILES) as folder:
+        (folder / "export.json").write_text("next")
+    assert [item.name for item in tmp_path.iterdir()] == ["export"]
+    assert [item.name for item in (tmp_path / "export").iterdir()] == ["export.json"]
+
+
+def test_an_error_leaves_the_old_folder(tmp_path: Path) -> None:
+    with staged.staged(tmp_path / "x", FILES) as folder:
+        (folder / "export.json").write_text("old")
+    with pytest.raises(ZeroDivisionError), staged.staged(tmp_path / "x", FILES) as folder:
+        (folder / "export.json").write_text("new")
+        raise ZeroDivisionError
+    assert (tmp_path / "x" / "export.json").read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["x"]
+
+
+def test_foreign_folders_are_not_replaced(tmp_path: Path) -> None:
+    make_net().save(tmp_path / "net.keras")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match=r"did not write \(thesis.tex\)"):
+        export(tmp_path / "net.keras", output=mine, formats=["onnx"])
+    assert (mine / "thesis.tex").read_text() == "x"
+    export(tmp_path / "net.keras", formats=["web"])
+    (tmp_path / "net-export/web/CNAME").write_text("example.org")
+    with pytest.raises(UserError, match=r"did not write \(web/CNAME\)"):
+        export(tmp_path / "net.keras", formats=["onnx"])
+    assert (tmp_path / "net-export/web/CNAME").read_text() == "example.org"
+    (tmp_path / "net-export/web/CNAME").unlink()
+    (tmp_path / "net-export/thesis").symlink_to(mine)
+    with pytest.raises(UserError, match=r"did not write \(thesis\)"):
+        export(tmp_path / "net.keras", formats=["onnx"])
+
+
+def test_formats_that_are_gone_are_named(tmp_path: Path, capsys) -> None:
+    make_net().save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", formats=["saved_model", "onnx"])
+    assert "note:" not in capsys.readouterr().out
+    export(tmp_path / "net.keras", formats=["onnx"])
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note:")]
+    assert "replaced" in line and "saved_model is gone" in line and "model.onnx" not in line
+    assert not (tmp_path / "net-export" / "saved_model").exists()

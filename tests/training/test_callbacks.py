@@ -1,0 +1,165 @@
+"""Callbacks that people own: Keras's, W&B's and MLflow's, in a training that is stopped and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from keras_resnet import TrainConfig, train
+from keras_resnet.data import datasets
+from keras_resnet.errors import UserError
+from keras_resnet.training.signals import Interrupted
+
+pytestmark = pytest.mark.usefixtures("small_synthetic")
+NAMES = {"loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "step"}
+
+
+def config(folder: Path, **settings: Any) -> TrainConfig:
+    small: dict[str, Any] = {
+        "depth": 8, "dataset": "synthetic", "val_size": 300, "batch_size": 32, "steps": 40,
+        "eval_every": 10, "checkpoint_every": 10, "output_dir": str(folder), "name": "x",
+    }  # fmt: skip
+    return TrainConfig(**small | settings)
+
+
+class Record(keras.callbacks.Callback):
+    """Every event, and how the model that it sees classifies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[tuple[Any, ...]] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.events.append(("train begins", type(self.model.optimizer).__name__))
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.events.append(("begin", epoch))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        assert set(logs) == NAMES
+        data = datasets.load("synthetic")
+        probabilities = self.model.predict(data.test_images[:8], verbose=0)
+        np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+        self.events.append(("end", epoch, logs["step"]))
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.events.append(("train ends",))
+
+
+class Kill(keras.callbacks.Callback):
+    """Sends this process a SIGTERM at an evaluation."""
+
+    def __init__(self, epoch: int):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if epoch == self.epoch:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_epoch_is_an_evaluation_and_goes_on_after_a_resume(tmp_path: Path) -> None:
+    record = Record()
+    with pytest.raises(Interrupted):
+        train(config(tmp_path), callbacks=[record, Kill(1)])
+    begin = ("train begins", "SGD")
+    assert record.events[:5] == [begin, ("begin", 0), ("end", 0, 10), ("begin", 1), ("end", 1, 20)]
+    assert record.events[-1] == ("train ends",)
+    again = Record()
+    train(config(tmp_path), callbacks=[again])
+    ends = [event for event in again.events if event[0] == "end"]
+    assert ends == [("end", 2, 30), ("end", 3, 40)]
+
+
+def test_keras_s_own_callbacks(tmp_path: Path) -> None:
+    """Each evaluation stands once in the log of a run that is stopped and resumed."""
+
+    def mine() -> list[keras.callbacks.Callback]:
+        return [
+            keras.callbacks.CSVLogger(str(tmp_path / "log.csv"), append=True),
+            keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras"), save_best_only=True),
+            keras.callbacks.EarlyStopping(patience=50, restore_best_weights=True),
+            keras.callbacks.TerminateOnNaN(),
+        ]
+
+    with pytest.raises(Interrupted):
+        train(config(tmp_path), callbacks=[*mine(), Kill(1)])
+    train(config(tmp_path), callbacks=mine())
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["step"]) for row in rows] == [10, 20, 30, 40]
+    assert set(rows[0]) == NAMES | {"epoch"}
+    data = datasets.load("synthetic")
+    net = keras.models.load_model(tmp_path / "best.keras")
+    assert net.predict(data.test_images, verbose=0).shape == (500, 10)
+
+
+def test_a_run_that_a_callback_stops_is_finished_with_its_best_weights(tmp_path: Path) -> None:
+    stop = keras.callbacks.EarlyStopping(
+        "val_loss", mode="max", patience=1, restore_best_weights=True
+    )
+    train(config(tmp_path, steps=400), callbacks=[stop])
+    folder = tmp_path / "x/seed-0"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["stopped_early"] is True and results["steps"] < 400
+    net = keras.models.load_model(folder / "model.keras")
+    trained = [w for layer in net.layers if "shortcut" not in layer.name for w in layer.get_weights()]
+    for best, saved in zip(stop.best_weights, trained, strict=True):
+        np.testing.assert_array_equal(best, saved)
+    before = (folder / "results.json").read_bytes()
+    train(config(tmp_path, steps=400), callbacks=[stop])
+    assert (folder / "results.json").read_bytes() == before, "finished: not trained on"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        keras.callbacks.LearningRateScheduler(lambda epoch: 0.1),
+        keras.callbacks.ReduceLROnPlateau(),
+    ],
+)
+def test_who_sets_the_learning_rate_is_refused(
+    refused: keras.callbacks.Callback, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="leave the learning rate to the recipe"):
+        train(config(tmp_path), callbacks=[refused])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:wandb", "ignore::UserWarning:wandb")
+def test_weights_and_biases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb")
+    from wandb.integration.keras import WandbMetricsLogger
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    record = wandb.init(project="test", dir=tmp_path)
+    with pytest.raises(Interrupted):
+        train(config(tmp_path), callbacks=[WandbMetricsLogger(), Kill(1)])
+    train(config(tmp_path), callbacks=[WandbMetricsLogger()])
+    seen = dict(record.summary)
+    record.finish()
+    assert seen["epoch/step"] == 40 and seen["epoch/epoch"] == 3
+    assert 0 <= seen["epoch/val_accuracy"] <= 1
+
+
+@pytest.mark.filterwarnings("ignore")  # of the packages that MLflow brings; none is of ours
+def test_mlflow(tmp_path: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    from mlflow.keras import MlflowCallback
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    with mlflow.start_run() as record:
+        with pytest.raises(Interrupted):
+            train(config(tmp_path), callbacks=[MlflowCallback(), Kill(1)])
+        train(config(tmp_path), callbacks=[MlflowCallback()])
+    history = mlflow.MlflowClient().get_metric_history(record.info.run_id, "val_loss")
+    assert len(history) == 4
