@@ -16,10 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_resnet.inference.keras_file import load_keras
+from keras_resnet.zoo import registry
+from keras_resnet.zoo.models import kind_of
+from keras_resnet.zoo.registry import WEIGHTS, Candidate, Entry
+
 from keras_resnet.data.constants import CLASS_NAMES
 from keras_resnet.errors import UserError
 from keras_resnet.export.card import front_matter, training
-from keras_resnet.inference.keras_file import load_keras
 from keras_resnet.nets.family import PAPER_ERRORS
 from keras_resnet.recipes import RECIPES
 from keras_resnet.runs import files, staged
@@ -27,9 +31,6 @@ from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.runs.publishing import without_folders
 from keras_resnet.runs.resume import BEFORE, INTERVALS, PLACES
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.models import kind_of
-from keras_resnet.zoo.registry import WEIGHTS, Candidate, Entry
 
 # The nets of the paper's Fig. 6 and table 6 that a wheel has room for.
 NETS = {"resnet": (20, 32, 44, 56, 110), "plain": (20, 56)}

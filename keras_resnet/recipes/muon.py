@@ -91,14 +91,15 @@ class Muon(SGD):
         self.assign(variable, variable * held - rate * step)
 
     def _parallel_update_step(self, grads: Any, variables: Any, learning_rate: Any) -> None:
-        others = []
+        others: tuple[list[Any], list[Any]] = [], []
         for gradient, variable in zip(grads, variables, strict=True):
             if self._get_variable_index(variable) in self._kernel_indices:
                 self.update_step(gradient, variable, learning_rate)
             else:
-                others.append((gradient, variable))
-        if others:
-            super()._parallel_update_step(*map(list, zip(*others, strict=True)), learning_rate)
+                others[0].append(gradient)
+                others[1].append(variable)
+        if others[0]:
+            super()._parallel_update_step(*others, learning_rate)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from keras_resnet.zoo import registry
+from keras_resnet.zoo.registry import WEIGHTS
 from PIL import Image
 
 import keras_resnet
 from keras_resnet.__main__ import main
 from keras_resnet.commands import terminal
 from keras_resnet.errors import UserError
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.registry import WEIGHTS
 
 RESNET20 = next(entry for entry in registry.entries() if entry.name == "resnet20")
 NAMES = ", ".join(entry.name for entry in registry.entries())

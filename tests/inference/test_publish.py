@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from keras_resnet.zoo import registry
+from keras_resnet.zoo.publish import NETS, command
+from keras_resnet.zoo.registry import WEIGHTS
 
 import keras_resnet
 from keras_resnet.commands import publish, terminal
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.publish import NETS, command
-from keras_resnet.zoo.registry import WEIGHTS
 
 SHIPPED = WEIGHTS / "resnet20-cifar10"
 

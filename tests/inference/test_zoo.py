@@ -14,16 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-import keras_resnet
-from keras_resnet.data.dataset import Dataset
 from keras_resnet.inference.evaluation import evaluate
 from keras_resnet.inference.keras_file import load_keras
-from keras_resnet.runs.folder import RunFolder
 from keras_resnet.zoo import registry
 from keras_resnet.zoo.models import kind_of
 from keras_resnet.zoo.publish import card, pack
 from keras_resnet.zoo.registry import WEIGHTS, Entry
+
+import keras_resnet
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.runs.folder import RunFolder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NETS = registry.entries()
