@@ -11,7 +11,7 @@ import keras
 from keras_resnet.data import constants, datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
-from keras_resnet.inference.open import names_beside
+from keras_resnet.inference.class_names import names_beside
 from keras_resnet.nets.describe import recognize_dataset
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 
