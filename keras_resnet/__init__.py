@@ -84,7 +84,7 @@ class _KerasFinder:
 
         def import_keras_and_register(module: Any) -> None:
             import_keras(module)
-            # Where one of ours has imported Keras, another may need it whole: that one registers itself later.
+            # Where a module of ours imported Keras, others need it whole first and register later.
             with contextlib.suppress(ImportError):
                 _register()
 
