@@ -86,7 +86,7 @@ def _take_normalization(
     """Remove a normalisation module's mean and std, three numbers each, and return them, 0..1."""
     for name in [name for name in tensors if name.rpartition(".")[2] == "mean"]:
         pair = [name, f"{name.removesuffix('mean')}std"]
-        if all(np.size(tensors.get(part)) == 3 for part in pair):
+        if all(part in tensors and tensors[part].size == 3 for part in pair):
             mean, std = (tensors.pop(part).ravel() for part in pair)
             unit = 255 if std.max() > 1 else 1  # of a net whose input is 0..255
             return (mean / unit).tolist(), (std / unit).tolist()
@@ -185,7 +185,7 @@ def _needs_code(path: Path, classes: list[str]) -> UserError:
     )
 
 
-def _state_dicts(content: Any, tensor: type, path: str = "") -> Iterator[tuple[str, Mapping]]:
+def _state_dicts(content: Any, tensor: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:
     """The state_dicts in nested dicts: (dotted keys that lead to it, itself)."""
     if not isinstance(content, Mapping) or path.count(".") > 2:
         return
