@@ -88,11 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     source = (
         "as given" if given.mean else "the checkpoint's" if checkpoint.mean else "the data set's"
     )
-    left_aside = ", ".join(checkpoint.left_aside) or "nothing"
-    console.print_line(
-        f"its input's mean is {source}: {', '.join(f'{value:.4f}' for value in mean)}; left aside: "
-        + console.printable(left_aside)
-    )
+    numbers = ", ".join(f"{value:.4f}" for value in mean)
+    left_aside = console.printable(", ".join(checkpoint.left_aside) or "nothing")
+    console.print_line(f"its input's mean is {source}: {numbers}; left aside: {left_aside}")
     if given.padding is None and given.model == "resnet" and given.shortcut.startswith("zeropad"):
         console.print_line(
             "its shortcuts are taken to pad at the end; if its error is far above PyTorch's, convert "

@@ -52,26 +52,24 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     if path.stat().st_size > LIMIT:
         raise UserError(f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has more")
     is_zip = zipfile.is_zipfile(path)
-    if head[:4] == b"\x89HDF" or (
-        is_zip and "model.weights.h5" in zipfile.ZipFile(path).namelist()
-    ):
+    is_keras = is_zip and "model.weights.h5" in zipfile.ZipFile(path).namelist()
+    if is_keras or head[:4] == b"\x89HDF":
         raise UserError(
             f"the checkpoint must be PyTorch's. Received: {path}, a file of Keras, which needs no "
             "conversion; open it with keras.models.load_model, or with load_weights of the same net"
         )
+    left_aside: list[str] = []
     if is_zip or head[:1] == b"\x80":
         tensors, left_aside = _read_torch(path, key)
-    elif head[8:] == b"{":
-        if key is not None:
-            raise UserError(
-                "`key` is for files of torch.save; a safetensors file is one state_dict"
-            )
-        tensors, left_aside = _read_safetensors(path), []
-    else:
+    elif head[8:] != b"{":
         raise UserError(
             "the checkpoint must be a whole file of torch.save(net.state_dict()) or of safetensors. "
             f"Received: {path}, which begins with {head!r}"
         )
+    elif key is not None:
+        raise UserError("`key` is for files of torch.save: safetensors hold one state_dict")
+    else:
+        tensors = _read_safetensors(path)
     mean, std = _take_normalization(tensors)
     for name in list(tensors):
         if any(map(_NOT_OF_THE_NET.fullmatch, name.lower().split("."))):
@@ -189,8 +187,8 @@ def _state_dicts(content: Any, tensor: Any, path: str = "") -> Iterator[tuple[st
     """The state_dicts in nested dicts: (dotted keys that lead to it, itself)."""
     if not isinstance(content, Mapping) or path.count(".") > 2:
         return
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, tensor)}
-    if any(name.endswith("weight") and value.ndim == 4 for name, value in tensors.items()):
+    kernels = (v for name, v in content.items() if str(name).endswith("weight"))
+    if any(isinstance(value, tensor) and value.dim() == 4 for value in kernels):
         yield path, content
         return
     for name, value in content.items():
