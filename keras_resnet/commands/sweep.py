@@ -5,7 +5,7 @@
     keras-resnet sweep --preset paper-table --address auto     the five nets of the report, five seeds each
 
 The same command again goes on where it stopped, and does nothing for finished runs. The flags are those of
-train; many of them take several values. Needs: pip install -r requirements-sweep.txt
+train; many of them take several values. Needs: pip install '.[sweep]'
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from keras_resnet.errors import UserError
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.run import Run
+from keras_resnet.runs.summary import write_summary
 from keras_resnet.sweep import cluster, plan, table
 from keras_resnet.sweep.driver import Driver
 from keras_resnet.sweep.plan import SweepRun
 from keras_resnet.sweep.task import Job
-from keras_resnet.training.summary import write_summary
 
 FAILED = 1  # exit code: some runs have failed, the others are finished
-CHILD = ("-m", "keras_resnet.sweep.task", "train")
+COMMAND = ("-m", "keras_resnet.sweep.task", "train")
 FORWARDED = ("TF_", "KERAS_", "XLA_", "JAX_")  # variables that go with a run to its node
 GIB = 1 << 30
 
@@ -58,69 +58,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     flags.add_flags(parser, TrainConfig, several=plan.SEVERAL)
     parser.set_defaults(runs=None)
-    add = parser.add_argument
-    add(
-        "--preset",
-        choices=("paper-table",),
-        help="ResNet-20, 56, 110, Plain-20, 56, five seeds each",
-    )
-    add(
-        "--address",
-        metavar="auto|HOST:PORT",
-        help="of a running Ray cluster (default: Ray is started on this machine for this command)",
-    )
-    add(
-        "--cpus-per-run",
-        type=_amount,
-        default=1.0,
-        metavar="CPUS",
-        help="what a run takes of a node, and the threads of TensorFlow and PyTorch (default: 1)",
-    )
-    add(
-        "--gpus-per-run",
-        type=_amount,
-        metavar="GPUS",
-        help="may be a part, as 0.25 (default: 1 where there are GPUs, else 0)",
-    )
-    add(
-        "--tpus-per-run",
-        type=_amount,
-        metavar="CHIPS",
-        help="(default: 1 where there are TPUs, else 0)",
-    )
-    add(
-        "--memory-per-run",
-        type=float,
-        default=0.0,
-        metavar="GIB",
-        help="main memory that a node must have left for a run (default: it is not counted)",
-    )
+    add = parser.add_argument_group("sweep").add_argument
+    # fmt: off
+    add("--preset", choices=("paper-table",), help="ResNet-20, 56, 110 and Plain-20, 56, five seeds each")
+    add("--address", metavar="auto|HOST:PORT",
+        help="of a running Ray cluster (default: Ray is started on this machine for this command)")
+    add("--cpus-per-run", type=_amount, default=1.0, metavar="CPUS",
+        help="what a run takes of a node, and the threads of TensorFlow and PyTorch (default: 1)")
+    add("--gpus-per-run", type=_amount, metavar="GPUS",
+        help="may be a part, as 0.25 (default: 1 where there are GPUs, else 0)")
+    add("--tpus-per-run", type=_amount, metavar="CHIPS", help="(default: 1 where there are TPUs, else 0)")
+    add("--memory-per-run", type=float, default=0.0, metavar="GIB",
+        help="main memory that a node keeps for a run (default: memory is not counted)")
     add("--dry-run", action="store_true", help="print what would be trained, and check the nodes")
-    return parser  # fmt: skip
+    # fmt: on
+    return parser
 
 
 def _amount(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 10_000 or (value > 1 and not value.is_integer()):  # Ray's rule
-        raise argparse.ArgumentTypeError(f"must be a whole number or below 1. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be below 1 or whole. Received: {text}")
     return value
 
 
 def _runs(arguments: argparse.Namespace) -> tuple[list[Run], list[str]]:
     """The runs that the flags ask for, in folders whose paths mean the same on every node."""
-    given = {name: getattr(arguments, name) for name in plan.SEVERAL}
-    several = {name: values for name, values in given.items() if values is not None}
-    shared = {
-        field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in plan.SEVERAL
+    given = {
+        field.name: getattr(arguments, field.name) for field in dataclasses.fields(TrainConfig)
     }
+    several = {name: given[name] for name in plan.SEVERAL if given[name] is not None}
+    shared = {name: value for name, value in given.items() if name not in plan.SEVERAL}
     nets: Sequence[Mapping[str, object]] = ({},)
     if arguments.preset:
         if clash := [f"--{name}" for name in ("model", "depth", "shortcut") if name in several]:
             raise UserError(f"--preset names the nets; leave out {' and '.join(clash)}")
         nets = plan.PAPER_TABLE
-    if arguments.runs is None:
+    if shared["runs"] is None:
         shared["runs"] = plan.PAPER_SEEDS if arguments.preset else 1
     for name in ("output_dir", "data_dir"):
         if shared[name] is not None:
@@ -147,19 +121,18 @@ def _sweep(arguments: argparse.Namespace, planned: list[Run], token: Path | None
     nodes = [node["Resources"] for node in cluster.living_nodes()]
     share = _share(arguments, nodes)
     slots = plan.count_slots(nodes, share)
-    runs = [plan.SweepRun(run) for run in planned]
+    runs = [SweepRun(run) for run in planned]
     for run in runs:
         run.look()
-    todo = [run for run in runs if run.state == "waiting"]
-    if todo and not slots and arguments.address is None:
+    jobs = {str(run): _job(run, token, share) for run in runs if run.state == "waiting"}
+    if jobs and not slots and arguments.address is None:
         raise UserError(
             f"a run must fit on this machine, which has {_amounts(nodes[0])}. Received: "
             f"{_amounts(share)} per run; take less of it with --cpus-per-run and the like"
         )
-    jobs = {id(run): _job(run, token, share) for run in todo}
-    if todo:
+    if jobs:
         data = {folder for job in jobs.values() for folder in job["data"]}
-        cluster.check_nodes({**jobs[id(todo[0])], "data": sorted(data)}, share)
+        cluster.check_nodes({**next(iter(jobs.values())), "data": sorted(data)}, share)
     rates = plan.known_rates(Path(planned[0].config.output_dir))
     console.print_line(table.plan_table(runs, rates))
     at_once = f"{slots} at once" if slots else "none at once until a node joins"
@@ -169,7 +142,7 @@ def _sweep(arguments: argparse.Namespace, planned: list[Run], token: Path | None
     received = 0
     if not arguments.dry_run:
         with table.watching(runs, rates, slots) as shown:
-            received = Driver(runs, lambda run: jobs[id(run)], share, shown).work()
+            received = Driver(runs, lambda run: jobs[str(run)], share, shown).work()
     return _conclude(runs, received)
 
 
@@ -179,20 +152,16 @@ def _share(arguments: argparse.Namespace, nodes: Sequence[Mapping[str, float]]) 
     for name, given in (("GPU", arguments.gpus_per_run), ("TPU", arguments.tpus_per_run)):
         exists = any(node.get(name, 0.0) >= 1 for node in nodes)
         share[name] = float(exists) if given is None else given
-    share = {name: amount for name, amount in share.items() if amount}
+    share = {name: amount for name, amount in share.items() if amount > 0}
     if not share:
-        raise UserError("a run must take a CPU, GPU, TPU or memory, else all would train at once")
+        raise UserError("a run must take something of a node: --cpus-per-run must be above 0")
     return share
 
 
 def _amounts(resources: Mapping[str, float]) -> str:
-    names = {"CPU": 1, "GPU": 1, "TPU": 1, "memory": GIB}
-    amounts = {name: resources.get(name, 0.0) / unit for name, unit in names.items()}
-    return ", ".join(
-        f"{amount:g} {name}" if name != "memory" else f"{amount:.1f} GiB"
-        for name, amount in amounts.items()
-        if amount
-    )
+    shown = [f"{resources[name]:g} {name}" for name in ("CPU", "GPU", "TPU") if name in resources]
+    memory = resources.get("memory")
+    return ", ".join(shown + [f"{memory / GIB:.1f} GiB"] if memory else shown)
 
 
 def _job(run: SweepRun, token: Path | None, share: Mapping[str, float]) -> Job:
@@ -207,31 +176,28 @@ def _job(run: SweepRun, token: Path | None, share: Mapping[str, float]) -> Job:
             "TF_FORCE_GPU_ALLOW_GROWTH": "true",
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
+    environment |= {name: v for name, v in os.environ.items() if name.startswith(FORWARDED)}
+    environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = "1"  # alone, whatever Slurm or a TPU pod says
     return {
-        "command": [*CHILD, *flags.flags_of(config)],
+        "command": [*COMMAND, *flags.flags_of(config)],
         "log": str(run.log),
         "token": str(token) if token else None,
         "data": data,
-        "environment": environment
-        | {name: value for name, value in os.environ.items() if name.startswith(FORWARDED)},
+        "environment": environment,
     }
 
 
 def _conclude(runs: Sequence[SweepRun], received: int) -> int:
     """Print what came out; returns the exit code."""
-    for folder in {
-        r.run.folder.path.parent: r.run.folder for r in runs if r.state == "finished"
-    }.values():
-        # Two runs that end at the same moment may each miss the other.
-        if config := folder.read_config():
-            write_summary(folder.path.parent, config)
-    if text := table.results_table(runs):
-        console.print_line("")
-        console.print_result(text)
+    finished = {run.run.config.experiment: run.run for run in runs if run.state == "finished"}
+    for run in finished.values():
+        write_summary(run)  # two runs that end at the same moment may each miss the other
+    if finished:
+        console.print_result(f"\n{table.results_table(runs)}")
     failed = [run for run in runs if run.state == "failed"]
-    for run in failed:
-        why = terminal.with_flags(f"{run}: {run.why}")
-        console.print_error(f"failed: {why} (log: {run.log})")
+    for member in failed:
+        why = terminal.with_flags(f"{member}: {member.why}")
+        console.print_error(f"failed: {why} (log: {member.log})")
     left = sum(run.state not in ("finished", "failed") for run in runs)
     if received and left:
         console.print_error(

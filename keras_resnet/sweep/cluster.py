@@ -12,13 +12,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.sweep import task
 from keras_resnet.sweep.task import Job
 
 CONNECT_SECONDS = 10.0
 CHECK_SECONDS = 60.0  # for all nodes together: each starts a worker and looks at its folders
-TOKEN = "~/.ray/auth_token"  # `ray.init` and `ray get-auth-token --generate` make it
+_WARNINGS = re.compile(rb"\[.*gcs_client\.cc:")  # one per second while a cluster refuses us
 
 
 @contextlib.contextmanager
@@ -30,15 +31,14 @@ def connected(address: str | None) -> Iterator[None]:
             starts Ray here, on the loopback address alone, and stops it at the end.
 
     Raises:
-        UserError: where Ray is not installed, cannot be joined or does not start.
+        UserError: where Ray cannot be joined or does not start.
+        ModuleNotFoundError: for Ray or rich.
     """
     if address is not None and not re.fullmatch(r"auto|[\w.-]+:\d{1,5}", address, re.ASCII):
         raise UserError(f"`address` must be auto or HOST:PORT. Received: {address}")
     # Ray reads these variables when it is imported.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # not a warning per second
-    if os.path.isfile(os.path.expanduser(TOKEN)) or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {
-        *os.environ
-    }:
+    tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    if any(map(os.environ.get, tokens)) or os.path.isfile(os.path.expanduser("~/.ray/auth_token")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
@@ -49,14 +49,9 @@ def connected(address: str | None) -> Iterator[None]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to the makers of Ray
         # Near Ray's minimum: only exit codes go through it.
         options |= {"include_dashboard": False, "object_store_memory": 80 << 20}
-    try:
-        import ray
-        import rich  # noqa: F401
-    except ImportError as error:
-        raise UserError(
-            f"a sweep needs {error.name}, which is not installed: pip install -r "
-            "requirements-sweep.txt, or this package with its extra [sweep]"
-        ) from None
+    import ray
+    import rich  # noqa: F401  else it would be missing after Ray has started
+
     terminate = signal.getsignal(
         signal.SIGTERM
     )  # Ray puts an exit without cleaning up in its place
@@ -70,25 +65,22 @@ def connected(address: str | None) -> Iterator[None]:
                 host, _, port = address.rpartition(":")
                 # Where nobody answers, Ray would try for minutes.
                 socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-            ray.init(address=address or "local", **options)
+            with console.without_lines(_WARNINGS):
+                ray.init(address=address or "local", **options)
             signal.signal(signal.SIGTERM, terminate)
         except Exception as error:  # Ray raises many kinds
             reason = " ".join(str(error).split())[:300]
-            raise UserError(_advice(address, reason)) from None
+            if address is None:
+                raise UserError(f"Ray did not start ({reason})") from None
+            raise UserError(
+                f"no Ray cluster could be joined at {address} ({reason}); start this machine's node with "
+                "`ray start --address=HOST:PORT`. A cluster that was started with a token asks for it: "
+                "copy ~/.ray/auth_token of its head node to this machine, or set RAY_AUTH_TOKEN"
+            ) from None
         try:
             yield
         finally:
             ray.shutdown()
-
-
-def _advice(address: str | None, reason: str) -> str:
-    if address is None:
-        return f"Ray did not start ({reason})"
-    return (
-        f"no Ray cluster could be joined at {address} ({reason}); start this machine's node with `ray "
-        f"start --address=HOST:PORT`. A cluster with a token asks for it: copy {TOKEN} of its head node "
-        "to this machine, or set RAY_AUTH_TOKEN"
-    )
 
 
 def living_nodes() -> list[dict[str, Any]]:
@@ -119,13 +111,11 @@ def check_nodes(job: Job, share: Mapping[str, float]) -> None:
     problems: dict[str, list[str]] = {}
     for answer, host in hosts.items():
         try:
-            problem = ray.get(answer, timeout=0)
+            problem = ray.get(answer, timeout=1)
         except ray.exceptions.TaskUnschedulableError:
             continue  # the node has left the cluster since
-        except ray.exceptions.GetTimeoutError:
-            problem = f"did not answer within {CHECK_SECONDS:.0f} s"
         except ray.exceptions.RayError as error:
-            problem = f"could not import keras_resnet.sweep ({type(error).__name__})"
+            problem = f"could not run keras_resnet.sweep.task ({type(error).__name__})"
         if problem:
             problems.setdefault(problem, []).append(host)
     if problems:

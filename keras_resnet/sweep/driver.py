@@ -10,18 +10,20 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from keras_resnet import console, interrupts
+from keras_resnet import console
 from keras_resnet.errors import DIVERGED, USER_ERROR, UserError
 from keras_resnet.runs import files
 from keras_resnet.sweep import task
 from keras_resnet.sweep.plan import SweepRun
 from keras_resnet.sweep.table import Lines
-from keras_resnet.sweep.task import Job, Outcome
+from keras_resnet.sweep.task import Job
+from keras_resnet.training.signals import Signals
 
 MAX_LOSSES = 3  # in a row, without a new checkpoint between them
 WAIT = 0.5  # seconds between two questions to Ray
 LOOK = 2.0  # seconds between two looks at the run folders
 END = task.END + 4  # seconds that all trainings have to end in
+STOPPING = "stopping: every training saves a checkpoint; a second signal does not wait"
 ADVICE = "give a smaller `learning_rate` or more `warmup_steps`, with another `name`"
 
 
@@ -45,12 +47,12 @@ class Driver:
         import ray
 
         self.runs, self.job_of, self.shown = runs, job_of, shown
-        amounts = dict(share)
+        resources = dict(share)
         self._train = ray.remote(
-            num_cpus=amounts.pop("CPU", 0),
-            num_gpus=amounts.pop("GPU", 0),
-            memory=amounts.pop("memory", None),
-            resources=amounts,
+            num_cpus=resources.pop("CPU", 0),
+            num_gpus=resources.pop("GPU", 0),
+            memory=resources.pop("memory", None),
+            resources=resources,
             scheduling_strategy="SPREAD",
             max_retries=0,
         )(task.train)
@@ -59,19 +61,19 @@ class Driver:
 
     def work(self) -> int:
         """Work until every run is finished or has failed; returns the signal that ended it earlier, or 0."""
-        received: list[int] = []
         looked = 0.0
-        with interrupts.handled(lambda signum, frame: received.append(signum), once=True):
-            while not received and any(r.state not in ("finished", "failed") for r in self.runs):
+        with Signals(STOPPING) as signals:
+            while any(run.state not in ("finished", "failed") for run in self.runs):
                 self._submit()
                 self._collect()
+                if signals.received:
+                    self._stop()
+                    break
                 if time.monotonic() - looked > LOOK:
                     self._look()
                     looked = time.monotonic()
-            if received:
-                self._stop()
         self._look()
-        return received[0] if received else 0
+        return signals.received
 
     def _submit(self) -> None:
         """Give Ray the runs that may train. Those without a place wait there, in this order."""
@@ -97,7 +99,7 @@ class Driver:
             run.task = self._train.options(**options).remote(self.job_of(run))
 
     def _collect(self) -> None:
-        """Take the outcomes of tasks that end within some time."""
+        """Take the outcome of a task that ends within some time."""
         import ray
 
         tasks = {run.task: run for run in self.runs if run.task is not None}
@@ -109,18 +111,17 @@ class Driver:
             self._notice_start(run)
             run.task = None
             try:
-                self._take(run, ray.get(ref, timeout=WAIT))
+                outcome = ray.get(ref, timeout=WAIT)
             except ray.exceptions.RayError as error:
                 self._end(run, None, f"its worker was lost ({type(error).__name__})")
-
-    def _take(self, run: SweepRun, outcome: Outcome) -> None:
-        code = outcome["code"]
-        if not outcome["problem"]:
-            died = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            self._end(run, code, f"its process died ({died})" if code else "it has no results")
-        elif outcome["node"] not in self._unfit_nodes:
-            self._unfit_nodes.append(outcome["node"])
-            self.shown.event(f"no runs for {outcome['host']}: it {outcome['problem']}")
+                continue
+            code = outcome["code"]
+            if not outcome["problem"]:
+                reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+                self._end(run, code, f"its process ended ({reason})")
+            elif outcome["node"] not in self._unfit_nodes:
+                self._unfit_nodes.append(outcome["node"])
+                self.shown.event(f"no runs for {outcome['host']}: it {outcome['problem']}")
 
     def _end(self, run: SweepRun, code: int | None, what: str) -> None:
         """The training of a run has ended: with an exit code, or None where its worker was lost."""
@@ -129,31 +130,30 @@ class Driver:
         line = written[-1].removeprefix("error: ") if written else ""
         run.state = "waiting"
         run.look()
-        if run.state != "waiting":  # finished: whatever went wrong came after its end
+        if run.state != "waiting":  # finished: whatever went wrong came after that
             self._tell_end(run)
         elif code == DIVERGED:
             reason = line.partition(": training has diverged")[0]
-            run.why = f"{reason}: it has diverged; {ADVICE}"
+            run.state, run.why = "failed", f"{reason}: it has diverged; {ADVICE}"
             run.diverged.write_text(f"{run.why}\n")
-            self._fail(run, run.why)
+            self._tell_end(run)
         elif code == USER_ERROR and files.BUSY not in line:
-            self._fail(run, line)
+            run.state, run.why = "failed", line
+            self._tell_end(run)
         elif code != USER_ERROR and not self._stopping:
             run.losses = 1 if run.saved > run.lost_at else run.losses + 1
             run.lost_at = run.saved
             if run.losses < MAX_LOSSES:
                 self._tell(run, f"{what}; it goes on from update {run.saved:,}")
-            else:
-                what += f", {run.losses} times in a row at update {run.saved:,}"
-                self._fail(run, f"{what}; its last line: {line}")
+                return
+            what += f", {run.losses} times in a row at update {run.saved:,}"
+            run.state, run.why = "failed", f"{what}; its last line: {line}"
+            self._tell_end(run)
 
     def _stop(self) -> None:
         """End all trainings, each after a checkpoint."""
         import ray
 
-        self.shown.event(
-            "stopping: every training saves a checkpoint; a second signal does not wait"
-        )
         self._stopping = True
         limit = time.monotonic() + END
         for run in self.runs:
@@ -172,8 +172,8 @@ class Driver:
     def _look(self) -> None:
         for run in self.runs:
             self._notice_start(run)
-            if run.state in ("running", "held"):
-                state = run.state
+            state = run.state
+            if state in ("running", "held"):
                 run.look()
                 run.state = state  # until its task has ended
         self.shown.refresh()
@@ -189,10 +189,6 @@ class Driver:
             run.state, run.host = "running", header.rpartition(" on ")[2]
             begins = f"goes on from update {run.saved:,}" if run.saved else "begins"
             self._tell(run, f"{begins} on {run.host}")
-
-    def _fail(self, run: SweepRun, why: str) -> None:
-        run.state, run.why = "failed", why
-        self._tell_end(run)
 
     def _tell_end(self, run: SweepRun) -> None:
         finished = run.state == "finished"

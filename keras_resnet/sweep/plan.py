@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,34 +32,20 @@ Net = tuple[Any, ...]  # what decides the images per second of a run on one mach
 
 @dataclasses.dataclass
 class SweepRun:
-    """A run of a sweep, and how far it is.
-
-    Attributes:
-        run: settings, recipe and folder.
-        state: waiting for a place, running on `host`, held (another process trains it), finished, or failed
-            for the reason `why`.
-        saved: update of the newest checkpoint.
-        step: updates made up to the newest evaluation or checkpoint.
-        val_error: in percent, at the last evaluation.
-        rate: images per second.
-        test_error: in percent, of a finished run.
-        task: Ray's reference of its task; None while it is not given to Ray.
-        log_bytes: size of its log when it was given to Ray.
-        losses: how often its process died since the checkpoint of update `lost_at`.
-    """
+    """A run of a sweep, and how far it is. Held: another process trains it; failed: `why` says the reason."""
 
     run: Run
     state: Literal["waiting", "running", "held", "finished", "failed"] = "waiting"
     host: str = ""
     why: str = ""
-    saved: int = 0
-    step: int = 0
-    val_error: float | None = None
-    rate: float | None = None
-    test_error: float | None = None
-    task: Any = None
-    log_bytes: int = 0
-    losses: int = 0
+    saved: int = 0  # update of the newest checkpoint
+    step: int = 0  # updates up to the newest evaluation or checkpoint
+    val_error: float | None = None  # percent
+    test_error: float | None = None  # percent
+    rate: float | None = None  # images per second
+    task: Any = None  # Ray's reference, while Ray has it
+    log_bytes: int = 0  # size of its log when Ray got it
+    losses: int = 0  # deaths of its process since the checkpoint of update `lost_at`
     lost_at: int = 0
 
     def __str__(self) -> str:
@@ -76,16 +61,11 @@ class SweepRun:
         """The file by which a sweep remembers that it diverged; `train --restart` moves it aside."""
         return self.run.folder.path / "diverged.txt"
 
-    @property
-    def net(self) -> Net:
-        return net_of(self.run)
-
     def look(self) -> None:
-        """Read in the run folder how far it is, and whether it is finished or must fail."""
+        """Read in the run folder how far it is, and whether it is finished or cannot be trained."""
         folder = self.run.folder
         try:
-            results = read_begun(self.run).results
-            metrics = folder.read_metrics()
+            results, metrics = read_begun(self.run).results, folder.read_metrics()
         except UserError as error:
             self.state, self.why = "failed", str(error)
             return
@@ -95,16 +75,16 @@ class SweepRun:
             self.step = max(self.saved, metrics[-1]["step"])
             self.val_error, self.rate = metrics[-1]["val_error"], metrics[-1]["images_per_second"]
         if results is not None:
-            self.state, self.step = "finished", self.run.recipe.steps
-            self.test_error = results["test_error"]
+            self.state, self.test_error = "finished", results["test_error"]
+            self.step = results.get("steps", self.run.recipe.steps)
         elif self.diverged.is_file():
             self.state, self.why = "failed", self.diverged.read_text(errors="replace").strip()
 
     def hours_left(self, rates: Mapping[Net, float]) -> float | None:
         """Hours of training that are left; None where no rate of such a net is known."""
-        rate = self.rate or rates.get(self.net)
         if self.state in ("finished", "failed"):
             return 0.0
+        rate = self.rate or rates.get(net_of(self.run))
         images = (self.run.recipe.steps - self.step) * self.run.recipe.batch_size
         return images / rate / 3600 if rate else None
 
@@ -127,12 +107,11 @@ def plan_runs(
     values = {name: list(dict.fromkeys(given)) for name, given in several.items()}
     labels = [name for name in values if SEVERAL[name] is not None and len(values[name]) > 1]
     configs: dict[str, TrainConfig] = {}
-    left_out: list[str] = []
+    left_out: dict[str, None] = {}
     for net, chosen in itertools.product(nets, itertools.product(*values.values())):
-        own = {**net, **dict(zip(values, chosen, strict=True))}
+        own = {"depth": TrainConfig.depth, **net, **dict(zip(values, chosen, strict=True))}
         if own.get("model") == "plain" and own.get("shortcut", "zeropad") != "zeropad":
-            depth = own.get("depth", TrainConfig.depth)
-            left_out.append(f"plain{depth} with {own['shortcut']}: it has no shortcuts")
+            left_out[f"plain{own['depth']} with {own['shortcut']}: it has no shortcuts"] = None
             continue
         try:
             config = TrainConfig(**{**settings, **own, "name": None})
@@ -144,14 +123,14 @@ def plan_runs(
         raise UserError(f"nothing is left to train: {'; '.join(left_out)}")
     runs = []
     for name, config in configs.items():
-        if prefix := settings.get("name"):
-            name = prefix if len(configs) == 1 else f"{prefix}-{name}"
-        if name != config.experiment:
-            config = dataclasses.replace(config, name=name)
-        runs += runs_of(config)
+        if given := settings.get("name"):
+            name = given if len(configs) == 1 else f"{given}-{name}"
+        runs += runs_of(
+            config if name == config.experiment else dataclasses.replace(config, name=name)
+        )
     # A long run that began last would train alone at the end.
     runs.sort(key=lambda run: -run.config.depth * run.recipe.steps * run.recipe.batch_size)
-    return runs, list(dict.fromkeys(left_out))
+    return runs, list(left_out)
 
 
 def net_of(run: Run) -> Net:
@@ -173,14 +152,6 @@ def known_rates(output: Path) -> dict[Net, float]:
     return {net: statistics.median(several) for net, several in rates.items()}
 
 
-def makespan(hours: Iterable[float], slots: int) -> float:
-    """Hours until all is done, where `slots` runs train at once and the longest begin first."""
-    ends = [0.0] * max(1, slots)
-    for duration in sorted(hours, reverse=True):
-        heapq.heapreplace(ends, ends[0] + duration)
-    return max(ends)
-
-
 def count_slots(nodes: Iterable[Mapping[str, float]], share: Mapping[str, float]) -> int:
     """How many runs train at once.
 
@@ -188,9 +159,8 @@ def count_slots(nodes: Iterable[Mapping[str, float]], share: Mapping[str, float]
         nodes: the resources of each node as Ray counts them: `{"CPU": 8.0, "GPU": 1.0, "memory": 3e10}`.
         share: what one run takes of them.
     """
-
-    def fit(node: Mapping[str, float]) -> int:
+    return sum(
         # A tenth of a GPU fits ten times into one, in spite of binary fractions.
-        return int(min(node.get(name, 0.0) / amount + 1e-9 for name, amount in share.items()))
-
-    return sum(map(fit, nodes))
+        int(min(node.get(name, 0.0) / amount + 1e-9 for name, amount in share.items()))
+        for node in nodes
+    )

@@ -11,12 +11,13 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.report import rows, tables
-from keras_resnet.sweep.plan import Net, SweepRun, makespan
+from keras_resnet.sweep.plan import Net, SweepRun
 
 # State -> colour of its rows, in the order of the table.
 STATES = {"running": "", "held": "", "failed": "red", "waiting": "dim", "finished": "green"}
 HEADS = 7  # lines of a terminal that the live table needs beside its rows
 HOST = 16  # characters shown of the name of a host
+RESULTS = ("test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "updates", "hours")
 
 
 class Lines:
@@ -45,7 +46,7 @@ class Lines:
                 self.event(f"{run}: update {_updates(run)}{error}")
 
     def counts(self) -> str:
-        """E.g. `"2 of 25 finished, 8 running, 15 waiting; about 3 h 10 min left"`."""
+        """E.g. `"2 of 25 finished, 8 running, 15 waiting; at least 3 h 10 min left"`."""
         states = Counter[str](run.state for run in self.runs)
         parts = [f"{states.pop('finished', 0)} of {len(self.runs)} finished"]
         parts += [f"{states[state]} {state}" for state in STATES if state in states]
@@ -53,23 +54,20 @@ class Lines:
         known = [left for left in hours if left is not None]
         if not any(known) or len(known) < len(hours):
             return ", ".join(parts)
-        left = console.duration(3600 * makespan(known, self.slots))
-        return f"{', '.join(parts)}; about {left} left"
+        least = max(max(known), sum(known) / max(1, self.slots))
+        return f"{', '.join(parts)}; at least {console.duration(3600 * least)} left"
 
 
 class LiveTable(Lines):
     """A table that stays at the bottom of the terminal, with the events above it."""
 
-    live: Any = None
+    live: Any = None  # of rich
 
     def event(self, text: str) -> None:
-        with contextlib.suppress(OSError):  # the terminal was closed: its SIGHUP ends the sweep
-            self.live.console.print(text, markup=False, highlight=False)
+        self.live.console.print(text, markup=False, highlight=False)
 
     def refresh(self) -> None:
-        with contextlib.suppress(OSError):
-            rows = self.live.console.height - HEADS
-            self.live.update(self.table(max(3, rows)), refresh=True)
+        self.live.update(self.table(max(3, self.live.console.height - HEADS)), refresh=True)
 
     def table(self, height: int) -> Any:
         """The table with at most `height` rows; runs that do not train are left out first."""
@@ -115,14 +113,15 @@ def watching(runs: Sequence[SweepRun], rates: Mapping[Net, float], slots: int) -
         from rich.live import Live
 
         shown = LiveTable(runs, rates, slots)
-        with contextlib.suppress(OSError):
-            with Live(auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
-                shown.live = live
-                yield shown
+        with Live(auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as shown.live:
+            yield shown
 
 
 class _WithoutRay:
-    """Stdout without what Ray's threads print there of dead workers and nodes, which the driver reports."""
+    """Stdout without what Ray's threads print there of lost workers and nodes, which the driver reports.
+
+    When the terminal is closed, nothing more is written: its SIGHUP ends the sweep in good order.
+    """
 
     def __init__(self, stdout: Any):
         self._stdout = stdout
@@ -131,8 +130,14 @@ class _WithoutRay:
         return getattr(self._stdout, name)
 
     def write(self, text: str) -> int:
-        of_ray = threading.current_thread().name.startswith("ray_")
-        return len(text) if of_ray else self._stdout.write(text)
+        if not threading.current_thread().name.startswith("ray_"):
+            with contextlib.suppress(OSError):
+                self._stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stdout.flush()
 
 
 def plan_table(runs: Sequence[SweepRun], rates: Mapping[Net, float]) -> str:
@@ -140,35 +145,34 @@ def plan_table(runs: Sequence[SweepRun], rates: Mapping[Net, float]) -> str:
     experiments: dict[str, list[SweepRun]] = {}
     for run in runs:
         experiments.setdefault(run.run.config.experiment, []).append(run)
-    cells = []
+    table = []
     for name, members in experiments.items():
         states = Counter("begun" if r.state == "waiting" and r.step else r.state for r in members)
         hours = sum(run.hours_left(rates) or 0.0 for run in members)
-        cells.append([
-            name, ", ".join(f"{count} {state}" for state, count in states.items()),
-            f"{members[0].run.recipe.steps:,}", console.duration(3600 * hours) if hours else "-",
-        ])  # fmt: skip
-    return text_table(["experiment", "runs", "updates", "time"], cells)
+        table.append({
+            "experiment": name,
+            "runs": ", ".join(f"{count} {state}" for state, count in states.items()),
+            "updates": f"{members[0].run.recipe.steps:,}",
+            "time": console.duration(3600 * hours) if hours else "-",
+        })  # fmt: skip
+    return text_table(table)
 
 
 def results_table(runs: Sequence[SweepRun]) -> str:
-    """The report's numbers of the finished runs; empty where none is finished."""
-    cells = []
-    finished = [rows.read(run.run.folder.path) for run in runs if run.state == "finished"]
-    for row in rows.group(finished)[0]:
-        cells.append([
-            row.config.experiment, tables.error_text(row), tables.runs_text(row),
-            *(reference or "-" for reference in row.references),
-            f"{(row.mean('seconds') or 0) / 3600:.2f}",
-        ])  # fmt: skip
-    names = ["experiment", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "hours"]
-    return text_table(names, cells) if cells else ""
+    """The report's table of the finished runs."""
+    finished = [rows.read_record(run.run.folder.path) for run in runs if run.state == "finished"]
+    grouped = rows.group(finished)[0]
+    return text_table([
+        {"experiment": row.config.experiment, **{name: line[name] for name in RESULTS}}
+        for row, line in zip(grouped, tables.table(grouped), strict=True)
+    ])  # fmt: skip
 
 
-def text_table(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+def text_table(table: tables.Table) -> str:
     """A table as plain text."""
-    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
-    lines = [names, ["-" * width for width in widths], *cells]
+    lines = [list(line) for line in table[:1]] + [list(line.values()) for line in table]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
