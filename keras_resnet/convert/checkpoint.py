@@ -97,7 +97,11 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         # By name: the order in the file depends on the dtypes.
-        return {name: array.astype("float32") for name, array in sorted(load_file(path).items())}
+        arrays = dict(sorted(load_file(path).items()))
+        for name, array in arrays.items():
+            if array.dtype.kind == "c":
+                raise ValueError(f"{name} is {array.dtype}, but weights are real numbers")
+        return {name: array.astype("float32") for name, array in arrays.items()}
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 

@@ -141,10 +141,10 @@ def test_another_data_set_is_refused(capsys, files, tmp_path, monkeypatch):
     bare.write_bytes(files["keras"].read_bytes())
     assert run(capsys, "--model", bare)[0] == 0
     monkeypatch.setattr(
-        datasets, "load", lambda *_: dataclasses.replace(tiny, class_names=("a", "b"))
+        datasets, "load", lambda *_: dataclasses.replace(tiny, class_names=tuple("abcdefghijk"))
     )
     code, _, err = run(capsys, "--model", bare)
-    assert (code, len(err)) == (2, 1) and "2: a, b" in err[0]
+    assert (code, len(err)) == (2, 1) and "11: a, b" in err[0]
 
 
 @pytest.mark.parametrize("suffix", PLOT_SUFFIXES)

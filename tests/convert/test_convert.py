@@ -425,7 +425,11 @@ def test_bad_files_end_in_one_line(command, tmp_path):
 def test_without_torch_its_files_are_refused_and_safetensors_work(tmp_path):
     (tmp_path / "net.pt").write_bytes(b"\x80\x02anything")
     program = (
-        "import sys; sys.modules['torch'] = None\n"
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(name, path=None, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError('No module named torch', name=name)\n"
+        "sys.meta_path.insert(0, NoTorch)\n"
         "from keras_resnet.commands import convert, terminal\n"
         "sys.exit(terminal.run(lambda: convert.main(sys.argv[1:])))"
     )

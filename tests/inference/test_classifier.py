@@ -207,7 +207,7 @@ def test_a_net_that_gives_nan_is_refused():
 
 def test_a_damaged_file_is_refused_by_the_name_of_its_export_too(files, tmp_path):
     folder = tmp_path / "export"
-    pipeline.export(files["keras"], output=folder, kinds=["onnx"])
+    pipeline.export(files["keras"], output=folder, formats=["onnx"])
     assert Classifier.load(folder).class_names == NAMES
     file = folder / "model.keras"
     file.write_bytes(file.read_bytes() + b"\0")
