@@ -84,7 +84,7 @@ class _KerasFinder:
 
         def import_keras_and_register(module: Any) -> None:
             import_keras(module)
-            # Where one of ours has imported Keras, another may need it whole: that one registers itself later.
+            # A module of ours that has imported Keras is not whole yet; what needs it registers itself later.
             with contextlib.suppress(ImportError):
                 _register()
 

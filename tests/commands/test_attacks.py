@@ -116,7 +116,7 @@ def test_export_to_a_place_that_cannot_be(
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     target = output if output == "/" else tmp_path / output
     assert call("export", run, "--formats", "onnx", "--output", target) == 2
-    assert_one_line(capsys, "--output must be")
+    assert_one_line(capsys, "--output")
 
 
 def test_export_to_the_working_folder(
