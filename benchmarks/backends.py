@@ -3,7 +3,6 @@
     pip install -e '.[torch,jax]'        beside requirements.txt
     python -m benchmarks.backends --baseline CHECKOUT                    about 12 minutes on 2 cores
     python -m benchmarks.backends --only tensorflow baseline --baseline CHECKOUT
-    python -m benchmarks.backends --quick                                about 2 minutes
 
 Batch 128. Writes backends.json and prints its tables.
 """

@@ -2,7 +2,6 @@
 
     pip install torch openvino ai-edge-litert      beside requirements.txt; the latter two may be missing
     python -m benchmarks.deployed                  about 12 minutes on 2 cores
-    python -m benchmarks.deployed --quick          about 2 minutes
 
 From uint8 pixels to probabilities, at batch 1 and 256. A contender whose probabilities are not those of
 ONNX Runtime in float32 ends the benchmark. Writes deployed.json and prints its tables.

@@ -2,7 +2,6 @@
 
     pip install -e '.[sweep]'
     python -m benchmarks.sweep_overhead               about 10 minutes on 2 cores
-    python -m benchmarks.sweep_overhead --quick       about 2 minutes
 
 Six short runs of ResNet-8 on synthetic images, two at once, each a `train` process with one thread. A round
 is both ways, one after the other. Their times are from the first run's config.json to the last run's
@@ -34,13 +33,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         for way in list(seconds)[:: -1 if k % 2 else 1]:
             with tempfile.TemporaryDirectory() as folder:
                 flags = [*FLAGS, f"--steps={steps}", f"--output-dir={folder}"]
+                commands = [["train", *flags, f"--seed={seed}"] for seed in range(runs)]
                 if way == "sweep":
                     cpus = max(1, (os.cpu_count() or 1) // AT_ONCE)
-                    run("sweep", *flags, f"--runs={runs}", f"--cpus-per-run={cpus}")
-                else:
-                    with ThreadPoolExecutor(AT_ONCE) as pool:
-                        commands = [("train", *flags, f"--seed={seed}") for seed in range(runs)]
-                        list(pool.map(lambda command: run(*command), commands))
+                    commands = [["sweep", *flags, f"--runs={runs}", f"--cpus-per-run={cpus}"]]
+                with ThreadPoolExecutor(AT_ONCE) as pool:
+                    list(pool.map(run, commands))
                 seconds[way].append(seconds_between_files(Path(folder) / "run"))
             print(f"round {k}: {way} {seconds[way][-1]:.1f} s", flush=True)
     result = {
@@ -57,7 +55,7 @@ def seconds_between_files(experiment: Path) -> float:
     return max(file.stat().st_mtime for file in experiment.glob("seed-*/results.json")) - begun
 
 
-def run(*command: str) -> None:
+def run(command: Sequence[str]) -> None:
     """Run a command of the package to its end."""
     subprocess.run(
         [sys.executable, "-m", "keras_resnet", *command],

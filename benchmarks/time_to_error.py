@@ -1,7 +1,6 @@
 """How soon is the paper's error reached: recipe `fast` against the paper's 64,000 updates in eager PyTorch?
 
     python -m benchmarks.time_to_error --data-dir ...      about 20 minutes on 2 cores
-    python -m benchmarks.time_to_error --quick             about a minute
 
 Runs `python train.py --recipe fast --depth 20` once, whole. Every `--every` seconds the run is halted
 (SIGSTOP) for a turn of the eager float32 PyTorch loop, so that both meet the same machine; the halts are

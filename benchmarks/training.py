@@ -2,7 +2,6 @@
 
     python -m benchmarks.training                     about 6 minutes on 2 cores
     python -m benchmarks.training --only muon sgd     about 2 minutes, needs no PyTorch
-    python -m benchmarks.training --quick             about 2 minutes
 
 Keras runs on the backend that KERAS_BACKEND names. Writes training.json and prints its tables. Let nothing
 else run: PyTorch's threads wait for each other and suffer most from other load.

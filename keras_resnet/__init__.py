@@ -84,7 +84,7 @@ class _KerasFinder:
 
         def import_keras_and_register(module: Any) -> None:
             import_keras(module)
-            # A module of ours that has imported Keras is not whole yet; what needs it registers itself later.
+            # Where a module of ours imported Keras, others need it whole first and register later.
             with contextlib.suppress(ImportError):
                 _register()
 

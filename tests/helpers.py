@@ -101,15 +101,15 @@ def bad_models(folder, files):
     (folder / "empty").mkdir()
     made["empty folder"] = (folder / "empty", "empty")
     whole = files["keras"].read_bytes()
-    write("truncated.keras", whole[: len(whole) // 2], "damaged|no Keras file")
-    write("zero.keras", b"", "damaged|no Keras file")
+    write("truncated.keras", whole[: len(whole) // 2], "damaged")
+    write("zero.keras", b"", "damaged")
     zipped = shutil.make_archive(
         str(folder / "z"), "zip", files["saved_model"].parent, "labels.txt"
     )
-    write("zip.keras", Path(zipped).read_bytes(), "no Keras file")
+    write("zip.keras", Path(zipped).read_bytes(), "could not be opened as a Keras file")
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save(folder / "other.keras")
-    made["other.keras"] = (folder / "other.keras", "not one of ours")
+    made["other.keras"] = (folder / "other.keras", "must take RGB images")
     write("model.h5", b"x", r"must be a \.keras file.*another file")
     proto = files["onnx"].read_bytes()
     write("truncated.onnx", proto[: len(proto) // 2], "could not be read as an ONNX")
@@ -117,10 +117,10 @@ def bad_models(folder, files):
     write("text.onnx", b"I am a poem.\n", "could not be read as an ONNX")
     for name, inputs in {
         "name.onnx": [("input", uint8, ["N", 32, 32, 3])],
-        "float.onnx": [("image", float32, ["N", 32, 32, 3])],
+        "float.onnx": [("image", float32, ["N", 32, 32])],
         "two.onnx": [("image", uint8, ["N", 32, 32, 3]), ("mask", uint8, ["N"])],
     }.items():
-        made[name] = (foreign_onnx(folder / name, inputs), "not a model of this package.*Received")
+        made[name] = (foreign_onnx(folder / name, inputs), r"must take RGB images")
     for name, shape in {
         "channels-first": ["N", 3, 32, 32],
         "fixed": [1, 32, 32, 3],
@@ -138,7 +138,7 @@ def bad_models(folder, files):
     module = tf.Module()
     module.f = tf.function(lambda x: x, input_signature=[tf.TensorSpec((None, 4), name="x")])
     tf.saved_model.save(module, str(folder / "foreign"), signatures={"serving_default": module.f})
-    made["foreign SavedModel"] = (folder / "foreign", "not a model of this package")
+    made["foreign SavedModel"] = (folder / "foreign", "must take RGB images")
     return made
 
 

@@ -1,126 +1,174 @@
-"""Put a finished run of yours into the zoo (for those who publish this package).
+"""Put a trained net into the zoo, or a run's small files into results/: for this package's maintainers.
 
-    python -m keras_resnet.commands.publish experiments/resnet56-fast/seed-*
+    python -m tools.publish experiments/resnet56-fast/seed-*
+    python -m tools.publish experiments/resnet56-fast/seed-0 --results results/resnet56-fast/seed-0
 
-takes the one with the lowest validation error. It is stored in `weights/<name>-<dataset>/` as the run
-folder that made it (config.json, results.json, model.keras), so that everything that opens a run
-folder opens it, with a card, and gets an entry in registry.json. Nothing is typed by hand.
+Of several runs of a net, the one with the lowest validation error is taken; the others need no model.keras.
+It is stored as the run folder that made it (config.json, results.json, model.keras), with a card, and gets an
+entry in registry.json. Nothing is typed by hand, and no file of another run is replaced.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from keras_resnet import console
+from keras_resnet.commands import flags, startup, terminal
 from keras_resnet.data.constants import CLASS_NAMES
 from keras_resnet.errors import UserError
-from keras_resnet.export.card import front_matter, training
-from keras_resnet.inference.keras_file import load_keras
+from keras_resnet.inference import zoo
+from keras_resnet.inference.zoo import Candidate, Entry
 from keras_resnet.nets.family import PAPER_ERRORS
 from keras_resnet.recipes import RECIPES
-from keras_resnet.runs import files, staged
+from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.runs.publishing import without_folders
-from keras_resnet.runs.resume import BEFORE, INTERVALS, PLACES
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.models import kind_of
-from keras_resnet.zoo.registry import WEIGHTS, Candidate, Entry
+from keras_resnet.runs.resume import INTERVALS, PLACES
+from keras_resnet.runs.run import Run, read_run
 
 # The nets of the paper's Fig. 6 and table 6 that a wheel has room for.
 NETS = {"resnet": (20, 32, 44, 56, 110), "plain": (20, 56)}
-_FILES = frozenset({"model.keras", "config.json", "results.json", "MODEL_CARD.md"})
 _EXPECTED = (
-    "expected a finished run of "
+    "a net must come from a finished run of "
     + " or ".join(f"{model} {', '.join(map(str, depths))}" for model, depths in NETS.items())
     + " on cifar10 with a recipe's defaults, but for the number of updates, from a clean commit"
 )
 
 
-class _Run(NamedTuple):
-    """A run that may be published."""
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = flags.ArgumentParser(
+        prog="python -m tools.publish", description=__doc__, formatter_class=flags.HelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder of the net")
+    parser.add_argument(
+        "--output", type=Path, default=zoo.WEIGHTS, metavar="DIR", help="folder of the registry"
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="only store the small files of one run there"
+    )
+    arguments = parser.parse_args(argv)
+    # Beside the run folders seed-* lie a sweep's logs and runs that were moved aside.
+    folders = [p for p in arguments.runs if p.is_dir() and not files.MOVED_ASIDE.search(p.name)]
+    runs = folders or arguments.runs
+    if arguments.results and len(runs) > 1:
+        raise UserError(f"--results stores one run. Received: {len(runs)}")
+    if arguments.results:
+        store_results(runs[0], arguments.results)
+        console.print_line(f"wrote {arguments.results}")
+        return 0
+    startup.start_keras()
+    entry = pack(runs, arguments.output)
+    file = arguments.output / entry.file
+    console.print_line(
+        f"wrote {file.parent}: {entry.name}, recipe {entry.recipe}, seed {entry.seed}, validation error "
+        f"{entry.val_error:.2f} %, the lowest of {len(entry.candidates)}; model.keras "
+        f"{file.stat().st_size / 2**20:.2f} MiB, its card and its entry"
+    )
+    return 0
 
-    path: Path
-    config: RunConfig
-    results: RunResults
-    candidate: Candidate
 
-
-def pack(runs: Sequence[Path], weights: Path = WEIGHTS) -> Entry:
-    """Store the net of the run with the lowest validation error compactly, with its card and its entry.
+def pack(folders: Sequence[Path], weights: Path) -> Entry:
+    """Store the net of the run with the lowest validation error, with its card and its entry.
 
     Args:
-        runs: finished runs of one net, each from a clean commit; of its recipe's settings only the
-            number of updates may differ from the default. Only the best needs its model.keras.
-        weights: the folder of the registry. What was there of the same name is replaced in one step.
-
-    Returns:
-        The entry in the registry.
+        folders: of finished runs of one net. Only the best needs its model.keras.
+        weights: the folder of the registry.
 
     Raises:
-        UserError: where a run is another one, or files cannot be read or written.
+        UserError: where a run is of another kind, or the folder of the net holds another run.
     """
-    candidates = sorted(map(_read, runs), key=lambda run: run.candidate.val_error)
-    best = candidates[0]
-    nets = sorted({f"{run.results['model']}{run.results['depth']}" for run in candidates})
+    from keras_resnet.inference.open import load_keras
+    from keras_resnet.nets.describe import describe
+
+    runs = sorted(map(_checked, folders), key=lambda pair: pair[1].val_error)
+    (best, candidate), candidates = runs[0], tuple(candidate for _, candidate in runs)
+    config, results = _finished(best.folder.path)
+    nets = sorted({f"{run.config.model}{run.config.depth}" for run, _ in runs})
     if len(nets) > 1:
-        raise UserError(f"expected runs of one net. Received: {', '.join(nets)}")
-    if not files.exists(best.path / "model.keras"):
-        raise UserError(
-            f"{best.path}, the best by validation error, must hold model.keras, but does not"
-        )
-    net = load_keras(best.path)
-    entry = _entry(nets[0], [run.candidate for run in candidates], best.results)
-    if different := _differences(entry, kind_of(net)):
-        raise UserError(f"{_EXPECTED}. Received: {best.path} with a net of {', '.join(different)}")
-    folder = weights / Path(entry.file).parent
-    with staged.staged(folder, _FILES) as staging:
-        _compress(best.path / "model.keras", staging / "model.keras")
-        data = (staging / "model.keras").read_bytes()
-        entry = dataclasses.replace(entry, sha256=registry.sha256(data))
-        RunFolder(staging).write_config(without_folders(best.config))
-        RunFolder(staging).write_results(best.results)
-        (staging / "MODEL_CARD.md").write_text(card(entry, best.config, best.results))
-    known = registry.entries(weights) if files.exists(weights / registry.FILE) else []
-    registry.write([net for net in known if net.name != entry.name] + [entry], weights)
+        raise UserError(f"all runs must be of one net. Received: {', '.join(nets)}")
+    if not best.folder.model_path.is_file():
+        raise UserError(f"{best.folder.path}, the best by validation error, must hold model.keras")
+    described = describe(load_keras(best.folder.path))
+    for key in ("model", "depth"):
+        if described[key] != getattr(best.config, key):
+            raise UserError(f"{_EXPECTED}. Received: a net of {key} {described[key]}")
+    target = weights / f"{nets[0]}-cifar10"
+    _refuse_other_run(target, results)
+    files.make_folder(target)
+    _compress(best.folder.model_path, target / "model.keras")
+    entry = Entry(
+        name=nets[0],
+        model=best.config.model,  # type: ignore[arg-type]
+        depth=best.config.depth,
+        dataset="cifar10",
+        file=f"{target.name}/model.keras",
+        sha256=hashlib.sha256((target / "model.keras").read_bytes()).hexdigest(),
+        commit=str(results["git_commit"]),
+        test_error=results["test_error"],
+        parameters=results["parameters"],
+        candidates=candidates,
+        **dataclasses.asdict(candidate),
+    )
+    RunFolder(target).write_config(without_folders(config))
+    RunFolder(target).write_results(results)
+    (target / "MODEL_CARD.md").write_text(card(entry, config, results))
+    others = zoo.entries(weights) if files.exists(weights / zoo.FILE) else []
+    nets_now = [net for net in others if net.name != entry.name] + [entry]
+    nets_now.sort(key=lambda net: (net.model != "resnet", net.depth))
+    files.write_json(weights / zoo.FILE, {"nets": [dataclasses.asdict(net) for net in nets_now]})
     return entry
 
 
-def _read(path: Path) -> _Run:
-    """A run, if it is finished and fit to be published."""
+def store_results(path: Path, target: Path) -> None:
+    """Copy config.json, metrics.csv and results.json of a finished run, without its machine's folders."""
     config, results = _finished(path)
-    settings: dict[str, Any] = {**BEFORE, **config["settings"]}
-    found: dict[str, Any] = {**settings, "class_names": config.get("class_names")}
-    expected: dict[str, Any] = {"class_names": list(CLASS_NAMES["cifar10"])}
-    named = {key: settings.get(key) for key in ("model", "depth", "recipe", "steps", "seed")}
-    try:
-        usual = TrainConfig(**named).settings()  # type: ignore[arg-type]
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{_EXPECTED}. Received: {path} with {error}") from None
-    expected |= {key: usual[key] for key in usual if key not in {*PLACES, *INTERVALS}}
-    different = [f"{key} {found.get(key)!r}" for key in expected if found.get(key) != expected[key]]
-    if usual["depth"] not in NETS[usual["model"]]:
-        different.append(f"{usual['model']} of depth {usual['depth']}")
-    for key in ("model", "depth", "steps", "seed"):
-        if results.get(key) != usual[key]:
-            different.append(f"{key} {results.get(key)!r} in results.json")
+    _refuse_other_run(target, results)
+    files.make_folder(target)
+    RunFolder(target).write_config(without_folders(config))
+    RunFolder(target).write_metrics(RunFolder(path).read_metrics())
+    RunFolder(target).write_results(results)
+
+
+def _checked(path: Path) -> tuple[Run, Candidate]:
+    """A run that may be published, and what the registry says of it."""
+    config, results = _finished(path)
+    run = read_run(path)
+    named = {key: getattr(run.config, key) for key in ("model", "depth", "recipe", "seed")}
+    usual = TrainConfig(**named, steps=run.recipe.steps)
+    expected = {**dataclasses.asdict(usual), **usual.resolve_recipe().settings()}
+    expected |= {"class_names": list(CLASS_NAMES["cifar10"])}
+    received: dict[str, Any] = {**run.settings(), "class_names": config.get("class_names")}
+    different = [
+        f"{key} {received.get(key)!r}"
+        for key in expected
+        if key not in (*PLACES, *INTERVALS) and received.get(key) != expected[key]
+    ]
+    if usual.depth not in NETS[usual.model]:
+        different.append(f"{usual.model} of depth {usual.depth}")
+    different += [
+        f"{key} {results.get(key)!r} in results.json"
+        for key in ("model", "depth", "steps", "seed")
+        if results.get(key) != expected[key]
+    ]
     different += [f"{key} None" for key in ("val_error", "parameters") if results.get(key) is None]
-    for file, commit in (
-        ("config.json", config.get("git_commit")),
-        ("results.json", results.get("git_commit")),
+    for name, commit in (
+        ("config", config.get("git_commit")),
+        ("results", results.get("git_commit")),
     ):
         if not re.fullmatch("[0-9a-f]{40}", str(commit)):
-            different.append(f"git_commit {commit!r} in {file}")
+            different.append(f"git_commit {commit!r} in {name}.json")
     if different:
         raise UserError(f"{_EXPECTED}. Received: {path} with {', '.join(different)}")
-    val_error = results["val_error"]
-    assert val_error is not None
-    seed, steps, recipe = usual["seed"], usual["steps"], usual["recipe"]
-    return _Run(path, config, results, Candidate(recipe, steps, seed, val_error))
+    val_error = float(results["val_error"] or 0)
+    return run, Candidate(run.recipe.name, run.recipe.steps, run.config.seed, val_error)
 
 
 def _finished(path: Path) -> tuple[RunConfig, RunResults]:
@@ -130,60 +178,26 @@ def _finished(path: Path) -> tuple[RunConfig, RunResults]:
     return config, results
 
 
-def _entry(name: str, candidates: Sequence[Candidate], results: RunResults) -> Entry:
-    """The entry of the first of the candidates, whose SHA-256 is not known yet."""
-    best = candidates[0]
-    return Entry(
-        name=name,
-        model=results["model"],  # type: ignore[arg-type]
-        depth=results["depth"],
-        dataset="cifar10",
-        file=f"{name}-cifar10/model.keras",
-        sha256="",
-        recipe=best.recipe,
-        steps=best.steps,
-        seed=best.seed,
-        commit=str(results["git_commit"]),
-        val_error=best.val_error,
-        test_error=results["test_error"],
-        parameters=results["parameters"],
-        candidates=tuple(candidates),
-    )
-
-
-def _differences(entry: Entry, found: dict[str, Any]) -> list[str]:
-    return [f"{key} {found[key]!r}" for key in found if found[key] != getattr(entry, key)]
+def _refuse_other_run(target: Path, results: RunResults) -> None:
+    stored = RunFolder(target).read_results()
+    if stored != results and target.is_dir() and any(target.iterdir()):
+        raise UserError(f"{target} must not hold another run: delete it first, or name another")
 
 
 def _compress(source: Path, target: Path) -> None:
     """Keras stores without compressing; deflated, the file is a quarter smaller."""
-    with zipfile.ZipFile(source) as stored, zipfile.ZipFile(target, "w") as packed:
-        for name in stored.namelist():
+    with zipfile.ZipFile(source) as stored:
+        members = {name: stored.read(name) for name in stored.namelist()}
+    with files.atomic(target) as temporary, zipfile.ZipFile(temporary, "w") as packed:
+        for name, data in members.items():
             # A ZipInfo of its own has no time, so that the same run gives the same bytes.
-            member = zipfile.ZipInfo(name)
-            packed.writestr(member, stored.read(name), zipfile.ZIP_DEFLATED, compresslevel=9)
-
-
-def store_results(run: Path, target: Path) -> None:
-    """Copy config.json, metrics.csv and results.json of a finished run, without its machine's folders.
-
-    Args:
-        run: the run folder.
-        target: the folder to write, e.g. `results/resnet20-fast/seed-0`.
-
-    Raises:
-        UserError: where the run is not finished, or files cannot be read or written.
-    """
-    copy = RunFolder(target)
-    config, results = _finished(run)
-    files.make_folder(target)
-    copy.write_config(without_folders(config))
-    copy.write_metrics(RunFolder(run).read_metrics())
-    copy.write_results(results)
+            packed.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def card(entry: Entry, config: RunConfig, results: RunResults) -> str:
     """The text of MODEL_CARD.md, from a net's entry and its run's config.json and results.json."""
+    from keras_resnet.export.card import front_matter, training
+
     title = f"{entry.name}-{entry.dataset}"
     facts = {
         "name": title,
@@ -194,7 +208,7 @@ def card(entry: Entry, config: RunConfig, results: RunResults) -> str:
         "training": {"config": {**config, "command": command(entry)}, "results": results},
     }
     kind = f"ResNet-{entry.depth}" if entry.model == "resnet" else f"Plain-{entry.depth}"
-    shortcut = f"shortcut `{entry.shortcut}`" if entry.shortcut else "without shortcuts"
+    shortcut = "shortcut `zeropad`" if entry.model == "resnet" else "without shortcuts"
     full = entry.steps == RECIPES[entry.recipe].steps
     updates = "" if full else f" cut to {entry.steps:,} updates"
     paper = PAPER_ERRORS.get(entry.depth) if entry.model == "resnet" else None
@@ -207,7 +221,7 @@ section 4.2): {entry.parameters:,} parameters, {shortcut}, trained on CIFAR-10 w
 recipe `{entry.recipe}`{updates} by this package's `train.py`, commit {entry.commit}.
 
 - Input: uint8 or float32 `[N, 32, 32, 3]`, RGB, 0..255. Normalization is inside.
-- Output: probabilities, float32 `[N, {entry.num_classes}]`.
+- Output: probabilities, float32 `[N, {len(config["class_names"])}]`.
 - Classes: {", ".join(config["class_names"])}.
 
 It knows ten kinds of small images and gives each image one of them, whatever it shows. The images
@@ -267,3 +281,7 @@ def command(entry: Entry) -> str:
             *([f"--seed {entry.seed}"] if entry.seed != TrainConfig.seed else []),
         ]
     )
+
+
+if __name__ == "__main__":
+    sys.exit(terminal.run(main))

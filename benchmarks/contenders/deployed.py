@@ -17,10 +17,9 @@ from benchmarks.worker import Turns
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
-# How far probabilities may be from ONNX Runtime's in float32 (see `difference`): of float32 arithmetic, and
-# of int8 or bfloat16. On the nets of `exported_net`, int8 is at most 0.05 away and bfloat16 0.01; a net that
-# takes blue for red is at least 0.16 away, rows for columns 0.09.
-EXACT, ROUNDED = 1e-3, 0.08
+# How far probabilities may be from ONNX Runtime's in float32 (see `difference`): in float32, and in int8 or
+# bfloat16. Blue taken for red is at least 0.11 away, a mirrored image 0.03.
+EXACT, ROUNDED = 1e-3, 0.025
 CHECKED_CALLS = 16
 
 

@@ -28,11 +28,7 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
 
     def fit_in_turns(model: Any, *args: Any, callbacks: Any = (), **options: Any) -> Any:
         config = json.loads((Path(spec["folder"]) / "run/seed-0/config.json").read_text())
-        turns.facts |= {
-            "precision": config["precision"],
-            "versions": config["versions"],
-            "git_commit": config["git_commit"],
-        }
+        turns.facts |= {key: config[key] for key in ("precision", "versions", "git_commit")}
         return fit(model, *args, callbacks=[*callbacks, Ticks()], **options)
 
     # `train` hands a user's callbacks one call per evaluation; turns need one call per update.

@@ -1,8 +1,7 @@
-"""Training in PyTorch alone: the same net, recipe and augmentation, as PyTorch users like them written.
+"""Training in PyTorch alone: the same net, recipe and augmentation, in eager mode.
 
-Eager mode, as PyTorch programs for CIFAR-10 are written. Chosen in PyTorch's favor: images are padded
-once, before training; crop and flip are one gather of bytes for the batch (the usual per-image transforms
-in loader processes would cost more, above all on 2 cores); nothing is written or printed.
+Chosen in PyTorch's favor: images are padded once, before training; crop and flip are one gather of bytes
+per batch, cheaper than the usual transforms in loader processes; nothing is written or printed.
 """
 
 from __future__ import annotations
@@ -41,10 +40,7 @@ def run(spec: dict[str, Any], turns: Turns) -> None:
     axis = torch.arange(32)
     random = np.random.default_rng(0)
     order = np.empty(0, np.int64)
-    turns.facts |= {
-        "precision": spec["precision"],
-        "versions": {"torch": torch.__version__},
-    }
+    turns.facts |= {"precision": spec["precision"], "versions": {"torch": torch.__version__}}
 
     def augmented(index: torch.Tensor) -> torch.Tensor:
         """A random crop and flip per image; uint8 `(N, 32, 32, 3)`."""

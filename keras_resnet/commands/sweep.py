@@ -1,24 +1,24 @@
-"""Train many runs, several at once, on this machine or on a Ray cluster: every net with every seed.
+"""Train many runs, several at once, on this machine or on a Ray cluster: all combinations with all seeds.
 
     keras-resnet sweep --depth 20 56 --model resnet plain --runs 5
+    keras-resnet sweep --learning-rate 0.05 0.1 --weight-decay 1e-4 5e-4
     keras-resnet sweep --preset paper-table --address auto     the five nets of the report, five seeds each
 
 The same command again goes on where it stopped, and does nothing for finished runs. The flags are those of
-train; six of them take several values. Needs: pip install -r requirements-sweep.txt
+train; many of them take several values. Needs: pip install '.[sweep]'
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
-import math
 import os
-import sysconfig
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+import filelock
 
 from keras_resnet import console
 from keras_resnet.commands import flags, terminal
@@ -26,15 +26,17 @@ from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.sweep import cluster, drive, plan, table
-from keras_resnet.sweep.run import Job
-from keras_resnet.training.summary import write_summary
+from keras_resnet.runs.run import Run
+from keras_resnet.runs.summary import write_summary
+from keras_resnet.sweep import cluster, plan, table
+from keras_resnet.sweep.driver import Driver
+from keras_resnet.sweep.plan import SweepRun
+from keras_resnet.sweep.task import Job
 
-FAILED = 1  # exit code: some runs; the others finished
-CHILD = ("-m", "keras_resnet.sweep.child", "train")
-# What the user set for training goes with it to other machines.
-FORWARDED = ("TF_", "KERAS_", "XLA_", "JAX_")
-MOST = 10_000  # CPUs or GPUs per run
+FAILED = 1  # exit code: some runs have failed, the others are finished
+COMMAND = ("-m", "keras_resnet.sweep.task", "train")
+FORWARDED = ("TF_", "KERAS_", "XLA_", "JAX_")  # variables that go with a run to its node
+GIB = 1 << 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,234 +44,168 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs, left_out = _runs(arguments)
     for text in left_out:
         console.print_line(f"left out: {text}")
-    cluster.require_ray()
-    console.print_status("joining Ray" if arguments.address else "starting Ray")
     output = Path(runs[0].config.output_dir)
-    files.make_folder(output)
+    if not arguments.dry_run:
+        files.make_folder(output)
+    console.print_status("joining Ray" if arguments.address else "starting Ray")
     with cluster.connected(arguments.address), _token(output) as token:
         return _sweep(arguments, runs, token)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = flags.ArgumentParser(
-        prog="keras-resnet sweep",
-        description=__doc__,
-        formatter_class=flags.HelpFormatter,
+        prog="keras-resnet sweep", description=__doc__, formatter_class=flags.HelpFormatter
     )
     flags.add_flags(parser, TrainConfig, several=plan.SEVERAL)
     parser.set_defaults(runs=None)
-    parser.add_argument(
-        "--preset",
-        choices=("paper-table",),
-        help="paper-table: ResNet-20, 56, 110 and Plain-20, 56, five seeds each",
-    )
-    parser.add_argument(
-        "--address",
-        metavar="auto|HOST:PORT",
-        help="of a running Ray cluster (default: Ray is started on this machine for this command)",
-    )
-    parser.add_argument(
-        "--cpus-per-run", type=_above_zero, default=1.0, metavar="CPUS",
-        help="what a run takes of a node, and the threads of TensorFlow and PyTorch (default: 1)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gpus-per-run", type=_not_negative, metavar="GPUS",
-        help="may be a part, as 0.25 (default: 1 where there are GPUs, else 0)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be trained, and check the nodes"
-    )
+    add = parser.add_argument_group("sweep").add_argument
+    # fmt: off
+    add("--preset", choices=("paper-table",), help="ResNet-20, 56, 110 and Plain-20, 56, five seeds each")
+    add("--address", metavar="auto|HOST:PORT",
+        help="of a running Ray cluster (default: Ray is started on this machine for this command)")
+    add("--cpus-per-run", type=_amount, default=1.0, metavar="CPUS",
+        help="what a run takes of a node, and the threads of TensorFlow and PyTorch (default: 1)")
+    add("--gpus-per-run", type=_amount, metavar="GPUS",
+        help="may be a part, as 0.25 (default: 1 where there are GPUs, else 0)")
+    add("--tpus-per-run", type=_amount, metavar="CHIPS", help="(default: 1 where there are TPUs, else 0)")
+    add("--memory-per-run", type=float, default=0.0, metavar="GIB",
+        help="main memory that a node keeps for a run (default: memory is not counted)")
+    add("--dry-run", action="store_true", help="print what would be trained, and check the nodes")
+    # fmt: on
     return parser
 
 
-def _sweep(arguments: argparse.Namespace, runs: list[plan.Run], token: Path) -> int:
-    nodes = cluster.nodes()
-    cpus, gpus = arguments.cpus_per_run, arguments.gpus_per_run
-    if gpus is None:
-        gpus = float(any(node.get("GPU", 0.0) >= 1 for node in nodes.values()))
-    slots = plan.slots(nodes.values(), cpus, gpus)
-    entries = drive.entries_of(runs, _job_maker(token, cpus, gpus))
-    done = all(entry.state == "finished" for entry in entries)  # then nodes and data matter no more
-    if not slots and arguments.address is None and not done:
-        raise UserError(
-            f"a run must fit on this machine. Received: --cpus-per-run {cpus:g}, --gpus-per-run "
-            f"{gpus:g}; it has {_resources(nodes)}"
-        )
-    rates = plan.known_rates(token.parent)
-    everything: Job = {
-        **entries[0].job,
-        "data": sorted({folder for entry in entries for folder in entry.job["data"]}),
+def _amount(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 10_000 or (value > 1 and not value.is_integer()):  # Ray's rule
+        raise argparse.ArgumentTypeError(f"must be below 1 or whole. Received: {text}")
+    return value
+
+
+def _runs(arguments: argparse.Namespace) -> tuple[list[Run], list[str]]:
+    """The runs that the flags ask for, in folders whose paths mean the same on every node."""
+    given = {
+        field.name: getattr(arguments, field.name) for field in dataclasses.fields(TrainConfig)
     }
-    if not done:
-        cluster.check_nodes(everything, cpus, gpus)
-    _print_plan(
-        entries, rates, slots, f"{_count(len(nodes), 'node')} with {_resources(nodes)}", cpus, gpus
-    )
-    if arguments.dry_run:
-        return 0
-    with table.watching(rates, slots) as watcher:
-        order = plan.longest_first(entry.run for entry in entries)
-        ordered = sorted(entries, key=lambda entry: order.index(entry.run))
-        received = drive.Driver(ordered, cpus, gpus, watcher).work()
-    return _conclude(entries, received)
-
-
-def _runs(arguments: argparse.Namespace) -> tuple[list[plan.Run], list[str]]:
-    """The runs that the flags ask for, with folders that mean the same on every node."""
-    given = {name: getattr(arguments, name) for name in plan.SEVERAL}
-    several = {name: values for name, values in given.items() if values is not None}
-    nets: list[dict[str, Any]] = [{}]
+    several = {name: given[name] for name in plan.SEVERAL if given[name] is not None}
+    shared = {name: value for name, value in given.items() if name not in plan.SEVERAL}
+    nets: Sequence[Mapping[str, object]] = ({},)
     if arguments.preset:
-        clash = [f"--{name}" for name in ("model", "depth", "shortcut") if name in several]
-        if clash:
-            raise UserError(
-                f"--preset {arguments.preset} names the nets; leave out {' and '.join(clash)}"
-            )
-        nets = list(plan.PAPER_TABLE)
-    runs = arguments.runs
-    if runs is None:
-        runs = plan.PAPER_SEEDS if arguments.preset else 1
-    fixed = {
-        field.name: getattr(arguments, field.name)
-        for field in dataclasses.fields(TrainConfig)
-        if field.name not in plan.SEVERAL
-    }
-    defaults = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
-    combined = [
-        {**{"depth": defaults["depth"]}, **net, **values}
-        for net in nets
-        for values in plan.product(several)
-    ]
-    fixed |= {"runs": runs, "output_dir": _absolute(arguments.output_dir)}
-    if arguments.data_dir is not None:
-        fixed["data_dir"] = _absolute(arguments.data_dir)
-    return plan.combine(fixed, combined)
+        if clash := [f"--{name}" for name in ("model", "depth", "shortcut") if name in several]:
+            raise UserError(f"--preset names the nets; leave out {' and '.join(clash)}")
+        nets = plan.PAPER_TABLE
+    if shared["runs"] is None:
+        shared["runs"] = plan.PAPER_SEEDS if arguments.preset else 1
+    for name in ("output_dir", "data_dir"):
+        if shared[name] is not None:
+            shared[name] = os.path.abspath(os.path.expanduser(shared[name]))
+    return plan.plan_runs(shared, several, nets)
 
 
-def _job_maker(token: Path, cpus: float, gpus: float) -> Callable[[plan.Run], Job]:
-    installed = Path(sysconfig.get_paths()["purelib"])
-    root = Path(__file__).resolve().parents[2]
-
-    def job_of(member: plan.Run) -> Job:
-        data = _data_folder(member.config)
-        config = dataclasses.replace(member.config, data_dir=str(data.parent) if data else None)
-        return {
-            "command": [*CHILD, *flags.flags_of(config)],
-            "root": None if root == installed else str(root),
-            "log": str(member.log),
-            "token": str(token),
-            "data": [str(data)] if data else [],
-            "environment": {k: v for k, v in os.environ.items() if k.startswith(FORWARDED)},
-            "threads": max(1, round(cpus)),
-            "share": 0 < gpus < 1,
-        }
-
-    return job_of
-
-
-def _data_folder(config: TrainConfig) -> Path | None:
-    """Where a run's data set must lie; None for one that is drawn."""
-    if config.dataset == "synthetic":
-        return None
-    return Path(_absolute(str(folder_of(config.dataset, config.data_dir)))) / config.dataset
-
-
-@contextmanager
-def _token(output: Path) -> Iterator[Path]:
-    """A file in the output folder that this process holds: by it, other nodes are tried."""
-    files.remove_unheld(output, ".sweep-*")  # of drivers that were killed
-    with files.held_file(output / f".sweep-{uuid.uuid4().hex[:12]}") as path:
+@contextlib.contextmanager
+def _token(output: Path) -> Iterator[Path | None]:
+    """A locked file in the output folder, by which nodes are checked; None where the folder is missing."""
+    if not output.is_dir():
+        yield None
+        return
+    for old in output.glob(".sweep-*"):  # of drivers that were killed
+        with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(old, blocking=False):
+            old.unlink()
+    path = output / f".sweep-{uuid.uuid4().hex[:12]}"
+    with filelock.FileLock(path):
         yield path
+    path.unlink(missing_ok=True)
 
 
-def _print_plan(
-    entries: Sequence[drive.Entry],
-    rates: dict[tuple[Any, ...], float],
-    slots: int,
-    where: str,
-    cpus: float,
-    gpus: float,
-) -> None:
-    names, cells = ["run", "state", "updates", "time"], []
-    for entry in entries:
-        at = entry.at
-        hours = plan.hours_left(entry.run, at, rates.get(plan.net_of(entry.run.config)))
-        state = {
-            "new": "to do", "begun": f"to resume from {plan.saved(entry.run):,}", "finished": "finished",
-            "refused": f"refused: {at.why}",
-        }[at.state]  # fmt: skip
-        told = "-" if not hours or at.state == "refused" else console.duration(3600 * hours)
-        cells.append([entry.run.name, state, f"{entry.run.steps:,}", told])
-    console.print_line(table.columns(names, cells))
-    room = f"{slots} at once" if slots else "none at once yet, as nodes join"
-    share = _count(cpus, "CPU") + (f" and {_count(gpus, 'GPU')}" if gpus else "")
-    console.print_line(f"{room}: {share} per run, on {where}")
-    console.print_line(
-        table.counts(entries, rates, slots)
-        + (f", at the images/s of runs in {entries[0].run.config.output_dir}" if rates else "")
-    )
-
-
-def _conclude(entries: Sequence[drive.Entry], received: int) -> int:
-    """Print what came out; returns the exit code."""
-    experiments = {}
-    for entry in entries:
-        if entry.state == "finished":
-            experiments[entry.run.folder.path.parent] = entry.run.folder
-    for experiment, folder in experiments.items():
-        # The last two of an experiment may have ended at the same moment, each unaware of the other.
-        if config := folder.read_config():
-            write_summary(experiment, config)
-    if text := table.results(entries):
-        console.print_line("")
-        console.print_result(text)
-    failed = [entry for entry in entries if entry.state == "failed"]
-    for entry in failed:
-        console.print_error(
-            f"failed: {terminal.with_flags(entry.run.name + ': ' + entry.why)} (log: {entry.run.log})"
+def _sweep(arguments: argparse.Namespace, planned: list[Run], token: Path | None) -> int:
+    nodes = [node["Resources"] for node in cluster.living_nodes()]
+    share = _share(arguments, nodes)
+    slots = plan.count_slots(nodes, share)
+    runs = [SweepRun(run) for run in planned]
+    for run in runs:
+        run.look()
+    jobs = {str(run): _job(run, token, share) for run in runs if run.state == "waiting"}
+    if jobs and not slots and arguments.address is None:
+        raise UserError(
+            f"a run must fit on this machine, which has {_amounts(nodes[0])}. Received: "
+            f"{_amounts(share)} per run; take less of it with --cpus-per-run and the like"
         )
-    left = sum(entry.state not in ("finished", "failed") for entry in entries)
+    if jobs:
+        data = {folder for job in jobs.values() for folder in job["data"]}
+        cluster.check_nodes({**next(iter(jobs.values())), "data": sorted(data)}, share)
+    rates = plan.known_rates(Path(planned[0].config.output_dir))
+    console.print_line(table.plan_table(runs, rates))
+    at_once = f"{slots} at once" if slots else "none at once until a node joins"
+    count = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
+    console.print_line(f"{at_once}: {_amounts(share)} per run, on {count}")
+    console.print_line(table.Lines(runs, rates, slots).counts())
+    received = 0
+    if not arguments.dry_run:
+        with table.watching(runs, rates, slots) as shown:
+            received = Driver(runs, lambda run: jobs[str(run)], share, shown).work()
+    return _conclude(runs, received)
+
+
+def _share(arguments: argparse.Namespace, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """What one run takes of a node, as Ray counts it; memory in bytes."""
+    share = {"CPU": arguments.cpus_per_run, "memory": arguments.memory_per_run * GIB}
+    for name, given in (("GPU", arguments.gpus_per_run), ("TPU", arguments.tpus_per_run)):
+        exists = any(node.get(name, 0.0) >= 1 for node in nodes)
+        share[name] = float(exists) if given is None else given
+    share = {name: amount for name, amount in share.items() if amount > 0}
+    if not share:
+        raise UserError("a run must take something of a node: --cpus-per-run must be above 0")
+    return share
+
+
+def _amounts(resources: Mapping[str, float]) -> str:
+    shown = [f"{resources[name]:g} {name}" for name in ("CPU", "GPU", "TPU") if name in resources]
+    memory = resources.get("memory")
+    return ", ".join(shown + [f"{memory / GIB:.1f} GiB"] if memory else shown)
+
+
+def _job(run: SweepRun, token: Path | None, share: Mapping[str, float]) -> Job:
+    config, data = run.run.config, []
+    if config.dataset != "synthetic":
+        folder = os.path.abspath(folder_of(config.dataset, config.data_dir))
+        config = dataclasses.replace(config, data_dir=folder)
+        data = [os.path.join(folder, config.dataset)]
+    environment = {"TF_NUM_INTRAOP_THREADS": str(max(1, round(share.get("CPU", 1))))}
+    if 0 < share.get("GPU", 0) < 1:  # the GPU is shared: take its memory as it is needed
+        environment |= {
+            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
+    environment |= {name: v for name, v in os.environ.items() if name.startswith(FORWARDED)}
+    environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = "1"  # alone, whatever Slurm or a TPU pod says
+    return {
+        "command": [*COMMAND, *flags.flags_of(config)],
+        "log": str(run.log),
+        "token": str(token) if token else None,
+        "data": data,
+        "environment": environment,
+    }
+
+
+def _conclude(runs: Sequence[SweepRun], received: int) -> int:
+    """Print what came out; returns the exit code."""
+    finished = {run.run.config.experiment: run.run for run in runs if run.state == "finished"}
+    for run in finished.values():
+        write_summary(run)  # two runs that end at the same moment may each miss the other
+    if finished:
+        console.print_result(f"\n{table.results_table(runs)}")
+    failed = [run for run in runs if run.state == "failed"]
+    for member in failed:
+        why = terminal.with_flags(f"{member}: {member.why}")
+        console.print_error(f"failed: {why} (log: {member.log})")
+    left = sum(run.state not in ("finished", "failed") for run in runs)
     if received and left:
         console.print_error(
-            f"stopped by signal {received}: {left} of {len(entries)} runs are not finished, the same "
+            f"stopped by signal {received}: {left} of {len(runs)} runs are not finished, the same "
             "command goes on"
         )
         return 128 + received
     if failed:
-        console.print_error(f"error: {len(failed)} of {len(entries)} runs failed")
+        console.print_error(f"error: {len(failed)} of {len(runs)} runs failed")
         return FAILED
     return 0
-
-
-def _resources(nodes: dict[str, Any]) -> str:
-    total = {name: sum(node.get(name, 0.0) for node in nodes.values()) for name in ("CPU", "GPU")}
-    return _count(total["CPU"], "CPU") + (
-        f", {_count(total['GPU'], 'GPU')}" if total["GPU"] else ""
-    )
-
-
-def _count(number: float, what: str) -> str:
-    return f"{number:g} {what}" + ("" if number == 1 else "s")
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
-
-
-def _above_zero(text: str) -> float:
-    value = _not_negative(text)
-    if not value:
-        raise argparse.ArgumentTypeError(f"must be above 0. Received: {text}")
-    return value
-
-
-def _not_negative(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= MOST:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to {MOST}. Received: {text}")
-    if value > 1 and not value.is_integer():  # Ray's rule
-        raise argparse.ArgumentTypeError(f"must be whole where it is above 1. Received: {text}")
-    return value

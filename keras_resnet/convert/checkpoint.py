@@ -1,106 +1,199 @@
-"""Read the state_dict in a file of PyTorch or safetensors."""
+"""Read the weights in a PyTorch checkpoint: a file of `torch.save`, or safetensors.
+
+What kind a file is, its first bytes say and not its name: `pytorch_model.bin` is either.
+"""
 
 from __future__ import annotations
 
-import os
+import re
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_resnet.console import printable
 from keras_resnet.errors import UserError, missing
 
 LIMIT = 2**30  # bytes of a checkpoint; ResNet-1202 with Adam's state in float32 has 233 million
-_TORCH_SUFFIXES = (".pt", ".pth", ".th", ".ckpt", ".tar")
+# Tensors of a training script: counters, the class weights of a loss, the counts of a metric.
+_NOT_OF_THE_NET = re.compile(
+    r"n_averaged|(\w+_)?(criterion|loss(_fn)?|metrics?|acc|accuracy|precision|recall|f1|auroc|confmat)\d*"
+)
 
 
-def read_checkpoint(path: str | Path, key: str | None = None) -> dict[str, np.ndarray]:
-    """Read the state_dict in a file, in the file's order, as float32.
+class Checkpoint(NamedTuple):
+    """The weights in a file, and what lay beside them."""
+
+    tensors: dict[str, np.ndarray]  # float32, by PyTorch's names, in the order of the file
+    mean: list[float] | None  # that the net subtracts from its input, in units of 0..1, where
+    std: list[float] | None  # the file says so; and what it divides the result by
+    left_aside: list[str]  # names in the file of what is not part of the net
+
+
+def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
+    """Read the state_dict in a file.
 
     Args:
-        path: `.safetensors`, or a file of `torch.save` (.pt, .pth, .th, .ckpt, .tar), at most
-            `LIMIT` bytes. The latter needs PyTorch; only tensors and containers are unpickled.
-        key: which state_dict, where a torch file holds several, e.g. `"ema"` or `"model.net"`.
+        path: a file of `torch.save`, which needs PyTorch, or of safetensors; at most `LIMIT` bytes.
+            Only tensors and containers are unpickled: no code of the file runs.
+        key: which state_dict, where a file of `torch.save` holds several, e.g. `"ema"` or `"model.net"`.
 
     Raises:
         UserError: where the file is missing, too large, of another kind or damaged.
     """
     path = Path(path)
-    if not os.path.isfile(path):
-        reason = "is none" if os.path.exists(path) else "does not exist"
-        raise UserError(f"the checkpoint must be a file. Received: {path}, which {reason}")
-    if os.path.getsize(path) > LIMIT:
-        raise UserError(f"a checkpoint may have {LIMIT:,} bytes. {path}: {os.path.getsize(path):,}")
-    if path.suffix in _TORCH_SUFFIXES:
-        return _read_torch(path, key)
-    if path.suffix != ".safetensors":
-        known = ", ".join((".safetensors", *_TORCH_SUFFIXES))
-        raise UserError(f"the checkpoint's name must end in one of {known}. Received: {path}")
-    if key is not None:
-        raise UserError("`key` is for files of torch.save; a safetensors file is one state_dict")
-    from safetensors import SafetensorError, safe_open
+    try:
+        with open(path, "rb") as file:
+            head = file.read(9)
+    except OSError as error:
+        raise UserError(f"the checkpoint {path} could not be read: {error.strerror}") from None
+    if path.stat().st_size > LIMIT:
+        raise UserError(f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has more")
+    is_zip = zipfile.is_zipfile(path)
+    is_keras = is_zip and "model.weights.h5" in zipfile.ZipFile(path).namelist()
+    if is_keras or head[:4] == b"\x89HDF":
+        raise UserError(
+            f"the checkpoint must be PyTorch's. Received: {path}, a file of Keras, which needs no "
+            "conversion; open it with keras.models.load_model, or with load_weights of the same net"
+        )
+    left_aside: list[str] = []
+    if is_zip or head[:1] == b"\x80":
+        tensors, left_aside = _read_torch(path, key)
+    elif head[8:] != b"{":
+        raise UserError(
+            "the checkpoint must be a whole file of torch.save(net.state_dict()) or of safetensors. "
+            f"Received: {path}, which begins with {head!r}"
+        )
+    elif key is not None:
+        raise UserError("`key` is for files of torch.save: safetensors hold one state_dict")
+    else:
+        tensors = _read_safetensors(path)
+    mean, std = _take_normalization(tensors)
+    for name in list(tensors):
+        if any(map(_NOT_OF_THE_NET.fullmatch, name.lower().split("."))):
+            left_aside.append(name)
+            del tensors[name]
+    return Checkpoint(tensors, mean, std, left_aside)
+
+
+def _take_normalization(
+    tensors: dict[str, np.ndarray],
+) -> tuple[list[float] | None, list[float] | None]:
+    """Remove a normalisation module's mean and std, three numbers each, and return them, 0..1."""
+    for name in [name for name in tensors if name.rpartition(".")[2] == "mean"]:
+        pair = [name, f"{name.removesuffix('mean')}std"]
+        if all(part in tensors and tensors[part].size == 3 for part in pair):
+            mean, std = (tensors.pop(part).ravel() for part in pair)
+            unit = 255 if std.max() > 1 else 1  # of a net whose input is 0..255
+            return (mean / unit).tolist(), (std / unit).tolist()
+    return None, None
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
 
     try:
-        with safe_open(path, "np") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for name, array in found.items():
-            if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-                raise ValueError(f"{name} is {array.dtype}, real numbers were expected")
-        return {name: array.astype("float32") for name, array in found.items()}
+        # By name: the order in the file depends on the dtypes.
+        arrays = dict(sorted(load_file(path).items()))
+        for name, array in arrays.items():
+            if array.dtype.kind == "c":
+                raise ValueError(f"{name} is {array.dtype}, but weights are real numbers")
+        return {name: array.astype("float32") for name, array in arrays.items()}
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
-        raise UserError(f"{path} could not be read as safetensors: {error}") from None
+        raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 
 
-def _read_torch(path: Path, key: str | None) -> dict[str, np.ndarray]:
+def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Tensors by name, and the names of what lies beside them."""
     try:
         import torch
     except ImportError:
-        error = missing("torch", f"reading {path.name}")
         raise UserError(
-            f"{error}; or write the state_dict with safetensors.torch.save_file where it is installed"
+            f"{missing('torch', f'reading {path.name}')}; or write the state_dict with "
+            "safetensors.torch.save_file where it is installed"
         ) from None
+    content, classes = _unpickle(path)
+    state_dicts = dict(_state_dicts(content, torch.Tensor))
+    if classes and not state_dicts:
+        raise _needs_code(path, classes)
+    if key in state_dicts:
+        state_dicts = {key: state_dicts[key]}
+    if len(state_dicts) != 1 or key not in (None, *state_dicts):
+        names = printable(", ".join(map(repr, state_dicts)) or "none")
+        raise UserError(
+            f"{path} must hold one state_dict, or `key` name one of them. Received: {names}"
+        )
+    ((prefix, state),) = state_dicts.items()
+    tensors = {str(name): value for name, value in state.items() if torch.is_tensor(value)}
+    left_aside = [str(name) for name in state if str(name) not in tensors]
+    if prefix:
+        left_aside += [str(name) for name in content if str(name) != prefix.split(".")[0]]
+    if 4 * sum(tensor.numel() for tensor in tensors.values()) > LIMIT:  # views of a small file
+        raise UserError(f"{path}: the tensors have more than {LIMIT:,} bytes")
+    try:
+        return {n: t.detach().to(torch.float32).numpy() for n, t in tensors.items()}, left_aside
+    except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantized
+        raise UserError(f"{path} holds a tensor that could not be read: {error}") from None
+
+
+class _Placeholder:
+    """In place of an object of any pickled class: accepts what the class would, and keeps nothing."""
+
+    def __init__(self, *args: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+def _unpickle(path: Path) -> tuple[Any, list[str]]:
+    """What `torch.save` wrote, and the names of the classes whose objects are placeholders."""
+    import torch
+
+    classes: list[str] = []
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 if sum(member.file_size for member in archive.infolist()) > LIMIT:
                     raise ValueError(f"more than {LIMIT:,} bytes unpacked")
                 if damaged := archive.testzip():  # PyTorch does not look at the checksums
-                    raise ValueError(f"{damaged} is damaged: its checksum does not match")
-        content = torch.load(path, map_location="cpu", weights_only=True)
+                    raise ValueError(f"the checksum of {damaged} does not match")
+        while True:
+            try:
+                with torch.serialization.safe_globals([(_Placeholder, name) for name in classes]):
+                    return torch.load(path, map_location="cpu", weights_only=True), classes
+            except Exception as error:
+                refused = re.search(r"GLOBAL (\S+)", str(error))
+                if refused is None or refused[1] in classes:
+                    raise
+                classes.append(refused[1])
     except Exception as error:  # torch raises whatever its unpickler met: KeyError, EOFError, ...
-        text = (str(error).splitlines() or [""])[0][:120]
+        if classes:
+            raise _needs_code(path, classes) from None
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". ")[0]
         raise UserError(
-            f"{path} could not be read ({type(error).__name__}: {text}); expected a whole file of "
-            "torch.save(net.state_dict()); pickled classes could run any code and are not loaded"
+            f"{path} could not be read ({printable(reason) or type(error).__name__}); it must be a "
+            "whole file of torch.save(net.state_dict())"
         ) from None
-    found = dict(_state_dicts(content, torch.Tensor))
-    if key is not None and key in found:
-        found = {key: found[key]}
-    if len(found) != 1 or (key is not None and key not in found):
-        names = ", ".join(repr(name) for name in found) or "none"
-        raise UserError(
-            f"{path} must hold one state_dict, or `key` name one of them. Found: {names}"
-        )
-    (tensors,) = found.values()
-    if 4 * sum(tensor.numel() for tensor in tensors.values()) > LIMIT:
-        raise UserError(f"{path}: the tensors have more than {LIMIT:,} bytes")
-    if wrong := [name for name, tensor in tensors.items() if tensor.is_complex()]:
-        raise UserError(f"{path}: {wrong[0]} is complex, real numbers were expected")
-    try:
-        return {name: t.detach().to(torch.float32).numpy() for name, t in tensors.items()}
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        raise UserError(f"{path}: a tensor cannot be read ({str(error).splitlines()[0]})") from None
 
 
-def _state_dicts(content: Any, tensor: Any, path: str = "") -> Iterator[tuple[str, dict]]:
-    """The state_dicts in nested dicts: (dotted keys that lead there, tensors by name)."""
+def _needs_code(path: Path, classes: list[str]) -> UserError:
+    return UserError(
+        f"{path} holds objects of the classes {printable(', '.join(classes))}, which could not be read "
+        "without running code; save the weights alone: torch.save(net.state_dict(), ...)"
+    )
+
+
+def _state_dicts(content: Any, tensor: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:
+    """The state_dicts in nested dicts: (dotted keys that lead to it, itself)."""
     if not isinstance(content, Mapping) or path.count(".") > 2:
         return
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, tensor)}
-    if any(name.endswith("weight") and value.ndim == 4 for name, value in tensors.items()):
-        yield path, tensors
+    kernels = (v for name, v in content.items() if str(name).endswith("weight"))
+    if any(isinstance(value, tensor) and value.dim() == 4 for value in kernels):
+        yield path, content
         return
     for name, value in content.items():
         yield from _state_dicts(value, tensor, f"{path}.{name}" if path else str(name))

@@ -1,4 +1,4 @@
-"""Which conv, BN and linear layer of a PyTorch state_dict is which layer of our net.
+"""Which conv, BN and dense layer of a PyTorch state_dict is which layer of our net.
 
 By shape and order. Of PyTorch's names only `torch.nn`'s own endings count (weight, bias,
 running_mean, running_var). The order is the dict's; where that is the alphabet's (safetensors
@@ -11,8 +11,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -43,8 +43,8 @@ class Module(NamedTuple):
         return self.path.rpartition(".")[0]
 
 
-def modules(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]:
-    """Group tensors by module, in the order given; also what is missing, left over or not finite.
+def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]:
+    """Group tensors by module, in the order given; also list what no module can be made of.
 
     `num_batches_tracked` is ignored: it changes nothing where the momentum is given.
     """
@@ -53,16 +53,15 @@ def modules(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]
         path, _, leaf = name.rpartition(".")
         if leaf != "num_batches_tracked":
             grouped[path][leaf] = value
-    found, problems = [], []
+    modules, problems = [], []
     for path, arrays in grouped.items():
         first = arrays.get("weight", arrays.get("running_mean", np.float32(0)))
         kind = _KINDS.get(first.ndim, "")
-        for leaf in LEAVES.get(kind, ()):
-            if leaf not in arrays:
-                problems.append(f"{path}.{leaf} is missing")
+        leaves = LEAVES.get(kind, ())
+        problems += [f"{path}.{leaf} is missing" for leaf in leaves if leaf not in arrays]
         for leaf, value in arrays.items():
-            name = f"{path}.{leaf} {value.shape}"
-            if leaf not in LEAVES.get(kind, ()):
+            name = f"{path}.{leaf} {value.shape}".lstrip(".")
+            if leaf not in leaves:
                 problems.append(f"{name} is left over")
             elif value is not first and value.shape != first.shape[:1]:
                 problems.append(f"{name} should have the shape {first.shape[:1]}")
@@ -71,186 +70,173 @@ def modules(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]
             elif leaf == "running_var" and (value < 0).any():
                 problems.append(f"{name} has negative values")
         if kind and "weight" in arrays:
-            found.append(Module(path, kind, arrays))
-    return found, problems
+            modules.append(Module(path, kind, arrays))
+    return modules, problems
+
+
+def signs_of_another_family(convs: Sequence[Shape]) -> list[str]:
+    """What a net has that the CIFAR nets of He et al. 2015 lack, by the shapes of its convs."""
+    signs = []
+    stem = next((shape for shape in convs if shape[1] == 3), (16, 3, 3, 3))
+    if stem != (16, 3, 3, 3):
+        signs.append(f"a stem of {stem[0]} filters of {stem[2]}x{stem[3]}, not 16 of 3x3")
+    if 2 * sum(shape[2:] == (1, 1) for shape in convs) > len(convs):
+        signs.append("bottleneck blocks, not two 3x3 convs in each")
+    if others := sorted({shape[0] for shape in convs} - {16, 32, 64}):
+        signs.append(f"convs of {', '.join(map(str, others))} filters, not of 16, 32 and 64")
+    return signs
 
 
 def differences(
-    found: Sequence[Module], shapes: Mapping[str, Shape], dense: Shape, plain: bool
-) -> tuple[list[str], str]:
-    """What the checkpoint has more or fewer of than the net, one line per shape, and a hint.
+    modules: Sequence[Module], shapes: Mapping[str, Shape], dense: Shape
+) -> tuple[list[str], dict[str, object]]:
+    """What the checkpoint has more or fewer of than the net, one line per shape.
 
     Args:
-        found: of the checkpoint.
+        modules: of the checkpoint.
         shapes: of our convs in PyTorch's order of axes, by layer, in the net's order.
         dense: shape of our dense layer's weights, likewise.
-        plain: whether ours is a plain net.
+
+    Returns:
+        The lines; and the `depth` and `shortcut` that the checkpoint's shapes speak for.
     """
     convs = list(shapes.values())
     wanted = [("conv", s) for s in convs] + [("bn", s[:1]) for s in convs] + [("dense", dense)]
     paths = defaultdict(list)
-    for module in found:
+    for module in modules:
         paths[module.kind, module.shape].append(module.path)
     lines = []
     for kind, shape in dict.fromkeys([*wanted, *paths]):
         expected, names = wanted.count((kind, shape)), paths[kind, shape]
         if len(names) != expected:
-            listed = (
-                f" ({', '.join(names[:6])}{', ...' if len(names) > 6 else ''})" if names else ""
+            listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") or "none"
+            lines.append(
+                f"{kind} weights {shape}: {expected} expected, {len(names)} received ({listed})"
             )
-            lines.append(f"{kind} weights {shape}: {expected} expected, {len(names)} found{listed}")
-    return lines, _hint([m.shape for m in found if m.kind == "conv"], convs, plain)
+    given = _options(convs)
+    meant = _options([module.shape for module in modules if module.kind == "conv"])
+    return lines, {name: value for name, value in meant.items() if value != given[name]}
 
 
-def _hint(found: list[Shape], wanted: list[Shape], plain: bool) -> str:
-    """The flags that the checkpoint's shapes speak for, where they are not those given."""
+def _options(convs: Sequence[Shape]) -> dict[str, object]:
+    """`depth` and `shortcut` of a net with convs of these shapes, as far as they decide it."""
+    n = convs.count((16, 16, 3, 3)) // 2
+    projections = sum(shape[2:] == (1, 1) for shape in convs)
+    shortcuts = {3 * n: "projection-all", 2: "projection", 0: "zeropad"}
+    options = {"depth": 6 * n + 2, "shortcut": shortcuts.get(projections)}
+    return {name: value for name, value in options.items() if n and value}
 
-    def n(shapes: list[Shape]) -> float:
-        return shapes.count((16, 16, 3, 3)) / 2
 
-    def projections(shapes: list[Shape]) -> int:
-        return sum(shape[2:] == (1, 1) for shape in shapes)
-
-    hints = []
-    if n(found) != n(wanted) and n(found) in range(1, 201):
-        hints.append(f"`depth` {6 * n(found) + 2:.0f}")
-    names = {0: "zeropad", 2: "projection", 3 * n(found): "projection-all"}
-    if projections(found) != projections(wanted) and projections(found) in names:
-        if plain:
-            hints.append("`model` resnet")
-        hints.append(f"`shortcut` {names[projections(found)]}")
-    return f"by its shapes it would be {' '.join(hints)}" if hints else ""
+class _Unclear(Exception):
+    """Why one way to order the layers, or to pair them, does not work."""
 
 
 def match(
-    found: Sequence[Module], shapes: Mapping[str, Shape], names: Sequence[str]
+    modules: Sequence[Module], shapes: Mapping[str, Shape], names: Sequence[str]
 ) -> dict[str, tuple[Module, Module]]:
     """(conv, BN) for each of our convs, by layer. Call it where there are no `differences`.
 
     Args:
-        found, shapes: as for `differences`.
+        modules, shapes: as for `differences`.
         names: of all tensors, in the checkpoint's order.
 
     Raises:
-        UserError: if the order cannot be told.
+        UserError: where the order cannot be decided.
     """
-    by_position: dict | str = "they are sorted by name"
-    if list(names) != sorted(names):  # PyTorch's own order never is: weight comes before bias
-        _check_bn_after_conv(found)
-        by_position = _assign(found, shapes, positions=True)
-        if isinstance(by_position, dict):
-            return by_position
-    by_name = _assign(sorted(found, key=lambda m: _natural(m.path)), shapes, positions=False)
-    if isinstance(by_name, dict):
-        return by_name
-    raise UserError(
-        "the order of the layers cannot be told: not by the places of the tensors in the file "
-        f"({by_position}), not by the numbers in their names ({by_name}). Save the state_dict with "
-        "torch.save, in the net's own order (safetensors sorts by name), or rename the modules"
-    )
+    try:
+        if list(names) == sorted(names):  # PyTorch's own never is: weight comes before bias
+            raise _Unclear("they are sorted by name")
+        _refuse_pre_activation(modules)
+        return _assign(modules, shapes, by_name=False)
+    except _Unclear as error:
+        by_position = error
+    try:
+        by_name = sorted(modules, key=lambda module: _natural(module.path))
+        return _assign(by_name, shapes, by_name=True)
+    except _Unclear as error:
+        raise UserError(
+            "the order of the layers cannot be decided: not by the places of the tensors in the file "
+            f"({by_position}), not by the numbers in their names ({error}). Save the state_dict with "
+            "torch.save, in the net's own order (safetensors sorts by name), or rename the modules"
+        ) from None
 
 
-def _check_bn_after_conv(found: Sequence[Module]) -> None:
-    """Refuse the nets of He et al. 2016, whose blocks begin with a BN: shapes and numbers are the same."""
-    stem, *others = found
-    if [m.kind for m in others[:2]] == ["bn", "conv"]:
-        bn, conv = others[:2]
-        if bn.parent == conv.parent != stem.parent:
-            raise UserError(
-                f"a BN must follow the first conv, {stem.path}; the next one, {bn.path}, belongs to "
-                f"{conv.path} after it: a pre-activation net (He et al. 2016), which is none of ours"
-            )
+def _refuse_pre_activation(modules: Sequence[Module]) -> None:
+    """Refuse the nets of He et al. 2016, whose blocks begin with a BN: all else is as in ours."""
+    stem, second, third = modules[:3]
+    if (second.kind, third.kind) == ("bn", "conv") and second.parent == third.parent != stem.parent:
+        raise UserError(
+            f"a BN must follow the first conv, {stem.path}. Received: {second.path}, which belongs to "
+            f"{third.path}: a pre-activation net (He et al. 2016), which this package does not have"
+        )
 
 
 def _assign(
-    found: Sequence[Module], shapes: Mapping[str, Shape], positions: bool
-) -> dict[str, tuple[Module, Module]] | str:
-    """Deal the convs out to our layers in this order, or say why it cannot be the net's order."""
-    queues = defaultdict(list)
+    modules: Sequence[Module], shapes: Mapping[str, Shape], by_name: bool
+) -> dict[str, tuple[Module, Module]]:
+    """Give our layers the convs of their shapes, in this order, if it can be the net's order."""
+    free = defaultdict(list)
     for name, shape in shapes.items():
-        queues[shape].append(name)
-    convs = [m for m in found if m.kind == "conv"]
-    dealt = {queues[conv.shape].pop(0): conv for conv in convs}
-    # Projections have no fixed place in their block; by name, the stem may come anywhere.
-    spine = [name for name in dealt if shapes[name][2:] != (1, 1)]
-    if not positions:
-        spine.sort(key="stem_conv".__ne__)
-    stages = [name.partition("_")[0] for name in dealt if name != "stem_conv"]
-    if spine != [name for name in shapes if shapes[name][2:] != (1, 1)] or stages != sorted(stages):
-        return "so ordered, the shapes are not the net's"
-    if not positions:
-        for shape in set(shapes.values()):
-            paths = [conv.path for conv in convs if conv.shape == shape]
-            for first, second in itertools.pairwise(paths):
-                if not _ordered(first, second):
-                    return f"{first} or {second} could be the earlier"
-    partners = _pair([m for m in found if m.kind != "dense"], positions)
-    for conv in convs:
-        bn = partners.get(conv.path)
-        if bn is None or bn.shape != conv.shape[:1]:
-            return f"which BN follows {conv.path} is open"
-    return {name: (conv, partners[conv.path]) for name, conv in dealt.items()}
+        free[shape].append(name)
+    convs = {free[m.shape].pop(0): m for m in modules if m.kind == "conv"}
+
+    def main_path(names: Iterable[str]) -> list[str]:
+        """Without what may stand anywhere: projections, and by name the stem."""
+        return [n for n in names if shapes[n][2:] == (3, 3) and not (by_name and n == "stem_conv")]
+
+    if main_path(convs) != main_path(shapes):
+        raise _Unclear("so ordered, the shapes are not the net's")
+    words: dict[Shape, tuple[str, str]] = {}
+    for conv in convs.values() if by_name else ():
+        text, path = words.setdefault(conv.shape, (re.sub(r"\d+", "0", conv.path), conv.path))
+        if text != re.sub(r"\d+", "0", conv.path):  # words have no order
+            raise _Unclear(f"{path} and {conv.path} differ by more than numbers")
+    bns = _bns_of_convs([module for module in modules if module.kind != "dense"], by_name)
+    for conv in convs.values():
+        if conv.path not in bns or bns[conv.path].shape != conv.shape[:1]:
+            raise _Unclear(f"which BN follows {conv.path} is open")
+    return {name: (conv, bns[conv.path]) for name, conv in convs.items()}
 
 
-def _pair(found: Sequence[Module], positions: bool) -> dict[str, Module]:
+def _bns_of_convs(modules: Sequence[Module], by_name: bool) -> dict[str, Module]:
     """The BN of each conv, by the conv's path, as far as places or names say it."""
-    if pairs := _turns(found):
-        return pairs
-
-    def rest(kind: str) -> list[Module]:
-        taken = {*pairs, *(bn.path for bn in pairs.values())}
-        return [m for m in found if m.kind == kind and m.path not in taken]
-
-    def pair_by(key: Callable[[Module], Any]) -> None:
-        groups: dict[Any, list[Module]] = defaultdict(list)
-        for module in rest("conv") + rest("bn"):
+    if not by_name and _alternate(modules):
+        return {conv.path: bn for conv, bn in zip(modules[::2], modules[1::2], strict=True)}
+    pairs: dict[str, Module] = {}
+    left = list(modules)
+    for key in (_without_kind, _parent_and_number):
+        groups: dict[object, list[Module]] = defaultdict(list)
+        for module in left:
             groups[key(module)].append(module)
         for group in groups.values():
-            if [m.kind for m in group] == ["conv", "bn"]:
-                pairs[group[0].path] = group[1]
-
-    # conv1 and bn1, a.conv and a.norm, convs.0 and norms.0: the same but for what they are.
-    pair_by(lambda m: re.sub(r"batch_?norm|conv|norm|bn|2d|[_-]", "", m.path.lower()))
-    pair_by(lambda m: (m.parent, m.path[len(m.path.rstrip("0123456789")) :]))
-    # downsample.0 and downsample.1: what is left under one parent stands together and takes turns.
-    left = {m.path for m in rest("conv") + rest("bn")}
-    for parent, run in itertools.groupby(found, key=lambda m: m.parent if m.path in left else None):
-        if parent is not None:
-            pairs |= _turns(list(run))
-    if positions and rest("conv"):
-        # conv1, conv2, bn1, bn2 under other names: the k-th goes with the k-th, if names agree.
-        kth = zip(*([m for m in found if m.kind == kind] for kind in ("conv", "bn")), strict=True)
-        by_place = {conv.path: bn for conv, bn in kth}
-        if all(by_place[path].path == bn.path for path, bn in pairs.items()):
-            return by_place
+            if sorted(module.kind for module in group) == ["bn", "conv"]:
+                bn, conv = sorted(group, key=lambda module: module.kind)
+                pairs[conv.path] = bn
+                left = [m for m in left if m is not conv and m is not bn]
+    open_paths = {module.path for module in left}
+    for first, second in itertools.pairwise(modules):  # downsample.0 and downsample.1
+        is_open = {first.path, second.path} <= open_paths
+        if is_open and first.parent == second.parent and _alternate((first, second)):
+            pairs[first.path] = second
     return pairs
 
 
-def _turns(found: Sequence[Module]) -> dict[str, Module]:
-    """The pairs of conv, BN, conv, BN, ...; none where they do not take turns."""
-    kinds = [module.kind for module in found]
-    if kinds != ["conv", "bn"] * (len(kinds) // 2):
-        return {}
-    return {conv.path: bn for conv, bn in zip(found[::2], found[1::2], strict=True)}
+def _without_kind(module: Module) -> str:
+    """Alike for conv1 and bn1, a.conv and a.norm, convs.0 and norms.0."""
+    return re.sub(r"batch_?norm|conv|norm|bn|2d|[_-]", "", module.path.lower())
 
 
-def _tokens(path: str) -> list[str]:
-    return re.findall(r"\d+|[A-Za-z]+|[^\dA-Za-z]+", path)
+def _parent_and_number(module: Module) -> tuple[str, str]:
+    """Alike for stem.compressible_conv and stem.normalize, a.filter1 and a.normalize1."""
+    return module.parent, module.path[len(module.path.rstrip("0123456789")) :]
 
 
-def _natural(path: str) -> list[tuple[int, int, str]]:
+def _alternate(modules: Sequence[Module]) -> bool:
+    """Whether they are conv, BN, conv, BN, ..."""
+    return [module.kind for module in modules] == ["conv", "bn"] * (len(modules) // 2)
+
+
+def _natural(path: str) -> list[tuple[int, str]]:
     """A sort key with numbers as numbers: layer1.2 before layer1.10."""
-    return [(0, int(t), "") if t.isdecimal() else (1, 0, t) for t in _tokens(path)]
-
-
-def _ordered(first: str, second: str) -> bool:
-    """Whether names tell the order: by a number, one letter, or an addition ("conv", "conv2").
-
-    "blocks.one" and "blocks.three" do not: the alphabet's order is a guess there.
-    """
-    for a, b in zip(_tokens(first), _tokens(second), strict=False):
-        if a != b:
-            return (a.isdecimal() and b.isdecimal()) or (
-                len(a) == len(b) == 1 and (a + b).isalpha()
-            )
-    return True
+    tokens = re.findall(r"\d+|\D+", path)
+    return [(int(token), "") if token.isdecimal() else (-1, token) for token in tokens]

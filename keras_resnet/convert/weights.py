@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from keras_resnet.console import printable
 from keras_resnet.convert import matching
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
 from keras_resnet.errors import UserError
-from keras_resnet.nets.family import PADDINGS
+from keras_resnet.nets.family import MODELS, PADDINGS
 from keras_resnet.nets.resnet import build
 
 
@@ -29,7 +29,7 @@ def convert(
     """Build our net with the weights, and the number of classes, of a PyTorch state_dict.
 
     Args:
-        tensors: float arrays by PyTorch's names, e.g. from `read_checkpoint`.
+        tensors: float arrays by PyTorch's names, as `read_checkpoint` reads them.
         depth: 6n + 2.
         model: `"resnet"` or `"plain"`.
         shortcut: as for `resnet`.
@@ -44,39 +44,52 @@ def convert(
 
     Raises:
         UserError: if a tensor is missing, left over, of another shape or not finite (they are
-            listed), if the order of the layers cannot be told, or if options do not fit together.
+            listed), if the order of the layers cannot be decided, or if options do not fit together.
     """
-    if padding not in PADDINGS:
-        raise UserError(f"padding must be one of {', '.join(PADDINGS)}. Received: {padding!r}")
+    for name, value, known in (("model", model, MODELS), ("padding", padding, PADDINGS)):
+        if value not in known:
+            raise UserError(f"`{name}` must be one of {', '.join(known)}. Received: {value!r}")
     if model == "plain" and shortcut != "zeropad":
         raise UserError(f"a plain net has no shortcut: leave it out. Received: shortcut={shortcut}")
     if padding == "split" and (model == "plain" or not shortcut.startswith("zeropad")):
         raise UserError(
             "padding=split is for resnets with a zeropad shortcut; the others pad nothing"
         )
-    options: dict[str, Any] = {
-        "mean": CIFAR10_MEAN if mean is None else [255 * value for value in mean],
-        "std": CIFAR10_STD if std is None else [255 * value for value in std],
-        "dtype": "float32",
-    }
-    found, problems = matching.modules(tensors)
-    dense = [module for module in found if module.kind == "dense"]
+    for name, values, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
+        if values is not None and not all(low <= value <= 1 for value in values):
+            raise UserError(
+                f"`{name}` must be in units of 0..1 (divide pixel units by 255). Received: {values}"
+            )
+    modules, problems = matching.group_by_module(tensors)
+    dense = [module for module in modules if module.kind == "dense"]
+    options: dict[str, Any] = {"shortcut": shortcut, "dtype": "float32"}
     options["num_classes"] = dense[0].shape[0] if dense else 10
+    options["mean"] = CIFAR10_MEAN if mean is None else [255 * value for value in mean]
+    options["std"] = CIFAR10_STD if std is None else [255 * value for value in std]
     try:
-        net = build(model, depth, shortcut=shortcut, **options)
+        net = build(model, depth, **options)
     except ValueError as error:
         raise UserError(str(error)) from None
     convs = {layer.name: layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}
-    shapes = {name: _torch_shape(conv.kernel.shape) for name, conv in convs.items()}
-    lines, hint = matching.differences(
-        found, shapes, (options["num_classes"], 64), model == "plain"
-    )
-    if problems or lines:
-        kind = model if model == "plain" else shortcut
-        text = [*_shorten([*lines, *problems]), *([hint] if hint else [])]
-        raise UserError(f"the checkpoint does not fit {net.name} ({kind}): {'; '.join(text)}")
+    # PyTorch's order of axes: (out, in, height, width).
+    shapes = {
+        name: tuple(conv.kernel.shape[k] for k in (3, 2, 0, 1)) for name, conv in convs.items()
+    }
+    lines, meant = matching.differences(modules, shapes, (options["num_classes"], 64))
+    if model == "plain" and "shortcut" in meant:
+        meant["model"] = "resnet"
+    if lines := [*lines, *problems]:
+        signs = matching.signs_of_another_family([m.shape for m in modules if m.kind == "conv"])
+        text = f"the checkpoint does not fit {net.name}"
+        if signs:
+            text = f"the checkpoint is of another family of nets, with {'; '.join(signs)}"
+        elif meant:
+            flags = " ".join(f"`{option}` {value}" for option, value in meant.items())
+            text += f", by its shapes it would be {flags}"
+        more = f"; and {len(lines) - 20} more" if len(lines) > 20 else ""
+        raise UserError(printable(f"{text}: {'; '.join(lines[:20])}{more}"))
     order = _channel_order(padding)
-    for name, (conv, bn) in matching.match(found, shapes, list(tensors)).items():
+    for name, (conv, bn) in matching.match(modules, shapes, list(tensors)).items():
         out, into = _channels(name, order)
         kernel = conv.arrays["weight"].transpose(2, 3, 1, 0)
         convs[name].set_weights([kernel[:, :, into][..., out]])
@@ -87,16 +100,6 @@ def convert(
     head = dense[0].arrays
     net.get_layer("head_dense").set_weights([head["weight"].T[order[3]], head["bias"]])
     return net
-
-
-def _torch_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Shape of a conv's weights in PyTorch: (out, in, height, width)."""
-    height, width, channels, filters = shape
-    return filters, channels, height, width
-
-
-def _shorten(lines: list[str], most: int = 20) -> list[str]:
-    return lines if len(lines) <= most else [*lines[:most], f"and {len(lines) - most} more"]
 
 
 def _channel_order(padding: str) -> dict[int, np.ndarray]:
@@ -117,11 +120,10 @@ def _channels(name: str, order: dict[int, np.ndarray]) -> tuple[Any, Any]:
     everything = slice(None)
     if name == "stem_conv":
         return everything, everything
-    parts = re.fullmatch(r"stage(\d)_block(\d+)_(\w+)", name)
-    assert parts is not None, name
-    stage, block, layer = parts.groups()
-    entering = order[max(1, int(stage) - 1) if block == "1" else int(stage)]
+    stage, block, layer = name.split("_")
+    here = int(stage.removeprefix("stage"))
+    before = here - 1 if block == "block1" and here > 1 else here
     return (
-        everything if layer == "conv1" else order[int(stage)],
-        everything if layer == "conv2" else entering,
+        everything if layer == "conv1" else order[here],
+        everything if layer == "conv2" else order[before],
     )

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_resnet.data import philox
+from keras_resnet.errors import integer, number
 
 PADDING = 4  # pixels on each side (section 4.2)
 
@@ -36,33 +37,30 @@ def draws(seed: int, first: int, steps: int, batch_size: int, padding: int = PAD
 class RandomPadCrop(keras.layers.Layer):
     """Pad and crop at a random place, a different one for every image (section 4.2).
 
-    The paper pads 4 pixels on each side and takes a random 32x32 crop. Keras's `RandomCrop` draws one
-    place for the whole batch; this layer draws (2 * padding + 1)^2 equally likely offsets per image.
-    The paper pads after subtracting the mean, with zeros; here the layer sees raw pixels, so the
-    border is the colour that the net's normalisation maps to zero.
+    Keras's `RandomCrop` draws one place for the whole batch; this layer draws (2 * padding + 1)^2
+    equally likely offsets per image. It sees raw pixels, so the border is not black but the colour
+    that the net's normalisation maps to the paper's zeros.
 
-    What the layer itself draws in its k-th call is a pure function of (seed, k): `seed_generator.state`
-    is `(seed, k)`, and assigning it continues the stream from any step. Each backend
-    draws other numbers.
+    What the layer itself draws in its k-th call is a function of (seed, k) alone, another one on each
+    backend: `seed_generator.state` is `(seed, k)`, and assigning it continues the stream.
 
     Args:
         padding: pixels added on each side, 0 or more.
         fill: colour of the border, one number per channel, in the units of the input (0..255).
-        flip: also mirror each image left-right with probability 1/2 (after the crop). The same gather
-            does it; Keras's `RandomFlip` costs several passes over the batch.
+        flip: also mirror each image left-right with probability 1/2, in the same pass over the batch.
         seed: integer.
 
     Call arguments:
         inputs: `(N, H, W, C)`, uint8 or float.
-        draw: int32 `(N, 3)`, 0 or more: row, column (modulo 2 * padding + 1) and mirroring (modulo 2)
-            of each image's crop, as `draws` makes them. Without it the layer draws by itself.
+        draw: int32 `(N, 3)`, as `draws` makes them. Without it the layer draws by itself.
         training: without it (validation, inference) the images pass unchanged.
 
     Returns:
         float tensor `(N, H, W, C)` of the layer's compute dtype.
 
     Raises:
-        ValueError: if `padding` is negative, or `fill` has not one number per channel.
+        TypeError: if `padding` is not an integer, or `fill` not numbers.
+        ValueError: if `padding` is negative, or `fill` not finite or not one number per channel.
     """
 
     def __init__(
@@ -74,12 +72,10 @@ class RandomPadCrop(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if int(padding) != padding or padding < 0:
-            raise ValueError(
-                f"padding must be an integer of 0 or more. Received: padding={padding}"
-            )
-        self.padding = int(padding)
-        self.fill = tuple(float(value) for value in fill)
+        self.padding = integer("padding", padding)
+        if self.padding < 0:
+            raise ValueError(f"`padding` must be 0 or more. Received: padding={padding}")
+        self.fill = tuple(number("fill", value) for value in fill)
         self.flip = bool(flip)
         self.seed = int(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
@@ -121,10 +117,5 @@ class RandomPadCrop(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "padding": self.padding,
-            "fill": self.fill,
-            "flip": self.flip,
-            "seed": self.seed,
-        }
+        names = ("padding", "fill", "flip", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -23,39 +23,36 @@ _MAX_RECORD_BYTES = 1 << 20  # an image of 32x32 pixels has 2 kB
 
 
 def read(name: str, folder: Path) -> Dataset:
-    """Read `"cifar10"` or `"cifar100"` from a folder of tensorflow_datasets, downloading it if it is missing.
+    """Read `"cifar10"` or `"cifar100"` from a folder of tensorflow_datasets, after a download if needed.
 
     Raises:
-        UserError: when it is not there and cannot be downloaded, or cannot be read.
+        UserError: when it cannot be downloaded or read.
     """
     import tensorflow_datasets as tfds  # slow to import, and not needed for synthetic data
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # tfds warns of every folder it looks into
-    network = True
+    doing = "read"
     try:
         builder = tfds.builder(name, data_dir=str(folder))
-        if not builder.is_prepared() and (network := _reachable(builder.info.homepage)):
+        if not builder.is_prepared():
+            doing = "downloaded"
+            if not _is_reachable(builder.info.homepage):
+                raise ConnectionError("no network")
             console.print_line(f"{name} is not in {folder}: downloading it ...")
             # TensorFlow alone writes the format that tfds takes by default.
             other = None if importlib.util.find_spec("tensorflow") else "array_record"
             builder.download_and_prepare(file_format=other)
-        train_images, train_labels = _read_split(builder, "train")
-        test_images, test_labels = _read_split(builder, "test")
+            doing = "read"
+        train, test = _read_split(builder, "train"), _read_split(builder, "test")
+        return Dataset(name, tuple(builder.info.features["label"].names), *train, *test)
     except Exception as error:  # tfds and its downloader raise many kinds
-        reason = f"{type(error).__name__}: {error}"[:200] if network else "no network"
+        reason = console.printable(f"{type(error).__name__}: {error}")[:200]
+        advice = f"make {folder / name} readable, or delete it to have it downloaded again; or "
         raise UserError(
-            f"{name} was not found in {folder} and could not be downloaded or read ({reason}). "
-            f"Name the folder that holds {name}/ with `data_dir` or TFDS_DATA_DIR, "
-            "or use `dataset` synthetic"
+            f"{name} could not be {doing}, folder {folder} ({reason}): "
+            f"{advice if doing == 'read' else ''}name the folder that holds {name}/ with `data_dir` or "
+            "TFDS_DATA_DIR, or use `dataset` synthetic"
         ) from None
-    return Dataset(
-        name,
-        tuple(builder.info.features["label"].names),
-        train_images,
-        train_labels,
-        test_images,
-        test_labels,
-    )
 
 
 def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -68,10 +65,12 @@ def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
         examples: Iterable[tuple[np.ndarray, int]] = map(_decode, records)
     else:  # a format that tfds reads without TensorFlow
         examples = ((e["image"], e["label"]) for e in builder.as_data_source(split))
-    for k, (image, label) in enumerate(examples):
-        images[k], labels[k] = image, label
-    if k + 1 != len(labels):
-        raise ValueError(f"{split} has {k + 1} examples, and not {len(labels)}")
+    count = 0
+    for image, label in examples:
+        images[count], labels[count] = image, label
+        count += 1
+    if count != len(labels):
+        raise ValueError(f"the files of {split} hold {count:,} of its {len(labels):,} images")
     return images, labels
 
 
@@ -84,10 +83,10 @@ def _tfrecords(path: Path) -> Iterator[bytes]:
     with open(path, "rb") as file:
         while head := file.read(12):
             length = int.from_bytes(head[:8], "little")
-            if _masked_crc32c(head[:8]) != head[8:] or length > _MAX_RECORD_BYTES:
-                raise ValueError(f"{path.name} is damaged")
-            record = file.read(length)
-            if _masked_crc32c(record) != file.read(4):
+            record = b""
+            if _masked_crc32c(head[:8]) == head[8:] and length <= _MAX_RECORD_BYTES:
+                record = file.read(length)
+            if not record or _masked_crc32c(record) != file.read(4):
                 raise ValueError(f"{path.name} is damaged")
             yield record
 
@@ -105,7 +104,7 @@ def _decode(record: bytes) -> tuple[np.ndarray, int]:
         return np.asarray(image), features["label"].int64_list.value[0]
 
 
-def _reachable(url: str) -> bool:
+def _is_reachable(url: str) -> bool:
     """Whether there is a network: one look, because tfds retries for minutes where there is none."""
     try:
         urllib.request.urlopen(url, timeout=10).close()

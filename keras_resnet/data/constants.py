@@ -33,4 +33,4 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 SYNTHETIC_CLASSES = CLASS_NAMES["synthetic"]
-DATASETS = ("cifar10", "cifar100", "synthetic")
+DATASETS = tuple(CLASS_NAMES)

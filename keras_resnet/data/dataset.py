@@ -13,7 +13,17 @@ from keras_resnet.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Images uint8 `(N, 32, 32, 3)` RGB, labels int32 `(N,)`, class names in label order."""
+    """Images and labels to train on, and to test with.
+
+    Args:
+        name: `"cifar10"`, `"cifar100"` or `"synthetic"`.
+        class_names: in label order.
+        train_images, test_images: uint8 `(N, height, width, channels)`, all of one size.
+        train_labels, test_labels: integers `(N,)`, each an index into `class_names`.
+
+    Raises:
+        ValueError: where an array is of another type, shape or range, or has no images.
+    """
 
     name: str
     class_names: tuple[str, ...]
@@ -22,10 +32,32 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
 
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            kind, shape = _kind_and_shape(images)
+            size = self.train_images.shape[1:] if part == "test" else shape[1:]
+            if kind != "uint8" or len(shape) != 4 or shape[0] < 1 or shape[1:] != size:
+                hint = "(255 * images).round().astype('uint8') makes pixels of 0 to 1"
+                raise ValueError(
+                    f"`{part}_images` must be a uint8 array (N, height, width, channels), N of 1 or "
+                    "more, training and test images of the same size. Received: "
+                    f"{kind} {shape}{f'; {hint}' if kind.startswith('float') else ''}"
+                )
+            kind, label_shape = _kind_and_shape(labels)
+            last = len(self.class_names) - 1
+            fits = "int" in kind and label_shape == shape[:1]
+            if not fits or labels.min() < 0 or labels.max() > last:
+                values = f", from {labels.min()} to {labels.max()}" if fits else ""
+                raise ValueError(
+                    f"`{part}_labels` must be an integer array ({shape[0]},) of 0 to {last}: for each "
+                    f"image an index into `class_names`. Received: {kind} {label_shape}{values}"
+                )
+
     def check_classes(self, names: Sequence[str]) -> None:
         """Raise UserError where a net's classes, in its order, are not those of this data set.
 
-        A net that nobody has named the classes of has `class 0`, `class 1`, ..., which may be any.
+        The names `class 0`, `class 1`, ... stand for any: nobody has named that net's classes.
         """
         expected = self.class_names
         unnamed = all(name == f"class {k}" for k, name in enumerate(names))
@@ -45,3 +77,10 @@ class Dataset:
     def std(self) -> tuple[float, ...]:
         """Channel standard deviations of the training images, in pixel units."""
         return NORMALIZATION[self.name][1]
+
+
+def _kind_and_shape(value: object) -> tuple[str, tuple[int, ...]]:
+    """An array's dtype and shape; the type of anything else, and no shape."""
+    if isinstance(value, np.ndarray):
+        return value.dtype.name, value.shape
+    return type(value).__name__, ()

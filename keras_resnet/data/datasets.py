@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from keras_resnet.data import cifar, synthetic
-from keras_resnet.data.constants import NORMALIZATION
+from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 
@@ -16,25 +16,19 @@ def folder_of(name: str, data_dir: str | None = None, recorded: str | None = Non
 
     Args:
         name: the data set.
-        data_dir: the folder the user names; it is taken.
+        data_dir: the folder that the user names: it is taken.
         recorded: the folder that a run names: of the machine that trained it, so it counts only where
             it holds the data set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
     """
-    if data_dir:
-        return _expanded(data_dir)
-    if recorded and is_in(_expanded(recorded), name):
-        return _expanded(recorded)
-    return _expanded(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    if not data_dir and recorded and is_in(Path(os.path.expanduser(recorded)), name):
+        data_dir = recorded
+    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(os.path.expanduser(folder))  # pathlib's own raises for an unknown user
 
 
 def is_in(folder: Path, name: str) -> bool:
     """Whether a folder of tensorflow_datasets holds a data set, so that `load` downloads nothing."""
     return any((folder / name).glob("*/dataset_info.json"))
-
-
-def _expanded(path: str) -> Path:
-    """`~` as the home folder. Unlike pathlib's, it leaves an unknown user's as it is."""
-    return Path(os.path.expanduser(path))
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:
@@ -43,13 +37,13 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     Args:
         name: `"cifar10"`, `"cifar100"` or `"synthetic"`.
         data_dir: folder of tensorflow_datasets; default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-            A data set that is not there is downloaded to it.
+            A data set that is missing is downloaded to it.
 
     Raises:
-        UserError: for an unknown name, or when the data set is not there and cannot be downloaded.
+        UserError: for an unknown name, or when the data set cannot be downloaded or read.
     """
     if name == "synthetic":
         return synthetic.synthetic()
-    if name not in NORMALIZATION:
-        raise UserError(f"`dataset` must be one of {', '.join(NORMALIZATION)}. Received: {name!r}")
+    if name not in DATASETS:
+        raise UserError(f"`dataset` must be one of {', '.join(DATASETS)}. Received: {name!r}")
     return cifar.read(name, folder_of(name, data_dir))

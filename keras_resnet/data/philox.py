@@ -1,9 +1,8 @@
 """Random integers as a function of (seed, step) alone, without a state: Philox 4x32-10 in NumPy.
 
 Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", keyed as TensorFlow's
-`tf.random.stateless_uniform` keys it: version 0.1.0 drew on the device with that function, and its runs
-keep their bits. Made here, in NumPy, the numbers are the same on every backend and on any number of
-devices.
+`tf.random.stateless_uniform` keys it: version 0.1.0 drew with that function, and its runs keep their
+bits. In NumPy, the numbers are the same on every backend and on any number of devices.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from keras_resnet.errors import UserError
@@ -47,14 +49,6 @@ def batch_indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarra
     return np.concatenate(parts)
 
 
-_last_permutation: dict[tuple[int, int, int], np.ndarray] = {}
-
-
+@functools.lru_cache(maxsize=2)  # two epochs meet in one batch; more are never needed
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    key = (seed, epoch, size)
-    if key not in _last_permutation:
-        permutation = np.random.default_rng([seed, _ORDER, epoch]).permutation(size)
-        while len(_last_permutation) > 1:  # two epochs meet in one batch; more are never needed
-            _last_permutation.pop(next(iter(_last_permutation)))
-        _last_permutation[key] = permutation.astype(np.int32)
-    return _last_permutation[key]
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(size).astype(np.int32)

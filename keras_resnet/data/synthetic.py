@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,14 +23,8 @@ def synthetic(sizes: tuple[int, int] | None = None, seed: int = 0) -> Dataset:
     """
     train, test = sizes or SYNTHETIC_SIZES
     images, labels = _draw(train + test, seed)
-    return Dataset(
-        "synthetic",
-        SYNTHETIC_CLASSES,
-        images[:train],
-        labels[:train],
-        images[train:],
-        labels[train:],
-    )
+    parts = images[:train], labels[:train], images[train:], labels[train:]
+    return Dataset("synthetic", SYNTHETIC_CLASSES, *parts)
 
 
 def _draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,25 +70,16 @@ def _draw_class(label: int, n: int, rng: np.random.Generator) -> np.ndarray:
 def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Which points belong to a shape of size 1 around the origin."""
     radius2, box = u * u + v * v, np.maximum(abs(u), abs(v))
-    match shape:
-        case "disc":
-            return radius2 < 0.8
-        case "ring":
-            return (radius2 < 0.9) & (radius2 > 0.3)
-        case "square":
-            return box < 0.8
-        case "frame":
-            return (box < 0.9) & (box > 0.5)
-        case "triangle":
-            return (v > -0.8) & (v < 0.8) & (abs(u) < (v + 0.8) * 0.6)
-        case "cross":
-            return (box < 1) & (np.minimum(abs(u), abs(v)) < 0.28)
-        case "crescent":
-            return (radius2 < 0.9) & ((u - 0.5) ** 2 + v * v > 0.6)
-        case "bars":
-            return (box < 1) & (np.floor(v * 2.5 + 0.5) % 2 == 0)
-        case "columns":
-            return (box < 1) & (np.floor(u * 2.5 + 0.5) % 2 == 0)
-        case "checkers":
-            return (box < 1) & ((np.floor(u * 2) + np.floor(v * 2)) % 2 == 0)
-    raise AssertionError(shape)
+    masks: dict[str, Callable[[], np.ndarray]] = {
+        "disc": lambda: radius2 < 0.8,
+        "ring": lambda: (radius2 < 0.9) & (radius2 > 0.3),
+        "square": lambda: box < 0.8,
+        "frame": lambda: (box < 0.9) & (box > 0.5),
+        "triangle": lambda: (v > -0.8) & (v < 0.8) & (abs(u) < (v + 0.8) * 0.6),
+        "cross": lambda: (box < 1) & (np.minimum(abs(u), abs(v)) < 0.28),
+        "crescent": lambda: (radius2 < 0.9) & ((u - 0.5) ** 2 + v * v > 0.6),
+        "bars": lambda: (box < 1) & (np.floor(v * 2.5 + 0.5) % 2 == 0),
+        "columns": lambda: (box < 1) & (np.floor(u * 2.5 + 0.5) % 2 == 0),
+        "checkers": lambda: (box < 1) & ((np.floor(u * 2) + np.floor(v * 2)) % 2 == 0),
+    }
+    return masks[shape]()

@@ -137,7 +137,7 @@ def _introduction(facts: Mapping[str, Any]) -> str:
 {facts["description"].capitalize()}: {facts["parameters"]:,} parameters, {classes} classes{
         paper if facts["model"] else ""
     }.
-Exported by keras_resnet {facts["versions"]["keras_resnet"]}, commit {commit}.
+Made with keras_resnet {facts["versions"]["keras_resnet"]}, commit {commit}.
 
 - Input: `image`, uint8 `[N, {height}, {width}, 3]`, RGB, 0..255. Normalization is inside.
 - Outputs: `probabilities`, float32 `[N, {classes}]`; `class_id`, int64 `[N]`.

@@ -56,8 +56,8 @@ def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
                 f"(N, classes). Received: inputs {inputs}; outputs {outputs}"
             )
     net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)  # no lists or dicts of one
-    outputs = np.asarray(net(noise.astype(np.float32), training=False))
-    if outputs.min() >= 0 and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
+    values = np.asarray(net(noise.astype(np.float32), training=False))
+    if values.min() >= 0 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
         return net
     console.print_line(f"note: {file} returns logits; the exported files apply a softmax to them")
     softmax = keras.layers.Softmax(dtype="float32", name="probabilities")

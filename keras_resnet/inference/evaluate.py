@@ -1,11 +1,9 @@
 """Measure a trained net on labelled images: error, loss, confusion matrix, speed.
 
-    data = np.load("test.npz")
-    result = keras_resnet.evaluate(keras_resnet.Classifier.load("resnet20"), data["images"], data["labels"])
+    result = keras_resnet.evaluate(keras_resnet.Classifier.load("resnet20"), images, labels)
     result.error, result.loss, result.confusion
 
-`evaluate` (the command), `export` and `report` measure with it; training, which has logits already, with
-`loss_and_error`.
+Training, which has logits already, uses `loss_and_error`.
 """
 
 from __future__ import annotations
@@ -116,14 +114,10 @@ def _check(images: np.ndarray, labels: np.ndarray) -> None:
             "`images` must be one or more, a uint8 array (N, height, width, channels). "
             f"Received: {images.dtype} array of shape {images.shape}"
         )
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
-            "`labels` must be integers, one per image, of shape (N,). "
+            f"`labels` must be integers, one per image, of shape ({len(images)},). "
             f"Received: {labels.dtype} array of shape {labels.shape}"
-        )
-    if len(images) != len(labels):
-        raise ValueError(
-            f"`labels` must be one per image. Received: {len(images)} images and {len(labels)} labels"
         )
     if labels.min() < 0:
         raise ValueError(f"`labels` must be 0 or more. Received: {labels.min()}")

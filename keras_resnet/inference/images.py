@@ -41,10 +41,8 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     Args:
         image: a file path (PNG, JPEG, BMP, GIF, PPM, TIFF or WebP; of several frames the first),
             a PIL image, or a uint8 array `(height, width, 3)`.
-        size: (height, width) to resize to. The whole image is used, its aspect ratio is not kept.
-            The filter is Pillow's bicubic: it widens with the factor, so that shrinking a photo
-            does not alias, and keeps edges sharper than bilinear (CIFAR's images enlarged 8x and
-            shrunk again are off by 2.2 gray levels on average, shrunk by bilinear by 3.6).
+        size: (height, width) to resize to with Pillow's bicubic filter, which does not alias. The whole
+            image is used, its aspect ratio is not kept.
 
     Gray becomes three equal channels; 16-bit gray (and Pillow's mode "I") is scaled from 0..65535;
     transparent parts are laid over white; palette, CMYK and 1-bit become RGB; EXIF rotation is

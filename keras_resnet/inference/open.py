@@ -11,8 +11,6 @@ for every format.
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -28,15 +26,15 @@ import numpy as np
 from keras_resnet.console import printable
 from keras_resnet.errors import UserError, missing
 from keras_resnet.inference import zoo
+from keras_resnet.inference.class_names import names_beside, parse_names
 from keras_resnet.inference.probabilities import to_probabilities
 from keras_resnet.runs import files
-from keras_resnet.runs.folder import RunFolder
+from keras_resnet.runs.folder import MAX_JSON_BYTES
 
 if TYPE_CHECKING:
     import keras
 
 MAX_NET_BYTES = 1 << 30  # of a file's weights and config, unpacked: ResNet-1202 has 85 MB
-_MAX_TEXT_BYTES = 1 << 20  # of class names
 Shape = Sequence[int | None]
 
 
@@ -181,7 +179,7 @@ def _open_saved_model(path: Path) -> OpenedNet:
 
     specs = signature.structured_input_signature[1]
     inputs, outputs = shapes(specs), shapes(signature.structured_outputs)
-    source, target = _names(path, inputs, outputs)
+    source, target = _ends(path, inputs, outputs)
     dtype = specs[source].dtype.as_numpy_dtype
 
     def run(images: np.ndarray, _keep: Any = loaded) -> Any:  # it owns the variables
@@ -209,20 +207,18 @@ def _open_onnx(path: Path) -> OpenedNet:
         return {n.name: [s if isinstance(s, int) else None for s in n.shape] for n in nodes}
 
     inputs, outputs = shapes(session.get_inputs()), shapes(session.get_outputs())
-    source, target = _names(path, inputs, outputs)
+    source, target = _ends(path, inputs, outputs)
     dtype = np.uint8 if session.get_inputs()[0].type == "tensor(uint8)" else np.float32
 
     def run(images: np.ndarray) -> Any:
         return session.run([target], {source: np.ascontiguousarray(images, dtype)})[0]
 
     text = session.get_modelmeta().custom_metadata_map.get("names")
-    names = None if text is None else _parse_names(text, path)
+    names = None if text is None else parse_names(text, path)
     return _opened(path, "onnx", run, inputs[source], outputs[target], target, names)
 
 
-def _names(
-    path: Path, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]
-) -> tuple[str, str]:
+def _ends(path: Path, inputs: dict[str, Shape], outputs: dict[str, Shape]) -> tuple[str, str]:
     """The names of the only input, and of the output `probabilities` or the only one `(N, classes)`."""
     targets = [name for name, shape in outputs.items() if len(shape) == 2]
     targets = ["probabilities"] if "probabilities" in outputs else targets
@@ -257,39 +253,10 @@ def _no_classifier(path: Path, inputs: Sequence[Shape], outputs: Sequence[Shape]
     )
 
 
-def _parse_names(text: str, path: Path) -> tuple[str, ...]:
-    """Names from `{0: 'airplane', 1: ...}`, the form that Ultralytics began; JSON fits it too."""
-    with contextlib.suppress(SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        value = ast.literal_eval(text.strip())
-        value = value if isinstance(value, dict) else dict(enumerate(value))
-        by_index = {int(k): v for k, v in value.items()}
-        if by_index and sorted(by_index) == [*range(len(by_index))]:
-            return tuple(printable(by_index[k]) for k in sorted(by_index))
-    raise UserError(f"{path}: metadata 'names' must be {{0: name, 1: name, ...}}")
-
-
-def names_beside(path: Path, classes: int) -> tuple[str, ...] | None:
-    """Names from labels.txt (one per line) or a run's config.json in the model's folder."""
-    for file in (path.parent / "labels.txt", path.parent / "config.json"):
-        names: Sequence[str] | None = None
-        with contextlib.suppress(UserError, ValueError):  # a file of another program
-            if file.suffix == ".txt":
-                names = (files.read_bytes(file, _MAX_TEXT_BYTES) or b"").decode().splitlines()
-            elif config := RunFolder(path.parent).read_config():
-                names = config.get("class_names")
-        if names and len(names) != classes:
-            raise UserError(
-                f"{file} must name the {classes} classes of {path.name}: mend or move it"
-            )
-        if names:
-            return tuple(map(printable, names))
-    return None
-
-
 def _check_sum(path: Path) -> None:
     """Compare a file of an export with its SHA-256 in the export.json beside it, if that has one."""
     try:
-        data = files.read_bytes(path.parent / "export.json", _MAX_TEXT_BYTES)
+        data = files.read_bytes(path.parent / "export.json", MAX_JSON_BYTES)
         expected = json.loads(data or b"{}")["sha256"][path.name]
     except (UserError, ValueError, KeyError, TypeError):
         return

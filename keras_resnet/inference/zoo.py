@@ -17,7 +17,6 @@ from typing import Literal
 
 import msgspec
 
-from keras_resnet.data.constants import CLASS_NAMES
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import MAX_JSON_BYTES
@@ -45,44 +44,22 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A trained net that comes with the package.
+    """A trained net that comes with the package. Errors are in percent."""
 
-    Attributes:
-        name: as `--model` takes it, e.g. `"resnet20"`.
-        dataset: as `weights` takes it, e.g. `"cifar10"`.
-        file: of the net, below the folder of the registry.
-        sha256: of that file.
-        steps: updates that it was trained for.
-        commit: of this package, with which it was trained.
-        val_error: after the last update, in percent; by it, and nothing else, the net was chosen.
-        test_error: measured once, after the last update, in percent.
-        parameters: trainable ones.
-        candidates: the runs that it was chosen from, the best first; it is the first.
-    """
-
-    name: str
+    name: str  # as `--model` takes it: "resnet20"
     model: Literal["resnet", "plain"]
     depth: int
-    dataset: Literal["cifar10"]
-    file: str
-    sha256: str
+    dataset: Literal["cifar10"]  # as `weights` takes it
+    file: str  # of the net, below the folder of the registry
+    sha256: str  # of that file
     recipe: str
-    steps: int
+    steps: int  # updates
     seed: int
-    commit: str
-    val_error: float
-    test_error: float
-    parameters: int
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def shortcut(self) -> str | None:
-        """All residual nets of the zoo have the paper's option A."""
-        return "zeropad" if self.model == "resnet" else None
-
-    @property
-    def num_classes(self) -> int:
-        return len(CLASS_NAMES[self.dataset])
+    commit: str  # of this package, with which it was trained
+    val_error: float  # after the last update; by it, and nothing else, the net was chosen
+    test_error: float  # measured once, after the last update
+    parameters: int  # trainable ones
+    candidates: tuple[Candidate, ...]  # the runs that it was chosen from, the best first: its own
 
     @property
     def call(self) -> str:
@@ -97,11 +74,7 @@ class _Registry(msgspec.Struct):
 def entries(weights: Path | None = None) -> Sequence[Entry]:
     """The trained nets that come with the package: residual ones before plain ones, by depth.
 
-    Args:
-        weights: the folder of the registry; default the package's.
-
-    Raises:
-        UserError: where registry.json is missing or damaged.
+    Raises UserError where registry.json in the folder `weights`, by default the package's, is damaged.
     """
     path = (weights or WEIGHTS) / FILE
     data = files.read_bytes(path, MAX_JSON_BYTES)
@@ -116,14 +89,8 @@ def entries(weights: Path | None = None) -> Sequence[Entry]:
 def find(model: str | os.PathLike[str], expected: str = EXPECTED) -> Entry | None:
     """The net of the zoo that `model` names; None where `model` is the path of a file or a folder.
 
-    A file or a folder of that name in the working directory comes before the net of the zoo.
-
-    Args:
-        model: a name or a path.
-        expected: what is accepted beside a name, for the error.
-
-    Raises:
-        UserError: where it is neither; the message lists the names.
+    A file or a folder of that name in the working directory comes before the net of the zoo. `expected` says
+    what is accepted beside a name, in the UserError for what is neither.
     """
     if files.exists(Path(model)):
         return None
@@ -137,11 +104,7 @@ def find(model: str | os.PathLike[str], expected: str = EXPECTED) -> Entry | Non
 
 
 def folder(entry: Entry) -> Path:
-    """The run folder of a net of the zoo, after its file's SHA-256 was compared with the entry's.
-
-    Raises:
-        UserError: where the file is missing, cannot be read or is damaged.
-    """
+    """The run folder of a net of the zoo. Raises UserError where the net's file is missing or damaged."""
     path = WEIGHTS / entry.file
     data = files.read_bytes(path, _MAX_NET_BYTES)
     if data is None:
@@ -155,11 +118,7 @@ def folder(entry: Entry) -> Path:
 
 
 def resolve(model: str | os.PathLike[str] | None = None) -> Path:
-    """The path that a name or a path means; None means the net `DEFAULT` of the zoo.
-
-    Raises:
-        UserError: as `find` and `folder` do.
-    """
+    """The path that a name or a path means; None means the net `DEFAULT` of the zoo."""
     if model is None:
         return folder(next(entry for entry in entries() if entry.name == DEFAULT))
     entry = find(model)

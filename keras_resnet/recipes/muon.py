@@ -80,22 +80,26 @@ class Muon(SGD):
             return
         gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self.kernel_scale
-        slot = self.momentums[index]
-        momentum = slot * self.momentum + gradient
-        self.assign(slot, momentum)
-        step = orthogonal(gradient + self.momentum * momentum)
+        ahead = gradient
+        if self.momentum:  # Keras makes no slots without momentum
+            slot = self.momentums[index]
+            momentum = slot * self.momentum + gradient
+            self.assign(slot, momentum)
+            ahead = gradient + self.momentum * momentum
+        step = orthogonal(ahead)
         held = math.sqrt(variable.shape[-1]) / (ops.sqrt(ops.sum(ops.square(variable))) + _EPSILON)
         self.assign(variable, variable * held - rate * step)
 
     def _parallel_update_step(self, grads: Any, variables: Any, learning_rate: Any) -> None:
-        others = []
+        others: tuple[list[Any], list[Any]] = [], []
         for gradient, variable in zip(grads, variables, strict=True):
             if self._get_variable_index(variable) in self._kernel_indices:
                 self.update_step(gradient, variable, learning_rate)
             else:
-                others.append((gradient, variable))
-        if others:
-            super()._parallel_update_step(*map(list, zip(*others, strict=True)), learning_rate)
+                others[0].append(gradient)
+                others[1].append(variable)
+        if others[0]:
+            super()._parallel_update_step(*others, learning_rate)
 
     def get_config(self) -> dict[str, Any]:
         return {

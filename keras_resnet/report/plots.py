@@ -62,6 +62,7 @@ def figure6(rows: Sequence[Row]) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
+    from matplotlib.transforms import Bbox
 
     by_title: dict[str, list[Row]] = {}
     for row in rows:
@@ -93,6 +94,11 @@ def figure6(rows: Sequence[Row]) -> Figure:
     ]
     keys = keys if any(len(row.finished) > 1 for row in rows) else keys[:2]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
+    # The layout's last digits differ from process to process, and so would names in the SVG.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        axes.set_position(Bbox(axes.get_position().get_points().round(4)))
     return figure
 
 

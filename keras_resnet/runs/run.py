@@ -74,7 +74,7 @@ def read_run(path: Path) -> Run:
     settings = upgraded(config["settings"])
     names = {field.name for field in dataclasses.fields(TrainConfig)}
     try:
-        known = TrainConfig(**{k: v for k, v in settings.items() if k in names})  # type: ignore[arg-type]
+        known = TrainConfig(**{k: v for k, v in settings.items() if k in names})
         numbers = {key: settings[key] for key in known.resolve_recipe().settings()}
         recipe = dataclasses.replace(RECIPES[known.recipe], **numbers)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,197 +1,184 @@
-"""What a sweep shows: a live table on a terminal, a line per event elsewhere, and tables of text."""
+"""What a sweep shows: a live table on a terminal, one line per event elsewhere, and tables of text."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_resnet import console
 from keras_resnet.report import rows, tables
-from keras_resnet.sweep.drive import Entry, Watcher
-from keras_resnet.sweep.plan import hours_left, makespan, net_of
+from keras_resnet.sweep.plan import Net, SweepRun
 
-if TYPE_CHECKING:
-    from rich.console import Group
-
-# Errors are in percent.
-COLUMNS = ("run", "seed", "node", "update", "val. %", "images/s", "left")
-_TO_THE_LEFT = ("run", "node")
-_ORDER = ("running", "held", "failed", "waiting", "finished")
-_AROUND = 7  # lines of a terminal that are not rows: head, rule, blank, counts, and for the cursor
-# Of the report's table; the others stand in its page.
-_SHOWN = ("net", "recipe", "test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "updates", "hours",
-          "data", "precision")  # fmt: skip
-# Shown only where rows differ in them: most sweeps have one of each.
-_ALIKE = ("recipe", "updates", "data", "precision")
+# State -> colour of its rows, in the order of the table.
+STATES = {"running": "", "held": "", "failed": "red", "waiting": "dim", "finished": "green"}
+HEADS = 7  # lines of a terminal that the live table needs beside its rows
+HOST = 16  # characters shown of the name of a host
+RESULTS = ("test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "updates", "hours")
 
 
 class Lines:
-    """A line per event."""
-
-    def event(self, text: str) -> None:
-        console.print_line(text)
-
-    def refresh(self, entries: Sequence[Entry]) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def _until_closed() -> Iterator[None]:
-    """Show it as long as the terminal is there. When it is closed, a SIGHUP ends the sweep in order."""
-    try:
-        yield
-    except OSError:
-        console.silence()
-
-
-class LiveTable:
-    """A table that stays at the bottom of the terminal, with the events above it.
+    """One line per event, and one where a run has made another tenth of its updates.
 
     Args:
-        live: rich's.
-        rates: net -> images per second of runs like it.
-        slots: runs that go on at once.
+        runs: the runs.
+        rates: net -> images per second.
+        slots: how many runs train at once.
     """
 
-    def __init__(self, live: Any, rates: Mapping[tuple[Any, ...], float], slots: int):
-        self._live, self.rates, self.slots = live, rates, slots
+    def __init__(self, runs: Sequence[SweepRun], rates: Mapping[Net, float], slots: int):
+        self.runs, self.rates, self.slots = runs, rates, slots
+        self._tenths = [_tenth(run) for run in runs]
 
     def event(self, text: str) -> None:
-        with _until_closed():
-            self._live.console.print(text, markup=False, highlight=False)
+        """Show that something happened."""
+        console.print_line(f"{text} ({self.counts()})")
 
-    def refresh(self, entries: Sequence[Entry]) -> None:
-        rows_at_most = max(3, self._live.console.height - _AROUND)
-        with _until_closed():
-            self._live.update(render(entries, self.rates, self.slots, rows_at_most), refresh=True)
+    def refresh(self) -> None:
+        """Show how far the runs are now."""
+        for k, run in enumerate(self.runs):
+            if run.state == "running" and _tenth(run) > self._tenths[k]:
+                self._tenths[k] = _tenth(run)
+                error = "" if run.val_error is None else f", validation error {run.val_error:.2f} %"
+                self.event(f"{run}: update {_updates(run)}{error}")
 
-
-@contextlib.contextmanager
-def watching(rates: Mapping[tuple[Any, ...], float], slots: int) -> Iterator[Watcher]:
-    """The watcher that suits stdout."""
-    if not sys.stdout.isatty():
-        yield Lines()
-        return
-    from rich.live import Live
-
-    live = Live(auto_refresh=False, transient=False)
-    live.start()
-    try:
-        yield LiveTable(live, rates, slots)
-    finally:
-        with _until_closed():
-            live.stop()
+    def counts(self) -> str:
+        """E.g. `"2 of 25 finished, 8 running, 15 waiting; at least 3 h 10 min left"`."""
+        states = Counter[str](run.state for run in self.runs)
+        parts = [f"{states.pop('finished', 0)} of {len(self.runs)} finished"]
+        parts += [f"{states[state]} {state}" for state in STATES if state in states]
+        hours = [run.hours_left(self.rates) for run in self.runs]
+        known = [left for left in hours if left is not None]
+        if not any(known) or len(known) < len(hours):
+            return ", ".join(parts)
+        least = max(max(known), sum(known) / max(1, self.slots))
+        return f"{', '.join(parts)}; at least {console.duration(3600 * least)} left"
 
 
-def render(
-    entries: Sequence[Entry], rates: Mapping[tuple[Any, ...], float], slots: int, most: int
-) -> Group:
-    """The live table.
+class LiveTable(Lines):
+    """A table that stays at the bottom of the terminal, with the events above it."""
 
-    Args:
-        entries: the runs.
-        rates: net -> images per second of runs like it.
-        slots: runs that go on at once.
-        most: rows that there is room for; what does not move is left out first.
-    """
-    from rich import box
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
+    live: Any = None  # of rich
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in COLUMNS:
-        table.add_column(
-            name,
-            justify="left" if name in _TO_THE_LEFT else "right",
-            no_wrap=name != "run",
-            overflow="fold" if name == "run" else "ellipsis",
-        )
-    ordered = sorted(entries, key=lambda entry: _ORDER.index(entry.state))
-    for entry in ordered[:most]:
-        table.add_row(*_cells(entry, rates), style=_style(entry))
-    told = counts(entries, rates, slots)
-    if len(ordered) > most:
-        told += f"\n{len(ordered) - most} more are not shown"
-    return Group(table, "", Text(told))
+    def event(self, text: str) -> None:
+        self.live.console.print(text, markup=False, highlight=False)
 
+    def refresh(self) -> None:
+        self.live.update(self.table(max(3, self.live.console.height - HEADS)), refresh=True)
 
-def _cells(entry: Entry, rates: Mapping[tuple[Any, ...], float]) -> list[str]:
-    at, config, moves = entry.at, entry.run.config, entry.state in ("running", "held")
-    where = {
-        "running": entry.node, "held": "other process", "waiting": "waiting", "failed": "failed",
-        "finished": "" if at.test_error is None else f"test {at.test_error:.2f} %",
-    }[entry.state]  # fmt: skip
-    left = hours_left(entry.run, at, rates.get(net_of(config))) if entry.state != "failed" else None
-    return [
-        config.experiment,
-        str(config.seed),
-        where,
-        f"{at.step:,}/{entry.run.steps:,}",
-        "" if at.val_error is None else f"{at.val_error:.2f}",
-        f"{at.rate:,.0f}" if moves and at.rate else "",
-        console.duration(3600 * left) if left else "",
-    ]
+    def table(self, height: int) -> Any:
+        """The table with at most `height` rows; runs that do not train are left out first."""
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
 
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        table.add_column("run", overflow="fold")
+        table.add_column("node", no_wrap=True)
+        for name in ("update", "val. %", "images/s", "left"):
+            table.add_column(name, justify="right", no_wrap=True)
+        ordered = sorted(self.runs, key=lambda run: list(STATES).index(run.state))
+        for run in ordered[:height]:
+            table.add_row(*self._cells(run), style=STATES[run.state])
+        more = len(ordered) - height
+        below = self.counts() + (f"\n{more} more are not shown" if more > 0 else "")
+        return Group(table, "", Text(below))
 
-def _style(entry: Entry) -> str:
-    return {"failed": "red", "waiting": "dim", "finished": "green"}.get(entry.state, "")
-
-
-def counts(entries: Sequence[Entry], rates: Mapping[tuple[Any, ...], float], slots: int) -> str:
-    """E.g. `"2 of 25 finished, 8 running, 15 waiting; about 3 h 10 min left"`."""
-    states: Counter[str] = Counter(entry.state for entry in entries)
-    parts = [f"{states['finished']} of {len(entries)} finished"]
-    parts += [
-        f"{states[state]} {text}"
-        for state, text in (
-            ("running", "running"), ("held", "held"), ("waiting", "waiting"),
-            ("failed", "failed"),
-        )
-        if states[state]
-    ]  # fmt: skip
-    hours = [
-        hours_left(entry.run, entry.at, rates.get(net_of(entry.run.config)))
-        for entry in entries
-        if entry.state not in ("finished", "failed")
-    ]
-    known = [left for left in hours if left is not None]
-    left = ""
-    if known and len(known) == len(hours):
-        left = f"; about {console.duration(3600 * makespan(known, max(1, slots)))} left"
-    return ", ".join(parts) + left
-
-
-def results(entries: Sequence[Entry]) -> str:
-    """The report's table of the finished ones among these runs, as text; empty where there are none."""
-    found = [rows.read_record(e.run.folder.path) for e in entries if e.state == "finished"]
-    if not found:
-        return ""
-    lines = tables.table(rows.group(found)[0])
-    by_name = {name: [line[name] for line in lines] for name in lines[0]}
-    alike = {n: by_name.pop(n)[0] for n in _ALIKE if len(set(by_name[n])) == 1}
-    shown = [name for name in _SHOWN if name in by_name]
-    text = columns(shown, list(zip(*(by_name[name] for name in shown), strict=True)))
-    told = [f"{name} {value}" for name, value in alike.items() if value != "-"]
-    return f"{text}\nall rows: {', '.join(told)}"
-
-
-def columns(names: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A table as plain text; columns of numbers stand to the right."""
-    lines = [list(names), *map(list, cells)]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(names))]
-    right = [
-        all(line[k][:1].isdigit() or line[k] == "-" for line in cells) for k in range(len(names))
-    ]
-
-    def text(line: Sequence[str]) -> str:
-        padded = [
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
+    def _cells(self, run: SweepRun) -> list[str]:
+        place = {"running": run.host, "held": "other process"}.get(run.state, run.state)
+        if run.test_error is not None:
+            place = f"test {run.test_error:.2f} %"
+        left, trains = run.hours_left(self.rates), run.state in ("running", "held")
+        return [
+            str(run),
+            place if len(place) <= HOST else f"{place[: HOST - 1]}…",
+            _updates(run),
+            "" if run.val_error is None else f"{run.val_error:.2f}",
+            f"{run.rate:,.0f}" if trains and run.rate else "",
+            console.duration(3600 * left) if left else "",
         ]
-        return "  ".join(padded).rstrip()
 
-    return "\n".join([text(names), "  ".join("-" * width for width in widths), *map(text, cells)])
+
+@contextlib.contextmanager
+def watching(runs: Sequence[SweepRun], rates: Mapping[Net, float], slots: int) -> Iterator[Lines]:
+    """What suits stdout; see `Lines` for the arguments."""
+    with contextlib.redirect_stdout(_WithoutRay(sys.stdout)):
+        if not sys.stdout.isatty():
+            yield Lines(runs, rates, slots)
+            return
+        from rich.live import Live
+
+        shown = LiveTable(runs, rates, slots)
+        with Live(auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as shown.live:
+            yield shown
+
+
+class _WithoutRay:
+    """Stdout without what Ray's threads print there of lost workers and nodes, which the driver reports.
+
+    When the terminal is closed, nothing more is written: its SIGHUP ends the sweep in good order.
+    """
+
+    def __init__(self, stdout: Any):
+        self._stdout = stdout
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)
+
+    def write(self, text: str) -> int:
+        if not threading.current_thread().name.startswith("ray_"):
+            with contextlib.suppress(OSError):
+                self._stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stdout.flush()
+
+
+def plan_table(runs: Sequence[SweepRun], rates: Mapping[Net, float]) -> str:
+    """What is to be trained: one line per experiment, whatever the number of its seeds."""
+    experiments: dict[str, list[SweepRun]] = {}
+    for run in runs:
+        experiments.setdefault(run.run.config.experiment, []).append(run)
+    table = []
+    for name, members in experiments.items():
+        states = Counter("begun" if r.state == "waiting" and r.step else r.state for r in members)
+        hours = sum(run.hours_left(rates) or 0.0 for run in members)
+        table.append({
+            "experiment": name,
+            "runs": ", ".join(f"{count} {state}" for state, count in states.items()),
+            "updates": f"{members[0].run.recipe.steps:,}",
+            "time": console.duration(3600 * hours) if hours else "-",
+        })  # fmt: skip
+    return text_table(table)
+
+
+def results_table(runs: Sequence[SweepRun]) -> str:
+    """The report's table of the finished runs."""
+    finished = [rows.read_record(run.run.folder.path) for run in runs if run.state == "finished"]
+    grouped = rows.group(finished)[0]
+    return text_table([
+        {"experiment": row.config.experiment, **{name: line[name] for name in RESULTS}}
+        for row, line in zip(grouped, tables.table(grouped), strict=True)
+    ])  # fmt: skip
+
+
+def text_table(table: tables.Table) -> str:
+    """A table as plain text."""
+    lines = [list(line) for line in table[:1]] + [list(line.values()) for line in table]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _updates(run: SweepRun) -> str:
+    return f"{run.step:,}/{run.run.recipe.steps:,}"
+
+
+def _tenth(run: SweepRun) -> int:
+    return 10 * run.step // run.run.recipe.steps

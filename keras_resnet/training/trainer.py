@@ -77,8 +77,8 @@ def train(
         if restart or not hosts.on_first(lambda: all([_is_finished(run) for run in runs])):
             with hosts.together():
                 data = _load(config, data, count)
-        if restart:
-            hosts.on_first(lambda: [_move_aside(run) for run in runs] and None)
+        for run in runs if restart else ():
+            hosts.on_first(functools.partial(_move_aside, run))
         for run in runs:
             signum = train_run(run, data, count, callbacks)
             summary = hosts.on_first(functools.partial(write_summary, run))
@@ -173,7 +173,7 @@ def _finish(run: Run, data: Dataset, net: keras.Model, progress: Progress, preci
         "dataset": config.dataset,
         "seed": config.seed,
         "backend": keras.backend.backend(),
-        "precision": precision,  # type: ignore[typeddict-item]
+        "precision": precision,
         "peak_memory_mib": provenance.peak_memory_mib(),
         "device": devices.facts(),
         "versions": provenance.versions(keras.backend.backend()),

@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_resnet.commands import predict, terminal
 from keras_resnet.commands.predict import main
-from keras_resnet.inference import classifier
+from keras_resnet.inference import images
 from keras_resnet.inference.classifier import Classifier
 from tests.helpers import FORMATS, NAMES, bad_models, bomb_png, export, make_net, random_images
 
@@ -69,7 +69,7 @@ def test_chunks_keep_paths_and_rows_together(capsys, files, photos, monkeypatch)
     monkeypatch.setattr(
         Classifier, "predict", lambda self, x: sizes.append(len(x)) or predicted(self, x)
     )
-    monkeypatch.setattr(classifier, "CHUNK", 3)
+    monkeypatch.setattr(images, "CHUNK", 3)
     assert run(capsys, "--model", files["onnx"], photos, photos)[1] == expected
     assert len(expected) == 8 and sizes == [3, 3, 2]
 

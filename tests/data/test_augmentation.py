@@ -109,9 +109,17 @@ def test_validation_is_not_augmented() -> None:
     np.testing.assert_array_equal(RandomPadCrop(seed=0)(images, training=False), images)
 
 
-@pytest.mark.parametrize("arguments", [{"padding": -1}, {"padding": 1.5}])
-def test_random_pad_crop_rejects(arguments: dict) -> None:
-    with pytest.raises(ValueError, match="padding must be"):
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"padding": -1}, ValueError),
+        ({"padding": 1.5}, TypeError),
+        ({"padding": float("inf")}, TypeError),
+        ({"fill": (float("nan"), 0.0, 0.0)}, ValueError),
+    ],
+)
+def test_random_pad_crop_rejects(arguments: dict, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"`{next(iter(arguments))}` must be"):
         RandomPadCrop(**arguments)
 
 

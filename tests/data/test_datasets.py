@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.data import cifar, datasets, stream, synthetic
+from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 
 
@@ -98,7 +99,7 @@ def test_synthetic_is_too_hard_for_a_linear_classifier() -> None:
     assert model.evaluate(x_test, data.test_labels, verbose=0)[1] < 0.5
 
 
-def test_real_cifar10(cifar10: datasets.Dataset) -> None:
+def test_real_cifar10(cifar10: Dataset) -> None:
     assert cifar10.train_images.shape == (50_000, 32, 32, 3)
     assert cifar10.test_images.shape == (10_000, 32, 32, 3)
     assert cifar10.class_names[3] == "cat"
@@ -128,7 +129,7 @@ def toronto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     monkeypatch.setattr(
         tfds.download.DownloadManager, "download_and_extract", lambda *_: folder.parent
     )
-    monkeypatch.setattr(cifar, "_reachable", lambda url: True)
+    monkeypatch.setattr(cifar, "_is_reachable", lambda url: True)
     return pixels.transpose(0, 2, 3, 1)
 
 
@@ -150,18 +151,62 @@ def test_what_tfds_downloads_is_read_with_and_without_tensorflow(
     np.testing.assert_array_equal(data.test_images, toronto[data.test_labels])
 
 
-@pytest.mark.parametrize("place", ["length", "record"])
-def test_a_damaged_file_is_told(
-    place: str, toronto: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", ["length", "record", "empty", "torn", "no file"])
+def test_a_damaged_file_ends_in_one_line(
+    fault: str, toronto: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorflow", reason="it writes the TFRecord files")
     datasets.load("cifar100", str(tmp_path))
     file = next(tmp_path.rglob("*-train.tfrecord*"))
     content = bytearray(file.read_bytes())
-    content[1 if place == "length" else 200] ^= 4
-    file.write_bytes(content)
-    with pytest.raises(UserError, match=f"{file.name} is damaged"):
+    content[1 if fault == "length" else 200] ^= 4
+    file.write_bytes({"empty": b"", "torn": content[:150]}.get(fault, content))
+    if fault == "no file":
+        file.unlink()
+    reason = {"empty": "the files of train hold 0 of its 30 images", "no file": "No such file"}
+    with pytest.raises(UserError) as error:
         datasets.load("cifar100", str(tmp_path))
+    message = str(error.value)
+    assert reason.get(fault, f"{file.name} is damaged") in message and "\n" not in message
+    assert message.startswith("cifar100 could not be read") and "or delete it to have it" in message
+
+
+def arrays() -> dict[str, np.ndarray]:
+    images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 1, 0])
+    return {
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": images[:2],
+        "test_labels": labels[:2],
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "received"),
+    [
+        (
+            "train_images",
+            lambda a: a / np.float32(255),
+            r"float32 \(4, 8, 8, 3\); \(255 \* images\)",
+        ),
+        ("train_images", lambda a: a.tolist(), r"list \(\)"),
+        ("test_images", lambda a: a[0], r"uint8 \(8, 8, 3\)"),
+        ("test_images", lambda a: a[:, 1:], r"the same size. Received: uint8 \(2, 7, 8, 3\)"),
+        ("test_images", lambda a: a[:0], r"N of 1 or more.*uint8 \(0, 8, 8, 3\)"),
+        ("train_labels", lambda a: a[:3], r"integer array \(4,\).*int64 \(3,\)"),
+        ("train_labels", lambda a: a[:, None], r"int64 \(4, 1\)"),
+        ("train_labels", lambda a: a.astype(bool), r"bool \(4,\)"),
+        ("test_labels", lambda a: a + 0.0, r"float64 \(2,\)"),
+        ("test_labels", lambda a: a + 1, r"of 0 to 1: .*from 1 to 2"),
+        ("test_labels", lambda a: a - 1, r"from -1 to 0"),
+    ],
+)
+def test_a_dataset_checks_its_arrays(name, change, received) -> None:
+    parts = arrays()
+    Dataset("synthetic", ("a", "b"), **parts)
+    parts[name] = change(parts[name])
+    with pytest.raises(ValueError, match=f"`{name}` must be .*{received}"):
+        Dataset("synthetic", ("a", "b"), **parts)
 
 
 def test_missing_data_names_the_folder_and_the_ways_out(

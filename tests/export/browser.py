@@ -14,10 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip(
-    "selenium", reason="selenium is not installed: pip install -r requirements-dev.txt"
-)
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait

@@ -39,8 +39,8 @@ def make_net(**options) -> keras.Model:
     return net
 
 
-def another_classifier(logits: bool) -> keras.Model:
-    """A net that this package did not make, of 24 x 40 pixels and 5 classes."""
+def another_classifier(logits: bool = True, classes: int = 5) -> keras.Model:
+    """A net that this package did not make, of 24 x 40 pixels."""
     base = keras.Sequential(
         [
             keras.Input((24, 40, 3)),
@@ -54,7 +54,7 @@ def another_classifier(logits: bool) -> keras.Model:
     x = layers.Normalization(mean=[120.0, 120, 120], variance=[4000.0, 4000, 4000])(image)
     x = layers.DepthwiseConv2D(3)(base(x))
     x = layers.LayerNormalization()(x)
-    x = layers.Dense(5)(layers.Flatten()(x))
+    x = layers.Dense(classes)(layers.Flatten()(x))
     return keras.Model(image, x if logits else layers.Activation("softmax")(x))
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import PIL.Image
 import pytest
 
@@ -17,30 +15,24 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from keras_resnet.export import web_page
+from keras_resnet.export.pipeline import export
 from keras_resnet.export.web_server import Server
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.images import read_image
 from tests.export.browser import (
     EXAMPLES,
     TOLERANCE,
-    browser,
     check_answer,
     choose,
-    classifier,
     complaints,
-    folder,
-    page,
     probabilities,
-    runtime,
     seen,
     serving,
     text,
-    url,
     wait,
-)  # fmt: skip
+)
+from tests.export.nets import another_classifier
 
-__all__ = ["browser", "classifier", "folder", "page", "runtime", "url"]  # pytest's fixtures
 pytestmark = pytest.mark.slow
 
 
@@ -111,41 +103,19 @@ def test_every_kind_of_picture_gets_what_predict_gives(
     assert not complaints(page)
 
 
-def mean_color_net(path: Path, matrix: np.ndarray, size: tuple[int, int]) -> None:
-    """An ONNX file with our interface: class probabilities from the mean color."""
-    kind, helper = onnx.TensorProto, onnx.helper
-    nodes = [
-        helper.make_node("Cast", ["image"], ["values"], to=kind.FLOAT),
-        helper.make_node("ReduceMean", ["values"], ["color"], axes=[1, 2], keepdims=0),
-        helper.make_node("MatMul", ["color", "matrix"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1),
-    ]
-    image = helper.make_tensor_value_info("image", kind.UINT8, ["batch", *size, 3])
-    output = helper.make_tensor_value_info("probabilities", kind.FLOAT, ["batch", matrix.shape[1]])
-    graph = helper.make_graph(
-        nodes, "net", [image], [output], [onnx.numpy_helper.from_array(matrix, "matrix")]
-    )
-    opsets = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
-
-
 def test_a_net_of_another_size_and_more_classes(
-    browser: webdriver.Chrome, folder: Path, runtime: Path, tmp_path: Path
+    browser: webdriver.Chrome, runtime: Path, tmp_path: Path
 ) -> None:
     """Of twelve classes the ten most probable, sorted; 24 x 40 pixels, of which none is square."""
-    matrix = np.random.default_rng(0).normal(0, 0.01, (3, 12)).astype(np.float32)
-    mean_color_net(tmp_path / "model.onnx", matrix, (24, 40))
-    facts = json.loads((folder.parent / "export.json").read_text())
+    another_classifier(classes=12).save(tmp_path / "net.keras")
     names = [f"<class> {k}" for k in range(12)]
-    facts |= {"input_shape": [24, 40, 3], "num_classes": 12, "class_names": names}
-    files = web_page.read_runtime(runtime)
-    web_page.write(tmp_path / "web", tmp_path / "model.onnx", facts, files)
-    with serving(Server(0), tmp_path / "web") as server:
+    (tmp_path / "labels.txt").write_text("\n".join(names))
+    export(tmp_path / "net.keras", formats=["web"], runtime=runtime)
+    with serving(Server(0), tmp_path / "net-export/web") as server:
         browser.get(server.url)
         wait(browser, lambda: "No picture" in text(browser, "answer"))
         choose(browser, EXAMPLES[1])
-    logits = read_image(EXAMPLES[1], (24, 40)).mean(axis=(0, 1)) @ matrix
-    expected = np.exp(logits) / np.exp(logits).sum()
+    expected = Classifier.load(tmp_path / "net-export/model.onnx").predict(EXAMPLES[1])[0]
     np.testing.assert_allclose(probabilities(browser), np.sort(expected)[:1:-1], atol=TOLERANCE)
     labels = [bar.text for bar in browser.find_elements(By.CSS_SELECTOR, "#bars .class")]
     assert labels == [names[k] for k in np.argsort(-expected)[:10]]

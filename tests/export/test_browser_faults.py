@@ -21,25 +21,18 @@ from keras_resnet.export.web_server import Server
 from keras_resnet.inference.classifier import Classifier
 from tests.export.browser import (
     EXAMPLES,
-    browser,
     check_answer,
     choose,
-    classifier,
     complaints,
-    folder,
-    page,
     probabilities,
     requests,
-    runtime,
     seen,
     serving,
     text,
-    url,
     wait,
-)  # fmt: skip
+)
 from tests.helpers import bomb_png
 
-__all__ = ["browser", "classifier", "folder", "page", "runtime", "url"]  # pytest's fixtures
 pytestmark = pytest.mark.slow
 
 
@@ -94,22 +87,6 @@ def test_a_file_chosen_while_the_webcam_starts(page: webdriver.Chrome, step: str
     time.sleep(0.5)  # a webcam that went on would have shown a frame
     assert text(page, "name") == EXAMPLES[3].name and text(page, "problem") == ""
     np.testing.assert_array_equal(probabilities(page), found)
-    assert page.find_element(By.ID, "camera").text == "Use the webcam"
-
-
-def test_a_webcam_that_ends_is_told(page: webdriver.Chrome) -> None:
-    page.execute_script(
-        "const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);"
-        "media.getUserMedia = async (wish) => (window.given = await ask(wish))"
-    )
-    page.find_element(By.ID, "camera").click()
-    wait(page, lambda: text(page, "name") == "Webcam")
-    page.execute_script(
-        "const [track] = window.given.getVideoTracks();"
-        "track.stop();"
-        "track.dispatchEvent(new Event('ended'))"  # sent by itself where no page stopped it
-    )
-    wait(page, lambda: "The webcam has stopped" in text(page, "problem"))
     assert page.find_element(By.ID, "camera").text == "Use the webcam"
 
 
@@ -170,22 +147,6 @@ def test_no_request_leaves_this_machine(page: webdriver.Chrome, url: str, tmp_pa
     assert not complaints(page)
 
 
-def test_the_policy_stops_what_is_not_named(page: webdriver.Chrome) -> None:
-    fetched = page.execute_async_script(
-        "const done = arguments[0];"
-        "fetch('http://127.0.0.1:9/').then(() => done('sent'), (error) => done(String(error)))"
-    )
-    assert "TypeError" in fetched
-    page.execute_script(
-        "const script = document.createElement('script');"
-        "script.textContent = 'window.ran = true'; document.body.append(script);"
-        "document.body.insertAdjacentHTML('beforeend', '<img src=\"http://127.0.0.1:9/x.png\">')"
-    )
-    assert page.execute_script("return window.ran") is None
-    log = " ".join(entry["message"] for entry in page.get_log("browser"))
-    assert log.count("Content Security Policy") >= 3, log
-
-
 class _Elsewhere(http.server.SimpleHTTPRequestHandler):
     """Stands for the CDN: another origin, whose files any page may read."""
 
@@ -241,47 +202,13 @@ def test_opened_as_a_file_it_says_what_to_do(browser: webdriver.Chrome, folder: 
 # --- how it looks ---
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 700, 1400])
-def test_it_fits_and_can_be_read(page: webdriver.Chrome, scheme: str, width: int) -> None:
+def test_it_fits(page: webdriver.Chrome, width: int) -> None:
     size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    feature = [{"name": "prefers-color-scheme", "value": scheme}]
-    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": feature})
     try:
-        choose(page, Path(__file__))  # for the color of what goes wrong
+        choose(page, Path(__file__))  # so that a problem is shown too
         assert text(page, "problem")
         assert page.execute_script("return document.documentElement.scrollWidth") <= width
-        colors = page.execute_script(
-            """
-            const back = (node) => {
-              const color = getComputedStyle(node).backgroundColor;
-              return color === "rgba(0, 0, 0, 0)" ? back(node.parentElement) : color;
-            };
-            const names = "h1, h2, h3, p:not(:empty), figcaption, .button, .class, .percent, a";
-            return [...document.querySelectorAll(names)].map(
-              (node) => [node.textContent, getComputedStyle(node).color, back(node)]);
-            """
-        )
-        assert len(colors) > 30
-        for what, front, back in colors:
-            assert contrast(front, back) >= 4.5, what
-        dark = luminance(
-            page.execute_script("return getComputedStyle(document.body).backgroundColor")
-        )
-        assert (dark < 0.05) == (scheme == "dark")
     finally:
         page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-
-
-def luminance(color: str) -> float:
-    """Relative luminance as WCAG 2 has it, of `rgb(1, 2, 3)`."""
-    channels = [int(value) / 255 for value in color.strip("rgba()").split(",")[:3]]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def contrast(one: str, other: str) -> float:
-    darker, lighter = sorted((luminance(one), luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)

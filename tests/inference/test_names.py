@@ -15,11 +15,11 @@ import keras_resnet
 from keras_resnet.__main__ import main
 from keras_resnet.commands import terminal
 from keras_resnet.errors import UserError
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.registry import WEIGHTS
+from keras_resnet.inference import zoo
+from keras_resnet.inference.zoo import WEIGHTS
 
-RESNET20 = next(entry for entry in registry.entries() if entry.name == "resnet20")
-NAMES = ", ".join(entry.name for entry in registry.entries())
+RESNET20 = next(entry for entry in zoo.entries() if entry.name == "resnet20")
+NAMES = ", ".join(entry.name for entry in zoo.entries())
 
 
 def call(*arguments: object) -> int:
@@ -42,7 +42,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The zoo, in a folder where it may be damaged."""
     weights = tmp_path / "weights"
     shutil.copytree(WEIGHTS, weights)
-    monkeypatch.setattr(registry, "WEIGHTS", weights)
+    monkeypatch.setattr(zoo, "WEIGHTS", weights)
     return weights
 
 
@@ -116,7 +116,7 @@ def test_models_lists_the_trained_nets(capsys: pytest.CaptureFixture[str]) -> No
     assert call("models") == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    for entry, line in zip(registry.entries(), lines[1:], strict=False):
+    for entry, line in zip(zoo.entries(), lines[1:], strict=False):
         assert line.split() == [
             entry.name, f"{entry.parameters:,}", entry.dataset, entry.recipe, f"{entry.steps:,}",
             str(entry.seed), f"{entry.val_error:.2f}", f"{entry.test_error:.2f}", entry.commit[:7],
@@ -137,16 +137,16 @@ def test_one_flipped_bit_is_refused(copy: Path) -> None:
     """Also one that no zip archive would tell, in a date or a comment."""
     file = copy / RESNET20.file
     whole = file.read_bytes()
-    assert registry.resolve("resnet20") == file.parent
+    assert zoo.resolve("resnet20") == file.parent
     for at in (10, len(whole) // 2, len(whole) - 1):
         flip(file, at)
         with pytest.raises(UserError, match=r"resnet20 of the zoo, is damaged.*install"):
-            registry.resolve("resnet20")
+            zoo.resolve("resnet20")
         file.write_bytes(whole)
-    assert registry.resolve() == file.parent
+    assert zoo.resolve() == file.parent
     file.unlink()
     with pytest.raises(UserError, match="is missing"):
-        registry.resolve()
+        zoo.resolve()
 
 
 def test_a_damaged_net_is_one_line(
@@ -170,29 +170,11 @@ def test_a_damaged_net_is_one_line(
             load()
 
 
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (lambda net: net.update(test_error="8"), "test_error"),
-        (lambda net: net.update(file="../../elsewhere/model.keras"), "file"),
-        (lambda net: net.update(sha256="0"), "sha256"),
-        (lambda net: net.update(commit="abc+changes"), "commit"),
-        (lambda net: net.update(model="vgg"), "model"),
-        (lambda net: net.pop("seed"), "seed"),
-    ],
-)
-def test_a_registry_that_makes_no_sense_is_refused(copy: Path, change, told: str) -> None:
-    content = json.loads((copy / registry.FILE).read_text())
-    change(content["nets"][0])
-    (copy / registry.FILE).write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"registry\.json could not be read .*{told}"):
-        registry.entries()
-
-
-def test_a_registry_that_is_not_there_or_no_json(copy: Path) -> None:
-    (copy / registry.FILE).write_text("{")
-    with pytest.raises(UserError, match=r"registry\.json could not be read"):
-        registry.entries()
-    (copy / registry.FILE).unlink()
+def test_a_damaged_registry_is_one_line(copy: Path) -> None:
+    for content in ("{", '{"nets": [{"name": "resnet20"}]}'):
+        (copy / zoo.FILE).write_text(content)
+        with pytest.raises(UserError, match=r"registry\.json could not be read"):
+            zoo.entries()
+    (copy / zoo.FILE).unlink()
     with pytest.raises(UserError, match=r"registry\.json must list .* missing"):
-        registry.entries()
+        zoo.entries()

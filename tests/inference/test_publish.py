@@ -1,4 +1,4 @@
-"""`python -m keras_resnet.commands.publish`: what it takes, what it chooses, and the way back by name."""
+"""`python -m tools.publish`: what it takes, what it chooses, and the way back by name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.commands import publish, terminal
+from keras_resnet.commands import terminal
+from keras_resnet.inference import zoo
+from keras_resnet.inference.zoo import WEIGHTS
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.publish import NETS, command
-from keras_resnet.zoo.registry import WEIGHTS
+from tools import publish
+from tools.publish import NETS, command
 
 SHIPPED = WEIGHTS / "resnet20-cifar10"
 
@@ -24,7 +25,7 @@ SHIPPED = WEIGHTS / "resnet20-cifar10"
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A zoo without a net, from which names are taken."""
-    monkeypatch.setattr(registry, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
     return tmp_path / "weights"
 
 
@@ -68,7 +69,7 @@ def test_what_was_published_is_loaded_by_name(
     build = getattr(keras_resnet, config.model)
     net = build(config.depth, seed=5)
     assert call(make_run(tmp_path / "run", net, **settings), "--output", weights) == 0
-    (entry,) = registry.entries()
+    (entry,) = zoo.entries()
     assert (entry.name, entry.steps) == (
         config.experiment.split("-")[0],
         config.settings()["steps"],
@@ -97,9 +98,9 @@ def test_the_lowest_validation_error_is_taken_and_the_others_named(
         tmp_path / "a",
         make_run(tmp_path / "c", val_error=10.0, seed=1),
     ]
-    (shipped,) = [entry for entry in registry.entries(WEIGHTS) if entry.name == "resnet20"]
+    (shipped,) = [entry for entry in zoo.entries(WEIGHTS) if entry.name == "resnet20"]
     assert call(*runs, "--output", weights) == 0
-    (entry,) = registry.entries()
+    (entry,) = zoo.entries()
     assert entry.sha256 == shipped.sha256 and entry.seed == shipped.seed
     assert [(run.recipe, run.seed, run.val_error) for run in entry.candidates] == [
         (shipped.recipe, shipped.seed, shipped.val_error), ("paper", 1, 10.0), ("fast", 2, 12.5),
@@ -108,14 +109,22 @@ def test_the_lowest_validation_error_is_taken_and_the_others_named(
     assert "Of 3 runs" in card and "| `paper` | 64,000 | 1 | 10.00 |" in card
 
 
-def test_another_net_joins_and_the_same_is_replaced(tmp_path: Path, weights: Path) -> None:
-    net = keras_resnet.plain(20)
-    for k in range(2):
-        run = make_run(tmp_path / f"{k}", net, val_error=20.0 - k, model="plain", seed=k)
+def test_another_net_joins_and_another_run_is_refused(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        make_run(tmp_path / f"{k}", keras_resnet.plain(20), model="plain", seed=k) for k in range(2)
+    ]
+    for run in (runs[0], SHIPPED, runs[0]):  # the same run may be published again
         assert call(run, "--output", weights) == 0
-        assert call(SHIPPED, "--output", weights) == 0
-        assert [entry.name for entry in registry.entries()] == ["resnet20", "plain20"]
-        assert registry.entries()[1].seed == k
+    assert [entry.name for entry in zoo.entries()] == ["resnet20", "plain20"]
+    assert call(runs[1], "--output", weights) == 2
+    assert "plain20-cifar10 must not hold another run" in capsys.readouterr().err
+    assert zoo.entries()[1].seed == 0
+    stored = tmp_path / "results/seed-0"
+    assert call(runs[0], "--results", stored) == 0
+    assert call(runs[1], "--results", stored) == 2
+    assert "/somewhere" not in (stored / "config.json").read_text()
 
 
 def changed(part: str, **values: Any) -> dict[str, Any]:

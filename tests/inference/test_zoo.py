@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import json
 import math
@@ -17,16 +18,17 @@ import pytest
 
 import keras_resnet
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.inference.evaluation import evaluate
-from keras_resnet.inference.keras_file import load_keras
+from keras_resnet.inference import zoo
+from keras_resnet.inference.open import load_keras
+from keras_resnet.inference.zoo import WEIGHTS, Entry
+from keras_resnet.nets.describe import describe
+from keras_resnet.nets.stock import stock
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.models import kind_of
-from keras_resnet.zoo.publish import card, pack
-from keras_resnet.zoo.registry import WEIGHTS, Entry
+from keras_resnet.runs.resume import upgraded
+from tools.publish import card, pack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-NETS = registry.entries()
+NETS = zoo.entries()
 
 every_net = pytest.mark.parametrize("entry", NETS, ids=lambda entry: entry.name)
 
@@ -36,7 +38,8 @@ def runs_of(entry: Entry) -> list[Path]:
     found = {}
     for path in (REPOSITORY / "results").glob("*/seed-*/results.json"):
         results = RunFolder(path.parent).read_results()
-        usual = {"recipe": "paper", **results}
+        config = RunFolder(path.parent).read_config()
+        usual = {**results, "recipe": upgraded(config["settings"])["recipe"]}
         if (results.get("model"), results.get("depth")) == (entry.model, entry.depth):
             key = usual["recipe"], usual["steps"], usual["seed"], usual["val_error"]
             found[key] = path.parent
@@ -49,7 +52,7 @@ def test_the_registry_lists_what_is_there() -> None:
         WEIGHTS.glob("*/model.keras"),
         key=lambda path: [entry.file for entry in NETS].index(f"{path.parent.name}/model.keras"),
     )
-    assert registry.DEFAULT in {entry.name for entry in NETS}
+    assert zoo.DEFAULT in {entry.name for entry in NETS}
     assert len({entry.name for entry in NETS}) == len(NETS)
 
 
@@ -57,7 +60,7 @@ def test_the_registry_lists_what_is_there() -> None:
 def test_its_error_on_cifar10_is_that_of_the_registry(entry: Entry, cifar10: Dataset) -> None:
     classifier = keras_resnet.Classifier.load(entry.name)
     assert classifier.class_names == cifar10.class_names
-    result = evaluate(classifier, cifar10.test_images, cifar10.test_labels)
+    result = keras_resnet.evaluate(classifier, cifar10.test_images, cifar10.test_labels)
     # Another CPU's kernels may turn two images that are on the edge of two classes.
     assert result.error == pytest.approx(entry.test_error, abs=0.021)
 
@@ -70,7 +73,7 @@ def test_the_entry_is_the_run_in_results(entry: Entry) -> None:
     assert (shipped.read_config(), shipped.read_results()) == (config, results)
     named = {"model", "depth", "dataset", "steps", "seed", "val_error", "test_error", "parameters"}
     assert {key: results[key] for key in named} == {key: getattr(entry, key) for key in named}
-    assert config["settings"].get("recipe", "paper") == entry.recipe
+    assert upgraded(config["settings"])["recipe"] == entry.recipe
     assert results["git_commit"] == entry.commit
     assert entry.candidates[0].val_error == min(run.val_error for run in entry.candidates)
     assert (shipped.path / "MODEL_CARD.md").read_text() == card(entry, config, results)
@@ -79,8 +82,10 @@ def test_the_entry_is_the_run_in_results(entry: Entry) -> None:
 @every_net
 def test_the_weights_are_compact_float32(entry: Entry) -> None:
     stored = load_keras(WEIGHTS / entry.file)
-    described = {key: getattr(entry, key) for key in ("model", "depth", "shortcut", "num_classes")}
-    assert kind_of(stored) == described
+    described = describe(stored)
+    assert (described["model"], described["depth"]) == (entry.model, entry.depth)
+    assert described["num_classes"] == 10
+    assert described["shortcut"] == ("zeropad" if entry.model == "resnet" else None)
     trainable = sum(math.prod(weight.shape) for weight in stored.trainable_weights)
     assert trainable == entry.parameters
     assert (WEIGHTS / entry.file).stat().st_size < 4.3 * trainable
@@ -96,7 +101,7 @@ def test_publishing_it_again_gives_the_same_bytes(entry: Entry, tmp_path: Path) 
     """From the runs in results/, of which the best is the only one with its net."""
     shipped = (WEIGHTS / entry.file).parent
     assert pack([*reversed(runs_of(entry)[1:]), shipped], tmp_path) == entry
-    assert registry.entries(tmp_path) == [entry]
+    assert zoo.entries(tmp_path) == [entry]
     for file in shipped.iterdir():
         assert (tmp_path / shipped.name / file.name).read_bytes() == file.read_bytes(), file.name
 
@@ -128,9 +133,9 @@ def test_other_image_sizes_take_the_weights() -> None:
         ({"depth": 26}, "Received: resnet(depth=26, weights='cifar10')"),
         ({"weights": "imagenet"}, "Received: resnet(depth=20, weights='imagenet')"),
         ({"shortcut": "zeropad-maxpool"}, "zeropad-maxpool"),
-        ({"num_classes": 100}, "100 classes"),
-        ({"mean": (0, 0, 0), "std": (255, 255, 255)}, "no data set of ours"),
-        ({"input_shape": (32, 32, 4), "mean": (1,) * 4, "std": (1,) * 4}, "no data set of ours"),
+        ({"num_classes": 100}, "num_classes 10 in the file, 100 here"),
+        ({"mean": (0, 0, 0), "std": (255, 255, 255)}, "mean and std [["),
+        ({"input_shape": (32, 32, 4), "mean": (1,) * 4, "std": (1,) * 4}, "mean and std [["),
         ({"depth": 21}, "nearest: 20, 26"),
     ],
 )
@@ -139,6 +144,24 @@ def test_nets_that_the_weights_do_not_fit_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=re.escape(received)):
         keras_resnet.resnet(**{"weights": "cifar10", **options})
+
+
+def test_weights_of_a_file(tmp_path: Path) -> None:
+    """Of a net as it was trained, and of its stock form; of a run folder; and of another net."""
+    net = keras_resnet.resnet(8, shortcut="projection", num_classes=3, seed=5)
+    net.save(tmp_path / "trained.keras")
+    stock(net).save(tmp_path / "model.keras")
+    for weights in (tmp_path / "trained.keras", str(tmp_path / "model.keras"), tmp_path):
+        copy = keras_resnet.resnet(8, shortcut="projection", num_classes=3, weights=weights)
+        for a, b in zip(copy.get_weights(), net.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="depth 8 in the file, 14 here; shortcut projection in"):
+        keras_resnet.resnet(14, num_classes=3, weights=tmp_path)
+
+
+def test_editors_show_the_signature() -> None:
+    parameters = inspect.signature(keras_resnet.resnet).parameters
+    assert [*parameters][:3] == ["depth", "weights", "shortcut"] and "options" not in parameters
 
 
 def test_an_unknown_combination_names_the_known_ones() -> None:

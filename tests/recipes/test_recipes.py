@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -13,11 +14,14 @@ import train as command
 from keras_resnet import recipes
 from keras_resnet.commands import terminal
 from keras_resnet.data import datasets, synthetic
-from keras_resnet.recipes import FAST, PAPER, RECIPES
+from keras_resnet.recipes import FAST, FAST_0_2, PAPER, RECIPES
+from keras_resnet.recipes.muon import Muon
 from keras_resnet.recipes.schedules import schedule_of
-from keras_resnet.runs import checkpoints
+from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.resume import BEFORE, PLACES
+from keras_resnet.runs.folder import RunFolder
+from keras_resnet.runs.resume import BEFORE, PLACES, decisive
+from keras_resnet.runs.run import read_run, runs_of
 from keras_resnet.training.model import build_net, training_model
 
 SETTINGS_OF_0_1_0 = {
@@ -40,9 +44,14 @@ def run(*flags: object) -> int:
         (15_900, 2.19e-5), (15_999, 0.0), (16_000, 0.0),
     ],
 )  # fmt: skip
-def test_the_rate_of_fast_at_its_boundaries(iteration: int, rate: float) -> None:
-    schedule = schedule_of(FAST.resolve(depth=20))
-    assert float(schedule(iteration)) == pytest.approx(rate, rel=1e-2, abs=1e-9)
+@pytest.mark.parametrize("recipe", [FAST, FAST_0_2], ids=lambda recipe: recipe.name)
+def test_the_rate_of_fast_at_its_boundaries(
+    recipe: recipes.Recipe, iteration: int, rate: float
+) -> None:
+    """Both have one shape: a sixteenth of the updates up, then a cosine. At 110 layers as at 20."""
+    for depth in (20, 110):
+        schedule = schedule_of(recipe.resolve(depth, steps=16_000))
+        assert float(schedule(iteration)) == pytest.approx(rate, rel=1e-2, abs=1e-9)
 
 
 def test_the_rate_of_fast_scales_with_steps() -> None:
@@ -54,51 +63,79 @@ def test_the_rate_of_fast_scales_with_steps() -> None:
 def test_the_paper_is_the_default_and_is_its_schedule() -> None:
     config = TrainConfig()
     assert config.recipe == "paper"
-    assert config.resolved_recipe == PAPER.resolve(20)
+    assert config.resolve_recipe() == PAPER.resolve(20)
     assert (PAPER.steps, PAPER.batch_size, PAPER.learning_rate) == (64_000, 128, 0.1)
     assert (PAPER.momentum, PAPER.nesterov, PAPER.weight_decay) == (0.9, False, 1e-4)
-    schedule = schedule_of(TrainConfig(depth=110).resolved_recipe)
+    schedule = schedule_of(TrainConfig(depth=110).resolve_recipe())
     rates = [float(schedule(n)) for n in (0, 399, 400, 31_999, 32_000, 47_999, 48_000)]
     assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001])
 
 
 @pytest.mark.parametrize(
     ("depth", "flags", "warmup"),
-    [(20, {}, 1_000), (110, {}, 1_000), (20, {"steps": 4_000}, 250), (20, {"steps": 8}, 0),
+    [(20, {}, 625), (110, {}, 625), (20, {"steps": 4_000}, 250), (20, {"steps": 8}, 0),
      (20, {"steps": 4_000, "warmup_steps": 7}, 7), (20, {"warmup_steps": 0}, 0)],
 )  # fmt: skip
 def test_the_warmup_of_fast(depth: int, flags: dict, warmup: int) -> None:
-    assert TrainConfig(recipe="fast", depth=depth, **flags).warmup == warmup
+    assert TrainConfig(recipe="fast", depth=depth, **flags).resolve_recipe().warmup_steps == warmup
 
 
 def test_every_number_can_be_overridden_and_is_stored_as_it_was_used() -> None:
     given = {
         "steps": 100, "batch_size": 7, "learning_rate": 0.3, "warmup_steps": 9,
-        "weight_decay": 2e-4, "momentum": 0.8,
+        "weight_decay": 2e-4, "momentum": 0.8, "crop_padding": 3,
     }  # fmt: skip
     for name in RECIPES:
-        settings = TrainConfig(recipe=name, **given).settings()
+        settings = runs_of(TrainConfig(recipe=name, **given))[0].settings()
         assert settings["recipe"] == name and settings.items() >= given.items()
-        assert None not in (settings[key] for key in RECIPES[name].settings())
-    assert TrainConfig(recipe="fast").settings().items() >= FAST.settings().items()
+        missing = {key for key in RECIPES[name].settings() if settings[key] is None}
+        assert missing == (set() if name == "fast" else {"kernel_rate"})
+    for recipe in RECIPES.values():
+        assert TrainConfig(recipe=recipe.name).resolve_recipe().settings() == {
+            **recipe.settings(), "warmup_steps": 0 if recipe is PAPER else recipe.warmup_steps
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        ({"crop_padding": -1}, "`crop_padding` must be 0 to 1000. Received: -1"),
+        ({"crop_padding": 1.5}, "`crop_padding` must be `?int"),
+        ({"momentum": 1.0}, "`momentum` must be 0 or more and below 1. Received: 1.0"),
+        ({"warmup_steps": 5_000}, "`warmup_steps` must be .* below half of steps=10000"),
+        ({"steps": 3}, "`steps` must be 4 to 1000000000. Received: 3"),
+        ({"recipe": "slow"}, "`recipe` must be one of paper, fast, fast-0.2. Received: slow"),
+    ],
+)  # fmt: skip
+def test_a_number_that_makes_no_sense_is_refused(number: dict, expected: str) -> None:
+    with pytest.raises(ValueError, match=expected):
+        TrainConfig(**{"recipe": "fast", **number})
+    with pytest.raises(ValueError, match="None without Nesterov momentum, which Muon needs"):
+        dataclasses.replace(PAPER, kernel_rate=0.02)
 
 
 def test_what_was_changed_is_told() -> None:
     def told(**flags: object) -> str:
         config = TrainConfig(**flags)
-        return recipes.describe_changes(config.resolved_recipe, config.depth)
+        return recipes.describe_changes(config.resolve_recipe(), config.depth)
 
     assert told() == "paper"
-    assert told(recipe="fast", steps=16_000) == "fast"
-    assert told(recipe="fast", steps=8_000) == "fast, but steps 8,000 (16,000)"
+    assert told(recipe="fast", steps=10_000) == "fast"
+    assert told(recipe="fast", steps=8_000) == "fast, but steps 8,000 (10,000)"
+    assert told(recipe="fast", crop_padding=4) == "fast, but crop padding 4 (2)"
+    halved = "fast, but learning rate 0.1 (0.2), kernel rate 0.01 (0.02)"
+    assert told(recipe="fast", learning_rate=0.1) == halved
     changed = told(depth=110, weight_decay=5e-4, warmup_steps=0)
     assert changed == "paper, but warmup steps 0 (400), weight decay 0.0005 (0.0001)"
     difference = recipes.describe_difference(FAST, PAPER)
-    for part in ("steps 16,000 (64,000)", "schedule cosine (step)", "nesterov True (False)"):
+    for part in (
+        "steps 10,000 (64,000)", "schedule cosine (step)", "nesterov True (False)",
+        "kernel rate 0.02 (None)", "crop padding 2 (4)",
+    ):  # fmt: skip
         assert part in difference
 
 
-@pytest.mark.parametrize("recipe", [PAPER, FAST], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
 def test_the_help_shows_the_numbers_of_the_recipe(
     recipe: recipes.Recipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,7 +145,8 @@ def test_the_help_shows_the_numbers_of_the_recipe(
     for part in (
         f"scales with them (default: {recipe.steps})",
         f"(default: {recipe.learning_rate})",
-        f"before the momentum (default: {recipe.weight_decay})",
+        f"not of what Muon trains (default: {recipe.weight_decay})",
+        f"0 crops nothing (default: {recipe.crop_padding})",
         f"Defaults are those of recipe {recipe.name} at 20 layers.",
         recipes.describe_difference(FAST, PAPER),
     ):
@@ -129,32 +167,46 @@ def test_a_recipe_that_is_none_ends_in_one_line(
 def test_the_optimizer_is_the_recipes() -> None:
     data = datasets.load("synthetic")
     for name, recipe in RECIPES.items():
-        config = TrainConfig(depth=8, dataset="synthetic", recipe=name)
-        net = build_net(config, data, 0, "float32")
-        optimizer = training_model(config, data, net).optimizer
+        (run,) = runs_of(TrainConfig(depth=8, dataset="synthetic", recipe=name))
+        optimizer = training_model(run, data, build_net(run, data, "float32")).optimizer
         assert optimizer.nesterov is recipe.nesterov
         assert optimizer.momentum == recipe.momentum
         assert optimizer.coupled_weight_decay == recipe.weight_decay
         assert float(optimizer.learning_rate) == pytest.approx(0.1 if name == "paper" else 0.0)
+        assert isinstance(optimizer, Muon) is (name == "fast")
 
 
 # --- what a resume compares -----------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def stop_and_finish(output: Path, *flags: object) -> tuple[Path, Path]:
     """(folder of a whole run, folder of the same run without its end: its checkpoint is of update 4)."""
-    output = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "SYNTHETIC_SIZES", (2_000, 500))
-        flags = ["--steps", 8, "--eval-every", 2, "--checkpoint-every", 4, "--output-dir", output]
-        assert run(*flags, "--name", "x") == 0
+        own = ["--steps", 8, "--eval-every", 2, "--checkpoint-every", 4, "--output-dir", output]
+        assert run(*own, "--name", "x", *flags) == 0
     whole = output / "x" / "seed-0"
     half = output / "half" / "x" / "seed-0"
     shutil.copytree(whole, half)
     for name in ("results.json", "model.keras", "checkpoints/step-00000008.npz"):
         (half / name).unlink()
     return whole, half
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return stop_and_finish(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def stopped_0_2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return stop_and_finish(tmp_path_factory.mktemp("fast"), "--recipe", "fast-0.2")
+
+
+def assert_same_end(folder: Path, whole: Path) -> None:
+    one, other = (checkpoint.load(f / "checkpoints/step-00000008.npz")[0] for f in (whole, folder))
+    assert one.keys() == other.keys()
+    assert [key for key in one if not np.array_equal(one[key], other[key])] == []
 
 
 def resume(folder: Path, *flags: object) -> int:
@@ -167,12 +219,29 @@ def as_0_1_0(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["settings"] = {k: v for k, v in config["settings"].items() if k in SETTINGS_OF_0_1_0}
     (folder / "config.json").write_text(json.dumps(config))
-    for path in checkpoints.list_checkpoints(folder):
-        arrays, state = checkpoints.load_checkpoint(path)
+    for path in checkpoint.list_checkpoints(folder):
+        arrays, state = checkpoint.load(path)
         slots = [key for key in arrays if key.startswith("optimizer/")]
         assert slots and "optimizer/0" not in slots
         by_position = {f"optimizer/{i}": arrays.pop(key) for i, key in enumerate(slots)}
-        checkpoints.save_checkpoint(folder, state["step"], {**arrays, **by_position}, state)
+        checkpoint.save(folder, {**arrays, **by_position}, state)
+
+
+def as_0_2_0(folder: Path) -> None:
+    """Write a run of fast-0.2 as version 0.2.0 did, where the recipe's name was fast."""
+
+    def settings_of_0_2_0(settings: dict) -> dict:
+        assert settings["recipe"] == "fast-0.2"
+        new = ("kernel_rate", "crop_padding")
+        return {**{k: v for k, v in settings.items() if k not in new}, "recipe": "fast"}
+
+    config = json.loads((folder / "config.json").read_text())
+    config["settings"] = settings_of_0_2_0(config["settings"])
+    (folder / "config.json").write_text(json.dumps(config))
+    for path in checkpoint.list_checkpoints(folder):
+        arrays, state = checkpoint.load(path)
+        state["settings"] = settings_of_0_2_0(state["settings"])
+        checkpoint.save(folder, arrays, state)
 
 
 def copy_of(folder: Path, target: Path) -> Path:
@@ -181,9 +250,9 @@ def copy_of(folder: Path, target: Path) -> Path:
 
 
 def test_every_setting_that_is_new_since_0_1_0_has_the_value_of_that_time() -> None:
-    new = TrainConfig().settings().keys() - SETTINGS_OF_0_1_0 - set(PLACES)
+    paper = runs_of(TrainConfig())[0].settings()
+    new = paper.keys() - SETTINGS_OF_0_1_0 - set(PLACES)
     assert new == BEFORE.keys()
-    paper = TrainConfig().settings()
     assert {key: paper[key] for key in new} == BEFORE
 
 
@@ -196,11 +265,54 @@ def test_a_run_of_0_1_0_is_resumed_to_the_same_bits(
     as_0_1_0(folder)
     assert resume(folder) == 0
     assert "resuming at update 4 of 8" in capsys.readouterr().out
-    one, other = (
-        checkpoints.load_checkpoint(f / "checkpoints/step-00000008.npz")[0] for f in (whole, folder)
-    )
-    assert one.keys() == other.keys()
-    assert [key for key in one if not np.array_equal(one[key], other[key])] == []
+    assert_same_end(folder, whole)
+
+
+@pytest.mark.usefixtures("small_synthetic")
+def test_a_run_of_fast_of_0_2_0_is_resumed_as_fast_0_2(
+    stopped_0_2: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, half = stopped_0_2
+    folder = copy_of(half, tmp_path)
+    as_0_2_0(folder)
+    # The same command as in 0.2.0 now asks for other numbers, and is refused before anything is read.
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    assert resume(folder, "--recipe", "fast") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    for part in (
+        "--recipe fast-0.2 there, fast now", "`kernel_rate` None there, 0.02 now",
+        "--crop-padding 4 there, 2 now",
+    ):  # fmt: skip
+        assert part in error
+    assert before == {p: p.read_bytes() for p in before}
+    assert resume(folder, "--recipe", "fast-0.2") == 0
+    assert "resuming at update 4 of 8" in capsys.readouterr().out
+    assert_same_end(folder, whole)
+
+
+@pytest.mark.usefixtures("small_synthetic")
+def test_a_run_of_fast_of_0_2_0_has_a_row_of_its_own(
+    stopped_0_2: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = copy_of(stopped_0_2[1], tmp_path)
+    new = read_run(folder)
+    as_0_2_0(folder)
+    old = read_run(folder)
+    assert old.settings() == new.settings()
+    assert old.recipe == new.recipe == FAST_0_2.resolve(8, steps=8, batch_size=8, warmup_steps=0)
+    config = RunFolder(folder).read_config()
+    assert config is not None
+    as_new_fast = {**config, "settings": {**config["settings"], **FAST.settings()}}
+    assert decisive(config)["recipe"] == "fast-0.2" and decisive(config) != decisive(as_new_fast)
+
+
+def test_the_published_runs_of_fast_are_of_0_2() -> None:
+    folders = sorted(Path(__file__).parents[2].glob("results/*-fast/seed-*"))
+    runs = [read_run(folder) for folder in folders if (folder / "config.json").is_file()]
+    old = [run for run in runs if run.config.recipe == "fast-0.2"]
+    assert len(old) >= 7
+    assert all(run.recipe == FAST_0_2 for run in old)
 
 
 @pytest.mark.usefixtures("small_synthetic")
@@ -241,11 +353,8 @@ def test_slots_that_changed_places_in_the_file_are_found_by_path(
 ) -> None:
     whole, half = stopped
     folder = copy_of(half, tmp_path)
-    (path,) = checkpoints.list_checkpoints(folder)
-    arrays, state = checkpoints.load_checkpoint(path)
-    checkpoints.save_checkpoint(folder, state["step"], dict(reversed(arrays.items())), state)
+    (path,) = checkpoint.list_checkpoints(folder)
+    arrays, state = checkpoint.load(path)
+    checkpoint.save(folder, dict(reversed(arrays.items())), state)
     assert resume(folder) == 0
-    one, other = (
-        checkpoints.load_checkpoint(f / "checkpoints/step-00000008.npz")[0] for f in (whole, folder)
-    )
-    assert [key for key in one if not np.array_equal(one[key], other[key])] == []
+    assert_same_end(folder, whole)

@@ -127,7 +127,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row(tmp_path: Path) -> None:
 
 
 def test_fast_of_version_0_2_is_fast_0_2() -> None:
-    (row,) = rows_of(REPOSITORY / "results/resnet20-fast")
+    (row,) = rows_of(REPOSITORY / "results/resnet20-fast-0.2")
     assert len(row.records) == 3 and row.recipe_text == "fast-0.2" and row.recipe.steps == 16_000
     (paper,) = rows_of(REPOSITORY / "results/resnet20")  # of 0.1, which knew no recipes
     assert paper.recipe_text == "paper" and paper.recipe == RECIPES["paper"].resolve(20)

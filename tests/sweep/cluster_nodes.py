@@ -1,4 +1,4 @@
-"""A Ray cluster of a head without room and two nodes with two slots each, on the loopback address.
+"""A Ray cluster with a token: a head without room, and two nodes of two slots each, on the loopback address.
 
 Prints one line of JSON: its address and the raylets' process ids. A line `remove PID` on stdin kills that
 raylet's node, `blind FOLDER` adds a node of two slots that sees an empty folder there; both are answered by
@@ -16,6 +16,7 @@ import tempfile
 import time
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is imported
+os.environ["RAY_AUTH_MODE"] = "token"
 
 
 def join(address: str) -> None:

@@ -12,7 +12,7 @@ const [answer, bars, problem, time] = ["answer", "bars", "problem", "time"].map(
 const [preview, pixels, file, camera] = ["preview", "pixels", "file", "camera"].map(element);
 
 let net; // a promise of {run, size}
-let loaded = false; // whether the net is there
+let loaded = false; // whether the net has been loaded
 let broken = null; // the error for which the net could not be loaded
 let classes = []; // their names, as soon as they are known
 let latest = 0; // counts pictures, and times that the webcam began and stopped: answers to older ones are not shown
@@ -169,7 +169,7 @@ async function startCamera() {
     opened.getVideoTracks()[0].addEventListener("ended", () => {
       if (stream !== opened) return;
       stopCamera();
-      say("The webcam has stopped: it was taken away, or the browser may not use it any more.");
+      say("The webcam has stopped: it was unplugged, or the browser may no longer use it.");
     });
     showCamera(true);
     const video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, srcObject: stream });
