@@ -78,14 +78,6 @@ class TrainConfig:
         }
         return RECIPES[self.recipe].resolve(self.depth, **given)
 
-    # Until training, sweep and report use `Run`:
-    @property
-    def resolved_recipe(self) -> Recipe:
-        return self.resolve_recipe()
-
-    def settings(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), **self.resolve_recipe().settings()}
-
     @property
     def experiment(self) -> str:
         """Name of the experiment's folder: the given one, else built from what is not default."""
