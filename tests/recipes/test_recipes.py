@@ -17,11 +17,11 @@ from keras_resnet.data import datasets, synthetic
 from keras_resnet.recipes import FAST, FAST_0_2, PAPER, RECIPES
 from keras_resnet.recipes.muon import Muon
 from keras_resnet.recipes.schedules import schedule_of
-from keras_resnet.runs import checkpoints
+from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.resume import BEFORE, PLACES, decisive
-from keras_resnet.runs.run import read_run
+from keras_resnet.runs.run import read_run, runs_of
 from keras_resnet.training.model import build_net, training_model
 
 SETTINGS_OF_0_1_0 = {
@@ -86,8 +86,7 @@ def test_every_number_can_be_overridden_and_is_stored_as_it_was_used() -> None:
         "weight_decay": 2e-4, "momentum": 0.8, "crop_padding": 3,
     }  # fmt: skip
     for name in RECIPES:
-        config = TrainConfig(recipe=name, **given)
-        settings = {**dataclasses.asdict(config), **config.resolve_recipe().settings()}
+        settings = runs_of(TrainConfig(recipe=name, **given))[0].settings()
         assert settings["recipe"] == name and settings.items() >= given.items()
         missing = {key for key in RECIPES[name].settings() if settings[key] is None}
         assert missing == (set() if name == "fast" else {"kernel_rate"})
@@ -168,9 +167,8 @@ def test_a_recipe_that_is_none_ends_in_one_line(
 def test_the_optimizer_is_the_recipes() -> None:
     data = datasets.load("synthetic")
     for name, recipe in RECIPES.items():
-        config = TrainConfig(depth=8, dataset="synthetic", recipe=name)
-        net = build_net(config, data, 0, "float32")
-        optimizer = training_model(config, data, net).optimizer
+        (run,) = runs_of(TrainConfig(depth=8, dataset="synthetic", recipe=name))
+        optimizer = training_model(run, data, build_net(run, data, "float32")).optimizer
         assert optimizer.nesterov is recipe.nesterov
         assert optimizer.momentum == recipe.momentum
         assert optimizer.coupled_weight_decay == recipe.weight_decay
@@ -206,9 +204,7 @@ def stopped_0_2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def assert_same_end(folder: Path, whole: Path) -> None:
-    one, other = (
-        checkpoints.load_checkpoint(f / "checkpoints/step-00000008.npz")[0] for f in (whole, folder)
-    )
+    one, other = (checkpoint.load(f / "checkpoints/step-00000008.npz")[0] for f in (whole, folder))
     assert one.keys() == other.keys()
     assert [key for key in one if not np.array_equal(one[key], other[key])] == []
 
@@ -223,12 +219,12 @@ def as_0_1_0(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["settings"] = {k: v for k, v in config["settings"].items() if k in SETTINGS_OF_0_1_0}
     (folder / "config.json").write_text(json.dumps(config))
-    for path in checkpoints.list_checkpoints(folder):
-        arrays, state = checkpoints.load_checkpoint(path)
+    for path in checkpoint.list_checkpoints(folder):
+        arrays, state = checkpoint.load(path)
         slots = [key for key in arrays if key.startswith("optimizer/")]
         assert slots and "optimizer/0" not in slots
         by_position = {f"optimizer/{i}": arrays.pop(key) for i, key in enumerate(slots)}
-        checkpoints.save_checkpoint(folder, state["step"], {**arrays, **by_position}, state)
+        checkpoint.save(folder, {**arrays, **by_position}, state)
 
 
 def as_0_2_0(folder: Path) -> None:
@@ -242,10 +238,10 @@ def as_0_2_0(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["settings"] = settings_of_0_2_0(config["settings"])
     (folder / "config.json").write_text(json.dumps(config))
-    for path in checkpoints.list_checkpoints(folder):
-        arrays, state = checkpoints.load_checkpoint(path)
+    for path in checkpoint.list_checkpoints(folder):
+        arrays, state = checkpoint.load(path)
         state["settings"] = settings_of_0_2_0(state["settings"])
-        checkpoints.save_checkpoint(folder, state["step"], arrays, state)
+        checkpoint.save(folder, arrays, state)
 
 
 def copy_of(folder: Path, target: Path) -> Path:
@@ -254,9 +250,9 @@ def copy_of(folder: Path, target: Path) -> Path:
 
 
 def test_every_setting_that_is_new_since_0_1_0_has_the_value_of_that_time() -> None:
-    new = TrainConfig().settings().keys() - SETTINGS_OF_0_1_0 - set(PLACES)
+    paper = runs_of(TrainConfig())[0].settings()
+    new = paper.keys() - SETTINGS_OF_0_1_0 - set(PLACES)
     assert new == BEFORE.keys()
-    paper = TrainConfig().settings()
     assert {key: paper[key] for key in new} == BEFORE
 
 
@@ -303,7 +299,8 @@ def test_a_run_of_fast_of_0_2_0_has_a_row_of_its_own(
     new = read_run(folder)
     as_0_2_0(folder)
     old = read_run(folder)
-    assert old == new and old.recipe == FAST_0_2.resolve(8, steps=8, batch_size=8, warmup_steps=0)
+    assert old.settings() == new.settings()
+    assert old.recipe == new.recipe == FAST_0_2.resolve(8, steps=8, batch_size=8, warmup_steps=0)
     config = RunFolder(folder).read_config()
     assert config is not None
     as_new_fast = {**config, "settings": {**config["settings"], **FAST.settings()}}
@@ -356,8 +353,8 @@ def test_slots_that_changed_places_in_the_file_are_found_by_path(
 ) -> None:
     whole, half = stopped
     folder = copy_of(half, tmp_path)
-    (path,) = checkpoints.list_checkpoints(folder)
-    arrays, state = checkpoints.load_checkpoint(path)
-    checkpoints.save_checkpoint(folder, state["step"], dict(reversed(arrays.items())), state)
+    (path,) = checkpoint.list_checkpoints(folder)
+    arrays, state = checkpoint.load(path)
+    checkpoint.save(folder, dict(reversed(arrays.items())), state)
     assert resume(folder) == 0
     assert_same_end(folder, whole)

@@ -111,7 +111,9 @@ def test_a_run_that_a_callback_stops_is_finished_with_its_best_weights(tmp_path:
     results = json.loads((folder / "results.json").read_text())
     assert results["stopped_early"] is True and results["steps"] < 400
     net = keras.models.load_model(folder / "model.keras")
-    trained = [w for layer in net.layers if "shortcut" not in layer.name for w in layer.get_weights()]
+    trained = [
+        w for layer in net.layers if "shortcut" not in layer.name for w in layer.get_weights()
+    ]
     for best, saved in zip(stop.best_weights, trained, strict=True):
         np.testing.assert_array_equal(best, saved)
     before = (folder / "results.json").read_bytes()
