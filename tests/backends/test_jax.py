@@ -27,6 +27,7 @@ FLAGS = [
     "--depth=8", "--dataset=synthetic", "--val-size=100", "--batch-size=32", "--name=run",
     "--steps=50", "--eval-every=10", "--checkpoint-every=10", "--learning-rate=0.001",
 ]  # fmt: skip
+FAST = "--recipe=fast"
 
 
 def start(
@@ -96,14 +97,27 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
-def test_four_devices_train_as_one_does(one: Path, tmp_path: Path) -> None:
-    code, out, err = run(tmp_path, "--runs=2", devices=4)
+@pytest.fixture(scope="module")
+def one_fast(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seeds 0 and 1 on one device, kernels by Muon."""
+    output = tmp_path_factory.mktemp("fast")
+    code, _, err = run(output, "--runs=2", FAST)
+    assert code == 0 and err == "", err
+    return output
+
+
+@pytest.mark.parametrize(("reference", "flags"), [("one", ()), ("one_fast", (FAST,))])
+def test_four_devices_train_as_one_does(
+    reference: str, flags: tuple[str, ...], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    one = request.getfixturevalue(reference)
+    code, out, err = run(tmp_path, "--runs=2", *flags, devices=4)
     assert code == 0 and "4 devices: CPU" in out, err
     for seed in (0, 1):
         np.testing.assert_allclose(losses(tmp_path, seed), losses(one, seed), rtol=1e-4)
         assert RunFolder(tmp_path / f"run/seed-{seed}").read_config()["device"]["count"] == 4
     # The same command on one device finds its results.
-    assert "is finished" in run(tmp_path)[1]
+    assert "is finished" in run(tmp_path, *flags)[1]
 
 
 def test_a_run_goes_on_with_other_devices(one: Path, tmp_path: Path) -> None:
@@ -129,9 +143,9 @@ def test_devices_that_do_not_fit(flags: list[str], expected: str, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_train_as_one_does(one: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(one_fast: Path, tmp_path: Path) -> None:
     """Stopped by a SIGTERM to one of them, then resumed by the same commands."""
-    processes = start_two(tmp_path)
+    processes = start_two(tmp_path, flags_of_both=(FAST,))
     metrics = tmp_path / "run/seed-0/metrics.csv"
     while not metrics.exists() or metrics.read_text().count("\n") < 2:
         assert processes[0].poll() is None
@@ -143,11 +157,11 @@ def test_two_processes_train_as_one_does(one: Path, tmp_path: Path) -> None:
     newest = checkpoint.list_checkpoints(tmp_path / "run/seed-0")[0]
     step = int(newest.stem.removeprefix("step-"))
     assert 10 < step < 50
-    (code, out, err), other = ends(start_two(tmp_path))
+    (code, out, err), other = ends(start_two(tmp_path, flags_of_both=(FAST,)))
     assert code == 0 and f"resuming at update {step} of 50" in out and err == "", err
     assert "4 devices: CPU" in out
     assert other[0] == 0 and other[1].count("\n") == 1 and other[2] == "", other
-    np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path), losses(one_fast), rtol=1e-4)
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 

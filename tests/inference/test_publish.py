@@ -16,6 +16,7 @@ from keras_resnet.commands import terminal
 from keras_resnet.inference import zoo
 from keras_resnet.inference.zoo import WEIGHTS
 from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.run import runs_of
 from tools import publish
 from tools.publish import NETS, command
 
@@ -36,12 +37,12 @@ def call(*arguments: object) -> int:
 def make_run(folder: Path, net: Any = None, val_error: float = 9.0, **settings: Any) -> Path:
     """A finished run as `train.py` leaves it, with a net that was never trained, or without one."""
     folder.mkdir(parents=True)
-    config = TrainConfig(**settings)
+    (run,) = runs_of(config := TrainConfig(**settings))
     example = json.loads((SHIPPED / "config.json").read_text())
-    stored = {**example, "settings": {**config.settings(), "data_dir": "/somewhere/else"}}
+    stored = {**example, "settings": {**run.settings(), "data_dir": "/somewhere/else"}}
     results = {
         **json.loads((SHIPPED / "results.json").read_text()),
-        "steps": config.resolved_recipe.steps, "recipe": config.recipe, "model": config.model,
+        "steps": run.recipe.steps, "recipe": config.recipe, "model": config.model,
         "depth": config.depth, "seed": config.seed, "val_error": val_error, "test_error": 50.0,
     }  # fmt: skip
     if net is not None:
@@ -72,7 +73,7 @@ def test_what_was_published_is_loaded_by_name(
     (entry,) = zoo.entries()
     assert (entry.name, entry.steps) == (
         config.experiment.split("-")[0],
-        config.settings()["steps"],
+        config.resolve_recipe().steps,
     )
     assert command(entry) == words
     assert {path.name for path in weights.rglob("*")} == {

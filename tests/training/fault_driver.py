@@ -9,6 +9,7 @@ the folder not yet synced), `save` (in the middle of saving model.keras). `wait:
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -31,6 +32,10 @@ from keras_resnet.runs import files
 from keras_resnet.training.callbacks import Count
 
 synthetic.SYNTHETIC_SIZES = (1_000, 200)
+# So large that the first updates of float16 overflow, and are skipped.
+keras.optimizers.LossScaleOptimizer = functools.partial(
+    keras.optimizers.LossScaleOptimizer, initial_scale=2.0**20
+)
 
 
 def die() -> None:

@@ -135,7 +135,11 @@ def test_killed_again_and_again_ends_with_the_same_bits(
     code, out, err = run(tmp_path, "none", precision, *flags)
     assert code == 0, err
     assert_same(tmp_path, reference[case])
-    assert killed >= 10
+    assert killed >= 0.7 * len(KILLS[case])
+    arrays, _ = checkpoint.load(tmp_path / "run/seed-0/checkpoints/step-00000060.npz")
+    # The loss scaling has a count of its own, which stays at 0.
+    made = max(int(value) for name, value in arrays.items() if name.endswith("/iteration"))
+    assert (made < STEPS) is (precision == "mixed_float16"), "float16 skips updates that overflow"
 
 
 @pytest.mark.slow
