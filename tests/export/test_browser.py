@@ -32,9 +32,9 @@ from keras_resnet.data import constants
 from keras_resnet.export import web_page
 from keras_resnet.export.pipeline import export
 from keras_resnet.export.web_server import Server
+from keras_resnet.inference import zoo
+from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.images import read_image
-from keras_resnet.zoo import registry
-from keras_resnet.zoo.classifier import Classifier
 from tests.helpers import bomb_png
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,7 +84,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 def folder(tmp_path_factory: pytest.TempPathFactory, runtime: Path) -> Path:
     """The page of the ResNet-20 that `predict` takes by itself."""
     output = tmp_path_factory.mktemp("page") / "export"
-    export(registry.resolve(), output, kinds=["web"], runtime=runtime)
+    export(zoo.resolve(), output, kinds=["web"], runtime=runtime)
     return output / "web"
 
 

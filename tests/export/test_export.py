@@ -22,8 +22,9 @@ from keras_resnet.data import constants, synthetic
 from keras_resnet.errors import UserError
 from keras_resnet.export import formats, litert, verify
 from keras_resnet.export.pipeline import _WRITTEN, export
-from keras_resnet.inference.keras_file import load_keras
-from keras_resnet.nets.describe import as_float32, describe
+from keras_resnet.inference.open import load_keras
+from keras_resnet.nets.describe import describe
+from keras_resnet.nets.stock import stock
 from keras_resnet.runs import staged
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -276,7 +277,7 @@ def test_int8_runs_in_integers(exported, tmp_path: Path) -> None:
 # --- other nets ---------------------------------------------
 
 
-def test_mixed_precision_is_exported_as_float32(tmp_path: Path, images) -> None:
+def test_mixed_precision_is_exported_stock(tmp_path: Path, images) -> None:
     net = make_net(dtype="mixed_bfloat16")
     net.save(tmp_path / "net.keras")
     export(tmp_path / "net.keras", kinds=["onnx"])
@@ -553,7 +554,7 @@ def test_saved_nets_of_every_kind_open_again(tmp_path: Path) -> None:
         assert told["num_classes"] == options.get("num_classes", 10)
         expected = None if "plain" in options else options.get("shortcut", "zeropad")
         assert told["shortcut"] == expected
-        policies = {layer.compute_dtype for layer in as_float32(again).layers}
+        policies = {layer.compute_dtype for layer in stock(again).layers}
         assert policies == {"float32"}
 
 
