@@ -65,17 +65,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     images, labels = data.test_images, data.test_labels
     if arguments.split == "train":
         images, labels = data.train_images, data.train_labels
-    if images.shape[1:3] != classifier.image_size:
-        raise UserError(
-            f"the net takes images of {classifier.image_size} pixels. Received: {name} with images of "
-            f"{images.shape[1:3]}; name another data set with --dataset"
-        )
     console.print_status(f"evaluating {len(images):,} images")
     # Where stderr is no terminal, the bar is not shown.
     with tqdm(
         total=len(images), unit="image", disable=None, dynamic_ncols=True, leave=False
     ) as bar:
-        result = evaluate(classifier, images, labels, bar.update)
+        try:
+            result = evaluate(classifier, images, labels, bar.update)
+        except ValueError as error:
+            raise UserError(f"{name} does not fit the net: {error}") from None
     title = f"{data.name}, {arguments.split} split"
     if arguments.plot:
         plot(Path(arguments.plot), result, data.class_names, title)

@@ -57,10 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _table(nets: Sequence[zoo.Entry]) -> str:
     """The trained nets, a line per net, in at most 80 columns."""
-    lines = ["name       parameters  data set  recipe    updates  seed  val. %  test %  commit"]
+    lines = ["name       parameters  dataset  recipe    updates  seed  val. %  test %  commit"]
     for net in nets:
         lines.append(
-            f"{net.name:<9}  {net.parameters:10,}  {net.dataset:<8}  {net.recipe:<8}  {net.steps:7,}  "
+            f"{net.name:<9}  {net.parameters:10,}  {net.dataset:<7}  {net.recipe:<8}  {net.steps:7,}  "
             f"{net.seed:4}  {net.val_error:6.2f}  {net.test_error:6.2f}  {net.commit[:7]}"
         )
     return "\n".join(

@@ -70,7 +70,7 @@ def evaluate(
         UserError: where the net returns anything but a row of finite numbers for each image.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    _check(images, labels)
+    _check(images, labels, getattr(model, "image_size", images.shape[1:3]))
     run = model.predict_on_batch if hasattr(model, "predict_on_batch") else model
     source = str(getattr(model, "path", "the net"))
     name = getattr(model, "output_name", "") or ""
@@ -108,12 +108,14 @@ def loss_and_error(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float
     return loss, float(np.mean(logits.argmax(axis=1) != labels) * 100)
 
 
-def _check(images: np.ndarray, labels: np.ndarray) -> None:
+def _check(images: np.ndarray, labels: np.ndarray, size: tuple[int, ...]) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
             "`images` must be one or more, a uint8 array (N, height, width, channels). "
             f"Received: {images.dtype} array of shape {images.shape}"
         )
+    if images.shape[1:3] != size:
+        raise ValueError(f"`images` must be of {size} pixels. Received: {images.shape[1:3]}")
     if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
         raise ValueError(
             f"`labels` must be integers, one per image, of shape ({len(images)},). "

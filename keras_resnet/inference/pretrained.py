@@ -93,19 +93,26 @@ def _build(
         return build(model, depth, **options)
     source = load_keras(_path_of(model, depth, weights))
     net = build(model, depth, **options)
-    expected, received = describe(source), describe(net)
+    expected, received = _identity(source), _identity(net)
     different = [
         f"{key} {expected[key]} in the file, {received[key]} here"
-        for key in ("model", "depth", "shortcut", "num_classes")
+        for key in expected
         if expected[key] != received[key]
     ]
-    mean_std = [normalization_of(net) for net in (source, net)]
-    if not different and not _equal(*mean_std):
-        different = ["mean and std {} in the file, {} here".format(*mean_std).replace("\n", "")]
     if different:
         raise ValueError(f"weights must be those of the same net. Received: {'; '.join(different)}")
     copy_weights(source, net)
     return net
+
+
+def _identity(net: keras.Model) -> dict[str, Any]:
+    """What two nets must have in common to share weights: everything but the size of their images."""
+    normalization = normalization_of(net)
+    mean_and_std = None if normalization is None else np.round(normalization, 3).tolist()
+    return {
+        **{key: value for key, value in describe(net).items() if key != "input_shape"},
+        "mean and std": mean_and_std,
+    }
 
 
 def _path_of(model: str, depth: int, weights: str | os.PathLike[str]) -> Path:
@@ -121,7 +128,3 @@ def _path_of(model: str, depth: int, weights: str | os.PathLike[str]) -> Path:
         f"weights must be those of a trained net, {', '.join(e.call for e in zoo.entries())}, or the "
         f"path of a .keras file. Received: {call}; leave weights out for random ones"
     )
-
-
-def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
-    return a is not None and b is not None and a.shape == b.shape and np.allclose(a, b)

@@ -69,6 +69,11 @@ def test_images_that_do_not_fit(images):
         keras_resnet.evaluate(fake(np.eye(3)), images, [0] * len(images))
 
 
+def test_images_of_another_size():
+    with pytest.raises(ValueError, match=r"must be of \(32, 32\) pixels. Received: \(16, 32\)"):
+        keras_resnet.evaluate(fake(np.eye(3)), numbered(4)[:, :16], [0] * 4)
+
+
 def test_what_may_be_evaluated():
     """A classifier, a Keras model, any function; of logits too; a list of labels."""
     net = make_net()
