@@ -2,8 +2,8 @@
 
     python train.py --recipe fast --depth 20
 
-ResNet-20 on two cores of an AMD EPYC (avx512_bf16), bfloat16: 20 minutes with other work beside it, test error
-8.75 +- 0.08 % (seeds 0 to 2; the paper, in 64,000 updates: 8.75 %).
+ResNet-20 on two cores of an AMD EPYC (avx512_bf16), bfloat16, with other work beside it: 20 minutes,
+test error 8.75 +- 0.08 % (seeds 0 to 2; the paper, in 64,000 updates: 8.75 %).
 
 What was tried, how it was chosen (by validation error) and what did not help: docs/recipes.md.
 """
