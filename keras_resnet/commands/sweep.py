@@ -44,12 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs, left_out = _runs(arguments)
     for text in left_out:
         console.print_line(f"left out: {text}")
-    output = Path(runs[0].config.output_dir)
     if not arguments.dry_run:
-        files.make_folder(output)
+        files.make_folder(Path(runs[0].config.output_dir))
     console.print_status("joining Ray" if arguments.address else "starting Ray")
-    with cluster.connected(arguments.address), _token(output) as token:
-        return _sweep(arguments, runs, token)
+    with cluster.connected(arguments.address):
+        return _sweep(arguments, [SweepRun(run) for run in runs])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--tpus-per-run", type=_amount, metavar="CHIPS", help="(default: 1 where there are TPUs, else 0)")
     add("--memory-per-run", type=float, default=0.0, metavar="GIB",
         help="main memory that a node keeps for a run (default: memory is not counted)")
-    add("--dry-run", action="store_true", help="print what would be trained, and check the nodes")
+    add("--dry-run", action="store_true", help="print what would be trained, and train nothing")
     # fmt: on
     return parser
 
@@ -102,48 +101,45 @@ def _runs(arguments: argparse.Namespace) -> tuple[list[Run], list[str]]:
     return plan.plan_runs(shared, several, nets)
 
 
-@contextlib.contextmanager
-def _token(output: Path) -> Iterator[Path | None]:
-    """A locked file in the output folder, by which nodes are checked; None where the folder is missing."""
-    if not output.is_dir():
-        yield None
-        return
-    for old in output.glob(".sweep-*"):  # of drivers that were killed
-        with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(old, blocking=False):
-            old.unlink()
-    path = output / f".sweep-{uuid.uuid4().hex[:12]}"
-    with filelock.FileLock(path):
-        yield path
-    path.unlink(missing_ok=True)
-
-
-def _sweep(arguments: argparse.Namespace, planned: list[Run], token: Path | None) -> int:
-    nodes = [node["Resources"] for node in cluster.living_nodes()]
-    share = _share(arguments, nodes)
-    slots = plan.count_slots(nodes, share)
-    runs = [SweepRun(run) for run in planned]
+def _sweep(arguments: argparse.Namespace, runs: list[SweepRun]) -> int:
     for run in runs:
         run.look()
-    jobs = {str(run): _job(run, token, share) for run in runs if run.state == "waiting"}
-    if jobs and not slots and arguments.address is None:
+    output = Path(runs[0].run.config.output_dir)
+    nodes = list(cluster.living_nodes().values())
+    share = _share(arguments, nodes)
+    slots, rates = plan.count_slots(nodes, share), plan.known_rates(output)
+    todo = [run for run in runs if run.state == "waiting"]
+    if todo and not slots and arguments.address is None:
         raise UserError(
             f"a run must fit on this machine, which has {_amounts(nodes[0])}. Received: "
             f"{_amounts(share)} per run; take less of it with --cpus-per-run and the like"
         )
-    if jobs:
-        data = {folder for job in jobs.values() for folder in job["data"]}
-        cluster.check_nodes({**next(iter(jobs.values())), "data": sorted(data)}, share)
-    rates = plan.known_rates(Path(planned[0].config.output_dir))
     console.print_line(table.plan_table(runs, rates))
     at_once = f"{slots} at once" if slots else "none at once until a node joins"
     count = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
     console.print_line(f"{at_once}: {_amounts(share)} per run, on {count}")
     console.print_line(table.Lines(runs, rates, slots).counts())
-    received = 0
-    if not arguments.dry_run:
-        with table.watching(runs, rates, slots) as shown:
-            received = Driver(runs, lambda run: jobs[str(run)], share, shown).work()
+    if arguments.dry_run:
+        return 0
+    with _token(output) as token, table.watching(runs, rates, slots) as shown:
+        for run in todo:
+            run.job = _job(run, token, share)
+        received = Driver(runs, share, shown).work()
     return _conclude(runs, received)
+
+
+@contextlib.contextmanager
+def _token(output: Path) -> Iterator[Path]:
+    """A locked file in the output folder, by which nodes see whether they share it."""
+    for old in output.glob(".sweep-*"):  # of drivers that were killed
+        with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(old, blocking=False):
+            old.unlink()
+    path = output / f".sweep-{uuid.uuid4().hex[:12]}"
+    try:
+        with filelock.FileLock(path):
+            yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _share(arguments: argparse.Namespace, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -164,12 +160,12 @@ def _amounts(resources: Mapping[str, float]) -> str:
     return ", ".join(shown + [f"{memory / GIB:.1f} GiB"] if memory else shown)
 
 
-def _job(run: SweepRun, token: Path | None, share: Mapping[str, float]) -> Job:
-    config, data = run.run.config, []
+def _job(run: SweepRun, token: Path, share: Mapping[str, float]) -> Job:
+    config, data = run.run.config, None
     if config.dataset != "synthetic":
         folder = os.path.abspath(folder_of(config.dataset, config.data_dir))
         config = dataclasses.replace(config, data_dir=folder)
-        data = [os.path.join(folder, config.dataset)]
+        data = os.path.join(folder, config.dataset)
     environment = {"TF_NUM_INTRAOP_THREADS": str(max(1, round(share.get("CPU", 1))))}
     if 0 < share.get("GPU", 0) < 1:  # the GPU is shared: take its memory as it is needed
         environment |= {
@@ -181,7 +177,7 @@ def _job(run: SweepRun, token: Path | None, share: Mapping[str, float]) -> Job:
     return {
         "command": [*COMMAND, *flags.flags_of(config)],
         "log": str(run.log),
-        "token": str(token) if token else None,
+        "token": str(token),
         "data": data,
         "environment": environment,
     }

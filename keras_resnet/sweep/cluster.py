@@ -14,11 +14,8 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.sweep import task
-from keras_resnet.sweep.task import Job
 
 CONNECT_SECONDS = 10.0
-CHECK_SECONDS = 60.0  # for all nodes together: each starts a worker and looks at its folders
 _WARNINGS = re.compile(rb"\[.*gcs_client\.cc:")  # one per second while a cluster refuses us
 
 
@@ -83,45 +80,8 @@ def connected(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def living_nodes() -> list[dict[str, Any]]:
-    """The nodes of the cluster as Ray describes them: NodeID, NodeManagerHostname, Resources."""
+def living_nodes() -> dict[str, Mapping[str, float]]:
+    """Ray's id of each living node -> what it has: `{"CPU": 8.0, "GPU": 1.0, "memory": 3e10}`."""
     import ray
 
-    return [node for node in ray.nodes() if node["Alive"]]
-
-
-def check_nodes(job: Job, share: Mapping[str, float]) -> None:
-    """Ask all nodes at once whether they can train; those too small for what one run takes are not asked.
-
-    Raises:
-        UserError: where a node cannot, or does not answer.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    check = ray.remote(num_cpus=0, max_retries=0)(task.problem)
-    hosts = {}
-    for node in living_nodes():
-        if all(node["Resources"].get(name, 0.0) >= amount for name, amount in share.items()):
-            place = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            answer = check.options(scheduling_strategy=place).remote(job)
-            hosts[answer] = node["NodeManagerHostname"]
-    if hosts:
-        ray.wait(list(hosts), num_returns=len(hosts), timeout=CHECK_SECONDS)
-    problems: dict[str, list[str]] = {}
-    for answer, host in hosts.items():
-        try:
-            problem = ray.get(answer, timeout=1)
-        except ray.exceptions.TaskUnschedulableError:
-            continue  # the node has left the cluster since
-        except ray.exceptions.RayError as error:
-            problem = f"could not run keras_resnet.sweep.task ({type(error).__name__})"
-        if problem:
-            problems.setdefault(problem, []).append(host)
-    if problems:
-        listed = "; ".join(f"{', '.join(where)} {problem}" for problem, where in problems.items())
-        raise UserError(
-            "all nodes must see the output folder, its locks and the data, and have this package. "
-            f"Received: {listed}. Name shared folders with `output_dir` and `data_dir`, or take the node "
-            "out of the cluster. `train` downloads a data set, a sweep does not"
-        )
+    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from keras_resnet import console
 from keras_resnet.errors import DIVERGED, USER_ERROR, UserError
 from keras_resnet.runs import files
-from keras_resnet.sweep import task
-from keras_resnet.sweep.plan import SweepRun
+from keras_resnet.sweep import cluster, task
+from keras_resnet.sweep.plan import SweepRun, count_slots
 from keras_resnet.sweep.table import Lines
-from keras_resnet.sweep.task import Job
+from keras_resnet.sweep.task import Outcome
 from keras_resnet.training.signals import Signals
 
 MAX_LOSSES = 3  # in a row, without a new checkpoint between them
@@ -32,21 +32,14 @@ class Driver:
 
     Args:
         runs: the runs, in the order in which they begin.
-        job_of: what a worker needs to know of a run.
         share: what one run takes of a node: `{"CPU": 1.0, "GPU": 0.25}`.
         shown: shows what happens.
     """
 
-    def __init__(
-        self,
-        runs: Sequence[SweepRun],
-        job_of: Callable[[SweepRun], Job],
-        share: Mapping[str, float],
-        shown: Lines,
-    ):
+    def __init__(self, runs: Sequence[SweepRun], share: Mapping[str, float], shown: Lines):
         import ray
 
-        self.runs, self.job_of, self.shown = runs, job_of, shown
+        self.runs, self.share, self.shown = runs, share, shown
         resources = dict(share)
         self._train = ray.remote(
             num_cpus=resources.pop("CPU", 0),
@@ -96,7 +89,7 @@ class Driver:
                     continue
             run.log.parent.mkdir(parents=True, exist_ok=True)
             run.log_bytes = run.log.stat().st_size if run.log.exists() else 0
-            run.task = self._train.options(**options).remote(self.job_of(run))
+            run.task = self._train.options(**options).remote(run.job)
 
     def _collect(self) -> None:
         """Take the outcome of a task that ends within some time."""
@@ -111,7 +104,7 @@ class Driver:
             self._notice_start(run)
             run.task = None
             try:
-                outcome = ray.get(ref, timeout=WAIT)
+                outcome: Outcome = ray.get(ref, timeout=WAIT)
             except ray.exceptions.RayError as error:
                 self._end(run, None, f"its worker was lost ({type(error).__name__})")
                 continue
@@ -120,8 +113,25 @@ class Driver:
                 reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
                 self._end(run, code, f"its process ended ({reason})")
             elif outcome["node"] not in self._unfit_nodes:
-                self._unfit_nodes.append(outcome["node"])
-                self.shown.event(f"no runs for {outcome['host']}: it {outcome['problem']}")
+                self._exclude(outcome)
+
+    def _exclude(self, outcome: Outcome) -> None:
+        """Give no more runs to a node that cannot train them.
+
+        Raises:
+            UserError: where it was the last one.
+        """
+        self._unfit_nodes.append(outcome["node"])
+        reason = f"{outcome['host']} {outcome['problem']}"
+        nodes = cluster.living_nodes()
+        fit = [nodes[node] for node in nodes if node not in self._unfit_nodes]
+        if not count_slots(fit, self.share) and all(run.state != "running" for run in self.runs):
+            raise UserError(
+                "a node must see the output folder, its locks and the data, and have this package. No node "
+                f"does; the last one: {reason}. Name shared folders with `output_dir` and `data_dir`; "
+                "`train` downloads a data set, a sweep does not"
+            )
+        self.shown.event(f"no runs for a node: {reason}")
 
     def _end(self, run: SweepRun, code: int | None, what: str) -> None:
         """The training of a run has ended: with an exit code, or None where its worker was lost."""

@@ -14,6 +14,7 @@ from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.resume import read_begun
 from keras_resnet.runs.run import Run, read_run, runs_of
+from keras_resnet.sweep.task import Job
 
 # Settings that take several values -> what names of experiments call them; None where the default name of
 # an experiment holds the value already.
@@ -43,6 +44,7 @@ class SweepRun:
     val_error: float | None = None  # percent
     test_error: float | None = None  # percent
     rate: float | None = None  # images per second
+    job: Job | None = None  # what a worker needs to know; None for one that is not to be trained
     task: Any = None  # Ray's reference, while Ray has it
     log_bytes: int = 0  # size of its log when Ray got it
     losses: int = 0  # deaths of its process since the checkpoint of update `lost_at`

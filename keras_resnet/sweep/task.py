@@ -31,10 +31,8 @@ class Job(TypedDict):
 
     command: list[str]  # arguments of Python
     log: str  # the file that the process writes to
-    token: (
-        str | None
-    )  # a file that the driver holds locked; None where its folder does not exist yet
-    data: list[str]  # folders of data sets
+    token: str  # a file in the output folder that the driver holds locked
+    data: str | None  # folder of the data set; None for the synthetic one
     environment: dict[str, str]  # variables for the process
 
 
@@ -48,21 +46,19 @@ class Outcome(TypedDict):
 
 
 def problem(job: Job) -> str:
-    """Why this node cannot train, in a few words; empty where it can."""
-    if job["token"]:
-        folder = os.path.dirname(job["token"])
-        if not os.path.isfile(job["token"]):
-            return f"does not see {folder}"
-        try:
-            with filelock.FileLock(job["token"], blocking=False):
-                return f"does not see the locks of other nodes in {folder}"
-        except filelock.Timeout:
-            pass  # as it should be
-        except OSError as error:
-            return f"cannot write to {folder} ({error.strerror})"
-    for data in job["data"]:
-        if not any(Path(data).glob("*/dataset_info.json")):
-            return f"has no data set in {data}"
+    """Why this node cannot train a run, in a few words; empty where it can."""
+    folder = os.path.dirname(job["token"])
+    if not os.path.isfile(job["token"]):
+        return f"does not see {folder}"
+    try:
+        with filelock.FileLock(job["token"], blocking=False):
+            return f"does not see the locks of other nodes in {folder}"
+    except filelock.Timeout:
+        pass  # as it should be
+    except OSError as error:
+        return f"cannot write to {folder} ({error.strerror})"
+    if job["data"] and not any(Path(job["data"]).glob("*/dataset_info.json")):
+        return f"has no data set in {job['data']}"
     return "" if importlib.util.find_spec("keras") else f"has no Keras for {sys.executable}"
 
 

@@ -242,7 +242,11 @@ def assert_same(output: Path, reference: Path, seed: int) -> None:
 def test_a_lost_node_and_a_killed_worker_change_no_bit(
     cluster: Cluster, home: Path, reference: Path, tmp_path: Path
 ) -> None:
-    sweep = Sweep(tmp_path, home, "--runs=8", f"--address={cluster.address}", TF_SWEEP_PAUSE="0.1")
+    """Meanwhile a driver without the cluster's token is refused."""
+    address = f"--address={cluster.address}"
+    sweep = Sweep(tmp_path, home, "--runs=8", address, TF_SWEEP_PAUSE="0.1")
+    (other := tmp_path / "other-home").mkdir()
+    stranger = Sweep(other, other, address)
 
     def in_mid_run() -> dict[int, int]:
         """Raylet -> a worker of it whose training has made 10 updates, once both have one."""
@@ -269,12 +273,7 @@ def test_a_lost_node_and_a_killed_worker_change_no_bit(
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     mean, std = summary["test_error_mean"], summary["test_error_std"]
     assert summary["runs"] == 8 and f"{mean:.2f} ± {std:.2f}" in printed
-
-
-def test_a_cluster_that_asks_for_a_token(cluster: Cluster, home: Path, tmp_path: Path) -> None:
-    stranger = tmp_path / "home"
-    stranger.mkdir()
-    code, printed = Sweep(tmp_path, stranger, f"--address={cluster.address}").end(60)
+    code, printed = stranger.end(60)
     assert (
         code == 2 and printed.count("\n") == 1 and "copy ~/.ray/auth_token of its head" in printed
     )
@@ -315,27 +314,23 @@ def test_killed_and_stopped_and_given_again(home: Path, reference: Path, tmp_pat
 
 
 def test_a_node_that_does_not_see_the_folder(cluster: Cluster, home: Path, tmp_path: Path) -> None:
-    """It joins in mid-run and gets no runs; the next sweep says so and trains nothing."""
+    """It joins in mid-run and gets no runs."""
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
         pytest.skip("hiding a folder from a node needs the right to mount")
     for raylet in list(cluster.raylets)[1:]:
         cluster.ask(f"remove {raylet}")
     address = f"--address={cluster.address}"
-    sweep = Sweep(tmp_path, home, "--runs=3", address, TF_SWEEP_PAUSE="0.2")
+    sweep = Sweep(tmp_path, home, "--runs=3", address, TF_SWEEP_PAUSE="0.1")
     sweep.wait_for(sweep.updates)
     cluster.ask(f"blind {tmp_path}")
     code, printed = sweep.end()
-    assert code == 0 and f"it does not see {tmp_path}" in printed, printed
+    assert code == 0 and f"does not see {tmp_path}" in printed, printed
     assert printed.count(": finished: ") == 3 and "lost" not in printed
-    code, printed = Sweep(tmp_path, home, "--runs=4", address).end(60)
-    (line,) = [line for line in printed.splitlines() if line.startswith("error: ")]
-    assert code == 2 and f"does not see {tmp_path}. Name shared folders with --output-dir" in line
-    assert not (tmp_path / "run/seed-3").exists()
 
 
 def test_a_run_that_another_process_trains_is_waited_for(home: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    with train(tmp_path, TF_SWEEP_TRACE=str(trace), TF_SWEEP_PAUSE="0.5") as other:
+    with train(tmp_path, TF_SWEEP_TRACE=str(trace), TF_SWEEP_PAUSE="0.4") as other:
         while not trace.exists():
             assert other.poll() is None
             time.sleep(0.1)
@@ -358,7 +353,7 @@ def test_the_command_itself(tmp_path: Path, home: Path) -> None:
             "keras_resnet",
             "sweep",
             *FLAGS,
-            "--steps=2",
+            "--steps=4",
             output,
             *flags,
         ]
