@@ -446,7 +446,7 @@ def test_without_torch_its_files_are_refused_and_safetensors_work(tmp_path):
 
     refused = run(tmp_path / "net.pt")
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert "net.pt needs PyTorch, which is not installed here: pip install torch" in refused.stderr
+    assert "net.pt needs PyTorch, which is not installed: pip install torch" in refused.stderr
     assert not (tmp_path / "net.keras").exists()
     assert run(FIXTURE).returncode == 0
     assert (tmp_path / "net.keras").exists()

@@ -308,7 +308,7 @@ def test_a_run_of_fast_of_0_2_0_has_a_row_of_its_own(
 
 
 def test_the_published_runs_of_fast_are_of_0_2() -> None:
-    folders = sorted(Path(__file__).parents[2].glob("results/*-fast/seed-*"))
+    folders = sorted(Path(__file__).parents[2].glob("results/*-fast-0.2/seed-*"))
     runs = [read_run(folder) for folder in folders if (folder / "config.json").is_file()]
     old = [run for run in runs if run.config.recipe == "fast-0.2"]
     assert len(old) >= 7

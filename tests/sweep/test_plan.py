@@ -353,10 +353,10 @@ def test_the_plan_has_one_line_per_experiment() -> None:
 
 def finished_runs(tmp_path: Path) -> list[SweepRun]:
     """Two seeds of the repository's own results, in another folder."""
-    shutil.copytree(RESULTS / "resnet20-fast", tmp_path / "resnet20-fast")
+    shutil.copytree(RESULTS / "resnet20-fast-0.2", tmp_path / "resnet20-fast")
     runs = []
     for seed in (0, 1):
-        saved = json.loads((RESULTS / f"resnet20-fast/seed-{seed}/config.json").read_text())
+        saved = json.loads((RESULTS / f"resnet20-fast-0.2/seed-{seed}/config.json").read_text())
         known = {
             k: v for k, v in saved["settings"].items() if k in TrainConfig.__dataclass_fields__
         }
