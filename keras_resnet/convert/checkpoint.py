@@ -48,7 +48,10 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         with open(path, "rb") as file:
             head = file.read(9)
     except OSError as error:
-        raise UserError(f"the checkpoint {path} could not be read: {error.strerror}") from None
+        reason = f"could not be read: {error.strerror}" if path.exists() else "does not exist"
+        raise UserError(
+            f"the checkpoint must be a file. Received: {path}, which {reason}"
+        ) from None
     if path.stat().st_size > LIMIT:
         raise UserError(f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has more")
     is_zip = zipfile.is_zipfile(path)
@@ -96,12 +99,11 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        # By name: the order in the file depends on the dtypes.
-        arrays = dict(sorted(load_file(path).items()))
-        for name, array in arrays.items():
-            if array.dtype.kind == "c":
-                raise ValueError(f"{name} is {array.dtype}, but weights are real numbers")
-        return {name: array.astype("float32") for name, array in arrays.items()}
+        tensors = dict(sorted(load_file(path).items()))  # in the file, the dtypes give the order
+        for name, array in tensors.items():
+            if np.iscomplexobj(array):
+                raise ValueError(f"{name} is {array.dtype}, real numbers were expected")
+        return {name: array.astype("float32") for name, array in tensors.items()}
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 

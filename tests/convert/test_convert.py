@@ -401,7 +401,7 @@ def test_bad_flags_end_in_one_line(command, arguments, text):
 def test_bad_files_end_in_one_line(command, tmp_path):
     whole = FIXTURE.read_bytes()
     bad = {
-        "missing.safetensors": (None, "could not be read: No such file"),
+        "missing.safetensors": (None, "which does not exist"),
         "empty.safetensors": (b"", "must be a whole file of torch.save"),
         "page.pt": (b"<!DOCTYPE html>", "which begins with b'<!DOCTYPE'"),
         "torn.safetensors": (whole[: len(whole) // 2], "could not be read as safetensors"),
