@@ -104,14 +104,14 @@ def faults(seed: int, count: int) -> list[str]:
 # Precision, and flags.
 CASES = {
     "float32": ("float32",),
-    "fast": ("float32", "--recipe=fast"),
+    "fast-float32": ("float32", "--recipe=fast"),
     "fast-bfloat16": ("mixed_bfloat16", "--recipe=fast"),
     "fast-float16": ("mixed_float16", "--recipe=fast"),
 }
 # Thirty random updates, and places inside the writing of checkpoints and metrics.
 KILLS = {
     "float32": [*faults(0, 10), "write:1", "rename:3", "renamed:2", "write:2"],
-    "fast": [*faults(2, 10), "write:2", "rename:3", "renamed:1"],
+    "fast-float32": [*faults(2, 10), "write:2", "rename:3", "renamed:1"],
     "fast-bfloat16": [*faults(1, 10), "rename:2", "renamed:4", "write:1"],
     "fast-float16": [*faults(3, 4)],
 }
