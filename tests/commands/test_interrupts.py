@@ -52,7 +52,8 @@ def test_a_signal_while_a_library_is_imported(
         time.sleep(0.002)
     process.send_signal(signum)
     _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (128 + signum, f"stopped by {name}\n")
+    # A shell shows 128 + n for both: Python itself may end by the signal once more.
+    assert process.returncode in (128 + signum, -signum) and error == f"stopped by {name}\n"
     assert not list(tmp_path.iterdir())
 
 
