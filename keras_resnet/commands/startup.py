@@ -74,14 +74,14 @@ def start_keras(needs: str | None = None) -> None:
             f"Keras's backend {backend} is not installed: pip install {backend}, or name another "
             "with KERAS_BACKEND"
         )
-    if backend == "tensorflow" and "tensorflow" not in sys.modules:
-        _import_tensorflow()
-    import keras
+    with terminal.ending_at_once():
+        if backend == "tensorflow" and "tensorflow" not in sys.modules:
+            _import_tensorflow()
+        import keras
 
     # A user's keras.json may say otherwise; our nets, losses and files are float32 and channels last.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")
-    terminal.raise_if_stopped()
 
 
 def _import_tensorflow() -> None:

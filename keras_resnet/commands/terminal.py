@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from keras_resnet import console
@@ -20,6 +22,7 @@ FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
 }  # fmt: skip
 
 _received: list[int] = []  # signals that came while a command runs
+_stderr: int | None = None  # a descriptor of stderr, inside `ending_at_once`
 
 
 def run(command: Callable[[], int | None]) -> int:
@@ -58,14 +61,23 @@ def run(command: Callable[[], int | None]) -> int:
 
 
 def _stop(signum: int, frame: FrameType | None) -> None:
+    if _stderr is not None:
+        os.write(_stderr, f"stopped by {signal_name(signum)}\n".encode())
+        os._exit(128 + signum)
     _received.append(signum)
     raise KeyboardInterrupt
 
 
-def raise_if_stopped() -> None:
-    """Raise KeyboardInterrupt where one came that a library has swallowed while it was imported."""
-    if _received:
-        raise KeyboardInterrupt
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Inside, a signal ends the process at once: an exception would abort a library that is being imported."""
+    global _stderr
+    _stderr = os.dup(2)
+    try:
+        yield
+    finally:
+        os.close(_stderr)
+        _stderr = None
 
 
 def error_line(error: UserError) -> str:
