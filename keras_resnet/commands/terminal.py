@@ -70,7 +70,7 @@ def _stop(signum: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Inside, a signal ends the process at once: an exception would abort a library that is being imported."""
+    """Inside, a signal ends the process at once: an exception could abort a library."""
     global _stderr
     _stderr = os.dup(2)
     try:

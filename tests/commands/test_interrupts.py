@@ -56,6 +56,24 @@ def test_a_signal_while_a_library_is_imported(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "ImportError('numpy')"])
+def test_what_a_library_makes_of_ctrl_c(error: str) -> None:
+    """It may replace the KeyboardInterrupt: the command ends all the same."""
+    code = (
+        "import os, signal, sys; from keras_resnet.commands import terminal\n"
+        "def command():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        f"        raise {error}\n"
+        "sys.exit(terminal.run(command))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (130, "stopped by Ctrl-C\n")
+
+
 def test_what_is_ignored_stays_ignored() -> None:
     """As under `nohup`, or in the background of a script."""
     code = (
