@@ -96,7 +96,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint files of a run folder, newest first."""
     paths = (folder / "checkpoints").glob("step-*.npz")
     named = [path for path in paths if re.fullmatch(r"step-\d{8,}\.npz", path.name)]
-    return sorted(named, key=lambda path: int(path.stem.removeprefix("step-")), reverse=True)
+    return sorted(named, key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The update that a checkpoint file is of, by its name."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def load(path: Path) -> tuple[Arrays, State]:

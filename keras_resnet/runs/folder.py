@@ -130,9 +130,10 @@ class RunFolder:
                 f"{path} could not be read ({error}); move it or its folder away"
             ) from None
 
-    def begin(self, config: RunConfig, rows: Sequence[MetricsRow]) -> None:
-        """Write config.json and metrics.csv: rows after the checkpoint of a resumed run come again."""
-        self.write_config(config)
+    def begin(self, config: RunConfig | None, rows: Sequence[MetricsRow]) -> None:
+        """Write config.json, None for a run that goes on, and metrics.csv up to the checkpoint."""
+        if config is not None:
+            self.write_config(config)
         self.write_metrics(rows)
 
     def write_config(self, config: RunConfig) -> None:

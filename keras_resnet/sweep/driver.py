@@ -78,14 +78,14 @@ class Driver:
                 continue
             if _is_held(run):
                 if run.state == "waiting":
-                    self._tell(run, "another process trains it: waiting for that one")
+                    self._print(run, "another process trains it: waiting for that one")
                 run.state = "held"
                 continue
             if run.state == "held":
                 run.state = "waiting"
                 run.look()
                 if run.state != "waiting":
-                    self._tell_end(run)
+                    self._print_end(run)
                     continue
             run.log.parent.mkdir(parents=True, exist_ok=True)
             run.log_bytes = run.log.stat().st_size if run.log.exists() else 0
@@ -141,24 +141,24 @@ class Driver:
         run.state = "waiting"
         run.look()
         if run.state != "waiting":  # finished: whatever went wrong came after that
-            self._tell_end(run)
+            self._print_end(run)
         elif code == DIVERGED:
             reason = line.partition(": training has diverged")[0]
             run.state, run.why = "failed", f"{reason}: it has diverged; {ADVICE}"
             run.diverged.write_text(f"{run.why}\n")
-            self._tell_end(run)
+            self._print_end(run)
         elif code == USER_ERROR and files.BUSY not in line:
             run.state, run.why = "failed", line
-            self._tell_end(run)
+            self._print_end(run)
         elif code != USER_ERROR and not self._stopping:
             run.losses = 1 if run.saved > run.lost_at else run.losses + 1
             run.lost_at = run.saved
             if run.losses < MAX_LOSSES:
-                self._tell(run, f"{what}; it goes on from update {run.saved:,}")
+                self._print(run, f"{what}; it goes on from update {run.saved:,}")
                 return
             what += f", {run.losses} times in a row at update {run.saved:,}"
             run.state, run.why = "failed", f"{what}; its last line: {line}"
-            self._tell_end(run)
+            self._print_end(run)
 
     def _stop(self) -> None:
         """End all trainings, each after a checkpoint."""
@@ -177,7 +177,7 @@ class Driver:
             if run.state not in ("finished", "failed"):
                 run.look()
                 if run.state == "finished":
-                    self._tell_end(run)
+                    self._print_end(run)
 
     def _look(self) -> None:
         for run in self.runs:
@@ -198,14 +198,14 @@ class Driver:
         if header:
             run.state, run.host = "running", header.rpartition(" on ")[2]
             begins = f"goes on from update {run.saved:,}" if run.saved else "begins"
-            self._tell(run, f"{begins} on {run.host}")
+            self._print(run, f"{begins} on {run.host}")
 
-    def _tell_end(self, run: SweepRun) -> None:
+    def _print_end(self, run: SweepRun) -> None:
         finished = run.state == "finished"
         result = f"test error {run.test_error:.2f} %" if finished else run.why
-        self._tell(run, f"{run.state}: {result}")
+        self._print(run, f"{run.state}: {result}")
 
-    def _tell(self, run: SweepRun, text: str) -> None:
+    def _print(self, run: SweepRun, text: str) -> None:
         self.shown.event(f"{run}: {text}")
 
 

@@ -72,7 +72,7 @@ class SweepRun:
             self.state, self.why = "failed", str(error)
             return
         for path in checkpoint.list_checkpoints(folder.path)[:1]:
-            self.saved = self.step = int(path.stem.removeprefix("step-"))
+            self.saved = self.step = checkpoint.step_of(path)
         if metrics:
             self.step = max(self.saved, metrics[-1]["step"])
             self.val_error, self.rate = metrics[-1]["val_error"], metrics[-1]["images_per_second"]

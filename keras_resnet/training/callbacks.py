@@ -27,9 +27,8 @@ from keras_resnet.training.model import logits_of
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Signals
 
-AGREE_EVERY = (
-    10  # updates, after which several processes compare whether a signal came to one of them
-)
+# Updates, after which several processes compare whether a signal came to one of them.
+AGREE_EVERY = 10
 
 
 def run_callbacks(

@@ -74,7 +74,7 @@ def train(
         shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
         hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
         # What is wrong is said before the first seed trains, not after hours, at the second.
-        if restart or not hosts.on_first(lambda: all([_is_finished(run) for run in runs])):
+        if restart or not hosts.on_first(lambda: all([_results(run) for run in runs])):
             with hosts.together():
                 data = _load(config, data, count)
         for run in runs if restart else ():
@@ -104,7 +104,7 @@ def train_run(
         if began is not None:
             devices.print_changes(began)
         arrays, progress = (newest[0], Progress.of(newest[1])) if newest else (None, Progress())
-        config = began or _describe(run, data, precision)
+        config = _describe(run, data, precision) if began is None else None
         hosts.on_first(lambda: run.folder.begin(config, progress.rows))
         net = build_net(run, data, precision)
         model = training_model(run, data, net, start=progress.step)
@@ -128,7 +128,7 @@ def _fit(
     model: keras.Model,
     progress: Progress,
     signals: Signals,
-    arrays: dict[str, np.ndarray] | None,
+    arrays: Arrays | None,
     users: Sequence[keras.callbacks.Callback],
 ) -> None:
     """Make the updates that are left. Raises Interrupted where a signal ended them."""
@@ -195,8 +195,7 @@ def _open(
     files.make_folder(run.folder.path)
     held.enter_context(files.lock(run.folder.path))
     files.remove_leftovers(run.folder.path)
-    if _is_finished(run):  # once more: another process may have trained here meanwhile
-        results = run.folder.read_results() or {"test_error": 0.0}
+    if results := _results(run):  # once more: another process may have trained here meanwhile
         console.print_line(
             f"{run.folder.path} is finished: test error {results['test_error']:.2f} % after "
             f"{results.get('steps', run.recipe.steps):,} updates (--restart would train it again)"
@@ -205,14 +204,14 @@ def _open(
     return run.folder.read_config(), resume.find_checkpoint(run)
 
 
-def _is_finished(run: Run) -> bool:
-    """Whether nothing is left to do. Without its net a run is finished again, from its last checkpoint.
+def _results(run: Run) -> RunResults | None:
+    """results.json of a finished run. Without its net, a run is finished again from its last checkpoint.
 
     Raises:
         UserError: where the folder holds another run.
     """
     begun = resume.read_begun(run, keras.backend.backend())
-    return begun.results is not None and run.folder.model_path.is_file()
+    return begun.results if run.folder.model_path.is_file() else None
 
 
 def _save(run: Run, net: keras.Model, results: RunResults) -> None:
