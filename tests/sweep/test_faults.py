@@ -320,7 +320,8 @@ def test_a_node_that_does_not_see_the_folder(cluster: Cluster, home: Path, tmp_p
     for raylet in list(cluster.raylets)[1:]:
         cluster.ask(f"remove {raylet}")
     address = f"--address={cluster.address}"
-    sweep = Sweep(tmp_path, home, "--runs=3", address, TF_SWEEP_PAUSE="0.1")
+    # Slow enough for the node to join before the third run has a place, on a busy machine too.
+    sweep = Sweep(tmp_path, home, "--runs=3", address, TF_SWEEP_PAUSE="0.3")
     sweep.wait_for(sweep.updates)
     cluster.ask(f"blind {tmp_path}")
     code, printed = sweep.end()

@@ -159,7 +159,8 @@ def test_mlflow(tmp_path: Path) -> None:
     from mlflow.keras import MlflowCallback
 
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    with mlflow.start_run() as record:
+    artifacts = (tmp_path / "artifacts").as_uri()  # else in the working folder
+    with mlflow.start_run(experiment_id=mlflow.create_experiment("test", artifacts)) as record:
         with pytest.raises(Interrupted):
             train(config(tmp_path), callbacks=[MlflowCallback(), Kill(1)])
         train(config(tmp_path), callbacks=[MlflowCallback()])
