@@ -70,7 +70,7 @@ def test_what_cannot_be_is_told_before_keras_starts(
 def test_a_checkpoint_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = ["--depth", 20, "--output", tmp_path / "net.keras"]
     assert call("convert", tmp_path / "nothere.safetensors", *flags) == 2
-    assert "could not be read: No such file" in capsys.readouterr().err
+    assert "nothere.safetensors, which does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
