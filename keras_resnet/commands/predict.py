@@ -20,10 +20,10 @@ import numpy as np
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.console import printable
+from keras_resnet.data.images import read_image
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
-from keras_resnet.inference.images import read_image
 
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 import PIL.Image
 
-from keras_resnet.inference.images import checked, images_per_chunk, read_image
+from keras_resnet.data.images import checked, images_per_chunk, read_image
 from keras_resnet.inference.open import OpenedNet, open_net
 
 

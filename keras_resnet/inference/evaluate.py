@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.inference.images import images_per_chunk
+from keras_resnet.data.images import images_per_chunk
 from keras_resnet.inference.probabilities import to_probabilities
 
 _EPSILON = 1e-7  # Keras's: probabilities are clipped to it before the logarithm of the loss

@@ -15,7 +15,7 @@ from PIL import Image
 
 from keras_resnet.commands import predict, terminal
 from keras_resnet.commands.predict import main
-from keras_resnet.inference import images
+from keras_resnet.data import images
 from keras_resnet.inference.classifier import Classifier
 from tests.helpers import FORMATS, NAMES, bad_models, bomb_png, export, make_net, random_images
 

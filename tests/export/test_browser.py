@@ -15,10 +15,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from keras_resnet.data.images import read_image
 from keras_resnet.export.pipeline import export
 from keras_resnet.export.web_server import Server
 from keras_resnet.inference.classifier import Classifier
-from keras_resnet.inference.images import read_image
 from tests.export.browser import (
     EXAMPLES,
     TOLERANCE,

@@ -11,9 +11,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from keras_resnet.data import images as images_module
 from keras_resnet.errors import UserError
 from keras_resnet.export import pipeline
-from keras_resnet.inference import images as images_module
 from keras_resnet.inference.class_names import parse_names
 from keras_resnet.inference.classifier import Classifier
 from tests.helpers import (

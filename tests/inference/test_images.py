@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_resnet.data.images import read_image
 from keras_resnet.errors import UserError
-from keras_resnet.inference.images import read_image
 from tests.helpers import bomb_png, random_images
 
 

@@ -1,4 +1,4 @@
-// A picture as the net takes it: what keras_resnet/inference/images.py does with Pillow, to the same pixels.
+// A picture as the net takes it: what keras_resnet/data/images.py does with Pillow, to the same pixels.
 
 const MAX_BYTES = 512 * 2 ** 20;
 const MAX_PIXELS = 64_000_000; // read from the header, before anything is decoded
