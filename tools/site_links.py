@@ -1,4 +1,4 @@
-"""Hook of mkdocs: files of the repository outside docs/ become part of the site, or plain text.
+"""Hook of mkdocs: links to files outside docs/, and the table of settings.
 
 Pages in docs/ link to pictures and files beside docs/, which works where the repository is read. On the site, pictures
 and reports of results/ are copied; a link to anything else keeps its text and shows the path.
@@ -6,11 +6,16 @@ and reports of results/ are copied; a link to anything else keeps its text and s
 
 from __future__ import annotations
 
+import dataclasses
+import html
 import re
+import typing
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
+
+from keras_resnet.runs.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 LINK = re.compile(r"(!?)\[([^\]\n]*)\]\(\.\./([^)\s]+)\)")
@@ -23,6 +28,19 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def settings() -> str:
+    """A table of TrainConfig's fields: name, type, default, help."""
+    rows = ["| field | type | default | |", "|---|---|---|---|"]
+    types = typing.get_type_hints(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        type_ = getattr(types[field.name], "__name__", str(types[field.name])).replace("|", "or")
+        recipes = field.default is None and field.metadata["group"] == "recipe"
+        default = "the recipe's" if recipes else f"`{field.default!r}`"
+        text = html.escape(field.metadata["help"]).replace("|", "or")
+        rows.append(f"| `{field.name}` | {type_} | {default} | {text} |")
+    return "\n".join(rows)
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     def replaced(match: re.Match[str]) -> str:
         picture, text, path = match.groups()
@@ -31,4 +49,4 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
             return f"{picture}[{text}](files/{file})"
         return f"`{path}`" if text.strip("`") == path else f"{text} (`{path}`)"
 
-    return LINK.sub(replaced, markdown)
+    return LINK.sub(replaced, markdown).replace("<!-- settings -->", settings())
