@@ -1,7 +1,7 @@
 """Hook of mkdocs: links to files outside docs/, and the table of settings.
 
-Pages in docs/ link to files of the repository, which works where the repository is read. For the site, the files of
-results/report/ are copied; a link to any other file becomes its text and its path.
+Pages in docs/ link to files of the repository, which works where the repository is read. For the site,
+the files of results/report/ are copied; a link to any other file becomes its text and its path.
 """
 
 from __future__ import annotations
