@@ -30,7 +30,7 @@ from keras_resnet.recipes import RECIPES
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
-from keras_resnet.runs.publishing import without_folders
+from keras_resnet.runs.provenance import without_folders
 from keras_resnet.runs.resume import INTERVALS, PLACES
 from keras_resnet.runs.run import Run, read_run
 
@@ -102,7 +102,6 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
             raise UserError(f"{_EXPECTED}. Received: a net of {key} {described[key]}")
     target = weights / f"{nets[0]}-cifar10"
     _refuse_other_run(target, results)
-    files.make_folder(target)
     _compress(best.folder.model_path, target / "model.keras")
     entry = Entry(
         name=nets[0],
@@ -120,7 +119,7 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
     RunFolder(target).write_config(without_folders(config))
     RunFolder(target).write_results(results)
     (target / "MODEL_CARD.md").write_text(card(entry, config, results))
-    others = zoo.entries(weights) if files.exists(weights / zoo.FILE) else []
+    others = zoo.entries(weights) if (weights / zoo.FILE).exists() else []
     nets_now = [net for net in others if net.name != entry.name] + [entry]
     nets_now.sort(key=lambda net: (net.model != "resnet", net.depth))
     files.write_json(weights / zoo.FILE, {"nets": [dataclasses.asdict(net) for net in nets_now]})
@@ -131,7 +130,6 @@ def store_results(path: Path, target: Path) -> None:
     """Copy config.json, metrics.csv and results.json of a finished run, without its machine's folders."""
     config, results = _finished(path)
     _refuse_other_run(target, results)
-    files.make_folder(target)
     RunFolder(target).write_config(without_folders(config))
     RunFolder(target).write_metrics(RunFolder(path).read_metrics())
     RunFolder(target).write_results(results)

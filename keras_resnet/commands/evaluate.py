@@ -24,7 +24,7 @@ from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.confusion import check_plot, class_errors, error_table, plot
 from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.runs import files
-from keras_resnet.runs.folder import MAX_JSON_BYTES, RunFolder
+from keras_resnet.runs.folder import RunFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -112,7 +112,7 @@ def dataset_of(classifier: Classifier) -> tuple[str, str | None]:
     """
     folder, recorded = classifier.path.parent, dict[str, Any]()
     with contextlib.suppress(UserError, ValueError, RecursionError):  # files of another program
-        if data := files.read_bytes(folder / "export.json", MAX_JSON_BYTES):
+        if data := files.read_bytes(folder / "export.json"):
             recorded = dict(json.loads(data))
         elif config := RunFolder(folder).read_config():
             recorded = dict(config["settings"])

@@ -24,10 +24,8 @@ from keras_resnet import console
 from keras_resnet.commands import flags, terminal
 from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
-from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.run import Run
-from keras_resnet.runs.summary import write_summary
+from keras_resnet.runs.run import Run, write_summary
 from keras_resnet.sweep import cluster, plan, table
 from keras_resnet.sweep.driver import Driver
 from keras_resnet.sweep.plan import SweepRun
@@ -44,8 +42,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs, left_out = _runs(arguments)
     for text in left_out:
         console.print_line(f"left out: {text}")
-    if not arguments.dry_run:
-        files.make_folder(Path(runs[0].config.output_dir))
     console.print_status("joining Ray" if arguments.address else "starting Ray")
     with cluster.connected(arguments.address):
         return _sweep(arguments, [SweepRun(run) for run in runs])

@@ -15,7 +15,6 @@ from keras_resnet.inference.open import names_beside
 from keras_resnet.nets.describe import describe, recognize_dataset
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.runs.publishing import without_folders
 
 _PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
 
@@ -68,9 +67,10 @@ def collect_facts(
         "class_names": names,
         "source": file.name,
         "test_error": {} if error is None else {"keras": error},
-        "training": {"config": without_folders(config), "results": results} if config else None,
-        "versions": provenance.versions()
-        | {name: provenance.version_of(name) for name in _PACKAGES},
+        "training": {"config": provenance.without_folders(config), "results": results}
+        if config
+        else None,
+        "versions": provenance.versions("tensorflow", *_PACKAGES),
         "git_commit": results.get("git_commit") or provenance.git_commit(),
     }
     return facts, data

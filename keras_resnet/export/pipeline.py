@@ -16,7 +16,9 @@ leaves the old folder or the new one.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import os
 import time
 import zipfile
 from collections.abc import Sequence
@@ -48,8 +50,7 @@ from keras_resnet.inference import zoo
 from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.inference.open import load_keras, model_file
 from keras_resnet.nets.stock import stock
-from keras_resnet.runs import files, staged
-from keras_resnet.runs.folder import MAX_JSON_BYTES
+from keras_resnet.runs import files
 
 MAX_INT8_COST = 0.5  # percentage points of test error; a higher cost is printed as a warning
 
@@ -93,7 +94,8 @@ def export(
     file = model_file(zoo.resolve(path))
     net = with_probabilities(stock(load_keras(file)), file)
     final = output_folder(path, output)
-    with staged.staged(final, _files_of_export(final)) as folder:
+    _check_replaceable(final)
+    with files.atomic_folder(Path(os.path.realpath(final))) as folder:
         earlier = [name for name in (*FILES.values(), INT8_FILE) if (final / name).exists()]
         facts, data = collect_facts(net, file, dataset, data_dir, needs_data=quantize)
         console.print_line(f"exporting {facts['description']} from {file}")
@@ -151,16 +153,23 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
     return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
 
 
-def _files_of_export(folder: Path) -> set[str]:
-    """The files that an earlier export wrote, relative to its folder; none where there was no export.
-
-    A page's CNAME that somebody added is not one of them, and keeps the folder from being replaced.
-    """
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace a file, or a folder that holds another file than those an earlier export wrote."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"the output must be a folder. Received: {folder}, which is a file")
     try:
-        data = files.read_bytes(folder / "export.json", MAX_JSON_BYTES)
-        return {*json.loads(data or b"{}")["sha256"], "export.json"}
+        data = files.read_bytes(folder / "export.json")
+        written = {*json.loads(data or b"{}")["sha256"], "export.json"}
     except (UserError, ValueError, KeyError, TypeError):
-        return set()
+        written = set()
+    found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
+    names = (str(item.relative_to(folder)) for item in found)
+    others = list(itertools.islice((name for name in names if name not in written), 3))
+    if others:
+        raise UserError(
+            f"{folder} would be replaced, but holds what this command did not write "
+            f"({', '.join(others)}); name another folder with `output`"
+        )
 
 
 def _write_keras(net: keras.Model, folder: Path) -> None:

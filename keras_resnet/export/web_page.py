@@ -39,7 +39,6 @@ INTEGRITY = {
     WASM: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME_VERSION}/dist/"
-_MAX_RUNTIME_BYTES = 2**26
 _README = """\
 ---
 title: {title}
@@ -68,9 +67,9 @@ def read_runtime(folder: Path) -> dict[str, bytes]:
     """
     runtime = {}
     for name, expected in INTEGRITY.items():
-        data = files.read_bytes(folder / name, _MAX_RUNTIME_BYTES)
+        data = files.read_bytes(folder / name)
         if data is None:
-            data = files.read_bytes(folder / "dist" / name, _MAX_RUNTIME_BYTES)
+            data = files.read_bytes(folder / "dist" / name)
         if data is None or integrity(data) != expected:
             problem = "without" if data is None else "with another version of"
             raise UserError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from keras_resnet.console import printable
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
-from keras_resnet.runs.folder import MAX_JSON_BYTES, RunFolder
+from keras_resnet.runs.folder import RunFolder
 
 
 def parse_names(text: str, path: Path) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ def names_beside(path: Path, classes: int) -> tuple[str, ...] | None:
         names: Sequence[str] | None = None
         with contextlib.suppress(UserError, ValueError):  # a file of another program
             if file.suffix == ".txt":
-                names = (files.read_bytes(file, MAX_JSON_BYTES) or b"").decode().splitlines()
+                names = (files.read_bytes(file) or b"").decode().splitlines()
             elif config := RunFolder(path.parent).read_config():
                 names = config.get("class_names")
         if names and len(names) != classes:

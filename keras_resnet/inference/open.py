@@ -29,7 +29,6 @@ from keras_resnet.inference import zoo
 from keras_resnet.inference.class_names import names_beside, parse_names
 from keras_resnet.inference.probabilities import to_probabilities
 from keras_resnet.runs import files
-from keras_resnet.runs.folder import MAX_JSON_BYTES
 
 if TYPE_CHECKING:
     import keras
@@ -125,7 +124,7 @@ def model_file(path: Path) -> Path:
     if not path.is_dir():
         if path.suffix == ".keras" and path.is_file():
             return path
-        kind = "is another file" if files.exists(path) else "does not exist"
+        kind = "is another file" if os.path.exists(path) else "does not exist"
         raise UserError(
             f"the model must be a run folder or a .keras file. Received: {path}, which {kind}"
         )
@@ -256,7 +255,7 @@ def _no_classifier(path: Path, inputs: Sequence[Shape], outputs: Sequence[Shape]
 def _check_sum(path: Path) -> None:
     """Compare a file of an export with its SHA-256 in the export.json beside it, if that has one."""
     try:
-        data = files.read_bytes(path.parent / "export.json", MAX_JSON_BYTES)
+        data = files.read_bytes(path.parent / "export.json")
         expected = json.loads(data or b"{}")["sha256"][path.name]
     except (UserError, ValueError, KeyError, TypeError):
         return

@@ -19,7 +19,6 @@ import msgspec
 
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
-from keras_resnet.runs.folder import MAX_JSON_BYTES
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 FILE = "registry.json"
@@ -28,7 +27,6 @@ EXPECTED = (
     "a .keras file, a run folder (with model.keras), a SavedModel folder (with saved_model.pb) "
     "or an .onnx file"
 )
-_MAX_NET_BYTES = 1 << 26
 _AGAIN = "install the package again"
 
 
@@ -77,7 +75,7 @@ def entries(weights: Path | None = None) -> Sequence[Entry]:
     Raises UserError where registry.json in the folder `weights`, by default the package's, is damaged.
     """
     path = (weights or WEIGHTS) / FILE
-    data = files.read_bytes(path, MAX_JSON_BYTES)
+    data = files.read_bytes(path)
     if data is None:
         raise UserError(f"{path} must list the trained nets, but is missing; {_AGAIN}")
     try:
@@ -92,7 +90,7 @@ def find(model: str | os.PathLike[str], expected: str = EXPECTED) -> Entry | Non
     A file or a folder of that name in the working directory comes before the net of the zoo. `expected` says
     what is accepted beside a name, in the UserError for what is neither.
     """
-    if files.exists(Path(model)):
+    if os.path.exists(model):
         return None
     by_name = {entry.name: entry for entry in entries()}
     if (name := os.fspath(model)) not in by_name:
@@ -106,7 +104,7 @@ def find(model: str | os.PathLike[str], expected: str = EXPECTED) -> Entry | Non
 def folder(entry: Entry) -> Path:
     """The run folder of a net of the zoo. Raises UserError where the net's file is missing or damaged."""
     path = WEIGHTS / entry.file
-    data = files.read_bytes(path, _MAX_NET_BYTES)
+    data = files.read_bytes(path)
     if data is None:
         raise UserError(f"{path}, the net {entry.name} of the zoo, is missing; {_AGAIN}")
     if (sha256 := hashlib.sha256(data).hexdigest()) != entry.sha256:

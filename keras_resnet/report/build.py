@@ -43,10 +43,6 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
     rows, repeated = group(read_record(path) for path in find_runs(paths))
     output = Path(output)
     refuse_foreign_folder(output)
-    try:
-        files.make_folder(output)
-    except UserError:
-        raise UserError(f"`output` must be a writable folder. Received: {output}") from None
     finished = sum(len(row.finished) for row in rows)
     total = sum(len(row.records) for row in rows)
     summary = f"Runs: {total}, finished: {finished}, rows of the table: {len(rows)}."

@@ -64,7 +64,7 @@ def run_table(rows: Sequence[Row]) -> Table:
             "images/s": _text(record.number("images_per_second"), ",.0f"),
             "command": record.saved.get("command", "-"),
             "commit": record.saved.get("git_commit") or "-",
-            "device": record.saved["device"]["name"] if "device" in record.saved else "-",
+            "device": str(record.saved["device"]["name"]) if "device" in record.saved else "-",
             "versions": ", ".join(map(" ".join, record.saved.get("versions", {}).items())) or "-",
         }
         for row in rows

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
@@ -83,10 +82,8 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], state: State) -> None:
     """Write `checkpoints/step-<step>.npz` into a run folder, and delete all but the newest two."""
     encoded = np.frombuffer(json.dumps(state, allow_nan=False).encode(), np.uint8)
     path = folder / "checkpoints" / f"step-{state['step']:08d}.npz"
-    with atomic(path) as temporary:
-        path.parent.mkdir(exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays, state=encoded)  # type: ignore[arg-type]
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays, state=encoded)  # type: ignore[arg-type]
     for old in list_checkpoints(folder)[KEEP_CHECKPOINTS:]:
         with contextlib.suppress(OSError):
             old.unlink()
@@ -94,9 +91,7 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], state: State) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint files of a run folder, newest first."""
-    paths = (folder / "checkpoints").glob("step-*.npz")
-    named = [path for path in paths if re.fullmatch(r"step-\d{8,}\.npz", path.name)]
-    return sorted(named, key=step_of, reverse=True)
+    return sorted((folder / "checkpoints").glob("step-*[0-9].npz"), key=step_of, reverse=True)
 
 
 def step_of(path: Path) -> int:
@@ -119,28 +114,3 @@ def load(path: Path) -> tuple[Arrays, State]:
             return members, msgspec.json.decode(members.pop("state").tobytes(), type=State)
         except Exception as error:  # zipfile, NumPy and msgspec raise many kinds on damaged bytes
             raise ValueError(str(error)) from None
-
-
-def load_newest(folder: Path) -> tuple[tuple[Arrays, State] | None, list[str]]:
-    """The newest good checkpoint, or None without any, and what is wrong with newer ones.
-
-    Raises:
-        UserError: where none of several checkpoints is good, or one cannot be read. Nothing is deleted.
-    """
-    problems: list[str] = []
-    for path in list_checkpoints(folder):
-        try:
-            return load(path), problems
-        except ValueError as error:
-            problems.append(f"{path.name} is damaged ({error})")
-        except OSError as error:
-            raise UserError(
-                f"{path} could not be read ({error.strerror}): make it readable for this user, then give "
-                "the same command again"
-            ) from None
-    if problems:
-        raise UserError(
-            f"no checkpoint in {folder / 'checkpoints'} is good: {'; '.join(problems)}. Nothing was "
-            "deleted; `restart` moves this run aside and starts over"
-        )
-    return None, problems

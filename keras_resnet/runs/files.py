@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and the lock of a run folder."""
+"""Files and folders that are written whole or not at all, and the lock of a run folder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import contextlib
 import json
 import os
 import re
-import stat
-import tempfile
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import filelock
 from keras_resnet.errors import UserError
 
 BUSY = "another process is training in"  # a sweep waits for it
+MOVED_ASIDE = re.compile(r"\.old-\d+$")  # the end of the names that move_aside gives
 _TEMPORARY = ".tmp-"
 
 
@@ -27,21 +27,67 @@ def atomic(path: Path) -> Iterator[Path]:
     The temporary name keeps `path`'s suffix (Keras looks at it). Raises UserError where the disk is
     full or the folder is read-only, for example; nothing is left behind then.
     """
-    path = Path(path)
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
-        raise UserError(
-            f"{path} could not be written ({error.strerror or error}). What was there before is "
-            "unharmed: make room or make the folder writable, then give the same command again"
-        ) from error
+        raise _not_written(path, error) from error
     finally:
-        _remove(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a new folder beside `path`; when the block ends well, it takes the place of the folder `path`.
+
+    Else `path` is what it was; after a kill between the two renames, the next call puts it back. Raises
+    UserError where it cannot be written.
+    """
+    new, old = (path.with_name(f"{_TEMPORARY}{age}-{path.name}") for age in ("new", "old"))
+
+    def clean_up() -> None:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        clean_up()
+        new.mkdir(parents=True)
+        yield new
+        for item in new.rglob("*"):
+            sync(item)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+        sync(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            clean_up()
+
+
+def _not_written(path: Path, error: OSError) -> UserError:
+    return UserError(
+        f"{path} could not be written ({error.strerror or error}). What was there before is "
+        "unharmed: make room or make the folder writable, then give the same command again"
+    )
+
+
+def sync(path: Path) -> None:
+    """Have the system write a file or a folder's entries to the disk; Windows does so by itself."""
+    if os.name != "nt":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -55,39 +101,16 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def exists(path: Path) -> bool:
-    """`path.exists()`; UserError where the system does not say (no permission, a name that is too long)."""
-    try:
-        return path.exists()
-    except OSError as error:
-        raise UserError(
-            f"{path} could not be read ({error.strerror}); name another folder"
-        ) from None
-
-
-def read_bytes(path: Path, limit: int) -> bytes | None:
+def read_bytes(path: Path) -> bytes | None:
     """A whole file; None where there is none.
 
     Raises:
-        UserError: where it cannot be read, is no regular file (a FIFO would hang) or is larger than
-            `limit` bytes.
+        UserError: where it cannot be read, or is no regular file (a FIFO would make us wait).
     """
     try:
-        # Without waiting: opening a FIFO would.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise UserError(f"{path} must be a regular file, but is none; move it away")
-            if status.st_size > limit:
-                raise UserError(
-                    f"{path} must have at most {limit:,} bytes. Received: {status.st_size:,}; this program "
-                    "did not write it: move it away"
-                )
-            with open(descriptor, "rb", closefd=False) as file:
-                return file.read()
-        finally:
-            os.close(descriptor)
+        if path.exists() and not path.is_file():
+            raise OSError(0, "it is no regular file")
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -96,35 +119,12 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
         ) from None
 
 
-def sync_folder(folder: Path) -> None:
-    """Write a folder's entries to the disk; Windows has no such call."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder that can be written to, or raise UserError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserError(
-            f"the output folder must be writable. Received: {folder} ({error.strerror}); "
-            "name another"
-        ) from None
-
-
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold the run folder for this process. When the process dies, the system lets go of it."""
+    """Hold a run folder, made where there is none. When this process dies, the system releases it."""
     file = filelock.FileLock(folder / "lock", timeout=0)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         file.acquire()
     except filelock.Timeout:
         raise UserError(
@@ -136,24 +136,12 @@ def lock(folder: Path) -> Iterator[None]:
             "folder with `output_dir` or `name`, on a file system with locks"
         ) from None
     try:
+        for path in (*folder.glob(f"{_TEMPORARY}*"), *folder.glob(f"checkpoints/{_TEMPORARY}*")):
+            if path.is_file():
+                path.unlink()  # left by a process that died while writing
         yield
     finally:
         file.release()
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Delete temporary files of processes that died while writing (call it with the lock held)."""
-    for pattern in (f"{_TEMPORARY}*", f"checkpoints/{_TEMPORARY}*"):
-        for path in folder.glob(pattern):
-            _remove(path)
-
-
-MOVED_ASIDE = re.compile(r"\.old-\d+$")  # the end of the names that move_aside gives
 
 
 def move_aside(folder: Path) -> Path:
@@ -162,10 +150,9 @@ def move_aside(folder: Path) -> Path:
     while (target := folder.with_name(f"{folder.name}.old-{k}")).exists():
         k += 1
     try:
-        folder.rename(target)
+        return folder.rename(target)
     except OSError as error:
         raise UserError(
             f"{folder} could not be moved to {target} ({error.strerror}); make its parent writable, or "
             "choose another `name`"
         ) from None
-    return target

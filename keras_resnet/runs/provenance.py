@@ -1,44 +1,48 @@
-"""What a run was made with: versions and git commit."""
+"""What a run was made with, versions and git commit, and what of it may be published."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from keras_resnet._version import __version__
+from keras_resnet.runs.folder import RunConfig
 
-PACKAGES = ("keras", "tensorflow-datasets", "numpy")
 GIT_SECONDS = 10.0  # a folder on a slow network disk is no reason to wait longer
+FOLDER_FLAGS = ("--data-dir", "--output-dir", "--output", "--runs-dir")
 
 
-def versions(backend: str = "tensorflow") -> dict[str, str]:
-    """Versions of this package and of those that decide a run's numbers, Keras's backend among them."""
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of this package, of those that decide a run's numbers, and of the named ones."""
     found = {"keras_resnet": __version__}
-    for package in (PACKAGES[0], backend, *PACKAGES[1:]):
-        found[package] = version_of(package)
+    for name in ("keras", *packages, "tensorflow-datasets", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
     return found
-
-
-def version_of(package: str) -> str:
-    """E.g. `"3.15.1"`, or `"not installed"`."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def git_commit() -> str | None:
     """Commit of the checkout this code runs from, with "+changes" if it differs; None outside one."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve()
+    if "site-packages" in here.parts:  # installed, maybe inside a checkout of another project
+        return None
+    command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        # A copy that pip installed may lie inside a checkout, of another project even.
-        _git(here, "ls-files", "--error-unmatch", Path(__file__).name)
-        commit = _git(here, "rev-parse", "HEAD")
-        return commit + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
+        done = subprocess.run(
+            command,
+            cwd=here.parent,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+        )
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip()
 
 
 def peak_memory_mib() -> int | None:
@@ -51,12 +55,16 @@ def peak_memory_mib() -> int | None:
     return peak >> (20 if sys.platform == "darwin" else 10)  # bytes on a Mac, else KiB
 
 
-def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=GIT_SECONDS,
-    ).stdout.strip()
+def without_folders(config: RunConfig) -> RunConfig:
+    """config.json as it may be published: without the folders of the machine that made it."""
+    settings = {k: v for k, v in config["settings"].items() if k not in ("data_dir", "output_dir")}
+    words = shlex.split(config.get("command", ""))
+    kept = [
+        Path(word).name if word.startswith("/") else word
+        for before, word in zip(["", *words], words, strict=False)
+        if before not in FOLDER_FLAGS and word.partition("=")[0] not in FOLDER_FLAGS
+    ]
+    published: RunConfig = {**config, "settings": settings}
+    if kept:
+        published["command"] = shlex.join(kept)
+    return published

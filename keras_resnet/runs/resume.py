@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
@@ -44,21 +44,6 @@ def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**BEFORE, **settings}
 
 
-def differences(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What a run that goes on may not change: "`depth` 20 there, 56 now", for each setting that differs.
-
-    Args:
-        there: settings of the run that was begun, of this or an earlier version.
-        now: settings that are asked for.
-    """
-    there = upgraded(there)
-    return [
-        f"`{key}` {there.get(key)} there, {now.get(key)} now"
-        for key in {**there, **now}  # also what only one of the two programs knows
-        if key not in PLACES and there.get(key) != now.get(key)
-    ]
-
-
 def decisive(config: RunConfig) -> dict[str, Any]:
     """What decides a run's weights, but for its seed: runs that agree in it may be averaged."""
     settings = upgraded(config["settings"])
@@ -66,15 +51,8 @@ def decisive(config: RunConfig) -> dict[str, Any]:
     return {**kept, "precision": config.get("precision")}
 
 
-class Begun(NamedTuple):
-    """What lies in a run's folder: config.json and results.json; None for a file that does not exist."""
-
-    config: RunConfig | None
-    results: RunResults | None
-
-
-def read_begun(run: Run, backend: str | None = None) -> Begun:
-    """What was begun in the folder of a run.
+def read_results(run: Run, backend: str | None = None) -> RunResults | None:
+    """results.json of a run, once it is known that its folder holds this run; None while it is not finished.
 
     Args:
         run: what is to be trained there.
@@ -85,44 +63,51 @@ def read_begun(run: Run, backend: str | None = None) -> Begun:
             make no sense.
     """
     path = run.folder.path
-    old, results = run.folder.read_config(), run.folder.read_results()
-    if old is None and results is None:
-        return Begun(None, None)
-    if old is None or "precision" not in old:
+    began, results = run.folder.read_config(), run.folder.read_results()
+    if began is None and results is None:
+        return None
+    if began is None or "precision" not in began:
         raise UserError(
             f"{path} has no config.json of this program beside its other files; use another `name`, or "
             "`restart` to move the run aside and start over"
         )
-    different = differences(old["settings"], run.settings())
-    if run.config.precision not in ("auto", old["precision"]):
-        different.append(f"`precision` {old['precision']} there, {run.config.precision} now")
-    refuse_other_settings(path, different)
-    if results is not None:
-        _check_results(run, results)
-    began = old.get("backend", "tensorflow")
-    if results is None and backend and began != backend:
-        raise UserError(
-            f"{path} holds a run that was begun on Keras's backend {began}, to whose bits {backend} "
-            f"cannot go on: set KERAS_BACKEND={began} to resume it, or give another `name`"
-        )
-    return Begun(old, results)
-
-
-def _check_results(run: Run, results: RunResults) -> None:
-    """Refuse results.json where it is of another run than the config.json beside it."""
-    expected: dict[str, Any] = {key: getattr(run.config, key) for key in ("model", "depth", "seed")}
-    if not results.get("stopped_early"):
-        expected["steps"] = run.recipe.steps
-    for key, value in expected.items():
-        if results.get(key, value) != value:
+    now = run.settings()
+    if run.config.precision not in ("auto", began["precision"]):
+        refuse_other_settings(path, {"precision": began["precision"]}, now)
+    refuse_other_settings(path, began["settings"], now)
+    if results is None:
+        backend_there = began.get("backend", "tensorflow")
+        if backend and backend_there != backend:
             raise UserError(
-                f"{run.folder.path / 'results.json'} must have {key} {value}, as config.json beside it. "
-                f"Received: {results.get(key)}; it is another run's: move it away"
+                f"{path} holds a run that was begun on Keras's backend {backend_there}, to whose bits "
+                f"{backend} cannot go on: set KERAS_BACKEND={backend_there} to resume it, or give "
+                "another `name`"
             )
+        return None
+    for key in ("model", "depth", "seed", "steps"):
+        there = results.get(key, now[key])
+        if there != now[key] and not (key == "steps" and results.get("stopped_early")):
+            raise UserError(
+                f"{path / 'results.json'} must have {key} {now[key]}, as config.json beside it. "
+                f"Received: {there}; it is another run's: move it away"
+            )
+    return results
 
 
-def refuse_other_settings(path: Path, different: list[str]) -> None:
-    """Raise UserError where a run was begun with other settings than those asked for."""
+def refuse_other_settings(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise UserError where the run in a folder was begun with other settings than those asked for.
+
+    Args:
+        path: the run folder.
+        there: settings of the run that was begun, of this or an earlier version.
+        now: settings that are asked for.
+    """
+    there = upgraded(there)
+    different = [
+        f"`{key}` {there.get(key)} there, {now.get(key)} now"
+        for key in {**there, **now}  # also what only one of the two programs knows
+        if key not in PLACES and there.get(key) != now.get(key)
+    ]
     if different:
         raise UserError(
             f"{path} holds a run with other settings: {'; '.join(different)}. Give the same "
@@ -131,31 +116,33 @@ def refuse_other_settings(path: Path, different: list[str]) -> None:
 
 
 def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
-    """The checkpoint that a run goes on from; None where it begins. Damaged ones are named.
+    """The newest good checkpoint, that a run goes on from; None where it begins. Damaged ones are named.
 
     Raises:
-        UserError: where checkpoints are gone, none is good, or it is of a run with other settings.
+        UserError: where checkpoints are gone, none is good, one cannot be read, or it is of a run with
+            other settings. Nothing is deleted.
     """
-    path = run.folder.path
-    newest, problems = checkpoint.load_newest(path)
-    rows, every = run.folder.read_metrics(), run.config.checkpoint_every
-    written = rows[-1]["step"] // every * every if rows else 0
-    if newest is None and written:
-        raise UserError(
-            f"{path} has metrics up to update {rows[-1]['step']}, but no checkpoint. Nothing was "
-            "deleted; `restart` moves this run aside and starts over"
-        )
-    if newest is not None:
-        state = newest[1]
-        if state["step"] < written and len(checkpoint.list_checkpoints(path)) == 1:
-            problems.append(f"the checkpoint of update {written} is missing")
-        if "settings" in state:  # config.json alone may have been lost or changed
-            refuse_other_settings(path, differences(state["settings"], run.settings()))
-        if state["step"] > run.recipe.steps:
+    path, problems = run.folder.path, list[str]()
+    newest = None
+    for file in checkpoint.list_checkpoints(path):
+        try:
+            newest = checkpoint.load(file)
+            break
+        except ValueError as error:
+            problems.append(f"{file.name} is damaged ({error})")
+        except OSError as error:
             raise UserError(
-                f"the newest checkpoint in {path} is of update {state['step']:,}, beyond the run's "
-                f"{run.recipe.steps:,}: it is another run's; use `restart`"
-            )
+                f"{file} could not be read ({error.strerror}): make it readable for this user, then give "
+                "the same command again"
+            ) from None
+    rows = run.folder.read_metrics()
+    if newest is None and (problems or (rows and rows[-1]["step"] >= run.config.checkpoint_every)):
+        raise UserError(
+            f"no checkpoint in {path / 'checkpoints'} is good ({'; '.join(problems) or 'there is none'}), "
+            "but the run has begun. Nothing was deleted; `restart` moves it aside and starts over"
+        )
+    if newest and "settings" in newest[1]:  # config.json alone may have been lost or changed
+        refuse_other_settings(path, newest[1]["settings"], run.settings())
     for problem in problems:
         console.print_error(f"warning: {problem}; going on from the one before it")
     return newest

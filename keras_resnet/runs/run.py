@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import RECIPES, Recipe
+from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.runs.resume import upgraded
+from keras_resnet.runs.resume import decisive, upgraded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Run:
 
 def runs_of(config: TrainConfig) -> list[Run]:
     """The runs of an experiment, one for each seed. Nothing is read or written."""
-    experiment = experiment_folder(config)
+    experiment = Path(os.path.expanduser(config.output_dir)) / config.experiment
     return [
         Run(
             dataclasses.replace(config, seed=seed, runs=1),
@@ -54,11 +56,6 @@ def runs_of(config: TrainConfig) -> list[Run]:
         )
         for seed in range(config.seed, config.seed + config.runs)
     ]
-
-
-def experiment_folder(config: TrainConfig) -> Path:
-    """The folder of an experiment's runs."""
-    return Path(os.path.expanduser(config.output_dir)) / config.experiment
 
 
 def read_run(path: Path) -> Run:
@@ -82,3 +79,37 @@ def read_run(path: Path) -> Run:
             f"{path / 'config.json'} has settings that make no sense: {error}"
         ) from None
     return Run(dataclasses.replace(known, runs=1), recipe, folder)
+
+
+def write_summary(run: Run) -> str | None:
+    """Write summary.json: mean and spread over the finished seeds that trained like this one.
+
+    Returns:
+        The same as a line; None for fewer than two.
+    """
+    experiment, config = run.folder.path.parent, run.folder.read_config()
+    errors: dict[int, float] = {}
+    for path in experiment.glob("seed-*/results.json"):
+        try:
+            other = read_run(path.parent)
+            began, results = other.folder.read_config(), other.folder.read_results()
+        except UserError:
+            continue  # it is reported where that seed is asked for
+        if config and began and results and decisive(began) == decisive(config):
+            errors[other.config.seed] = results["test_error"]
+    if not errors:
+        return None
+    seeds = sorted(errors)
+    ordered = [errors[seed] for seed in seeds]
+    mean, std = statistics.mean(ordered), statistics.stdev(ordered) if len(ordered) > 1 else None
+    summary = {
+        "test_error_mean": round(mean, 4),
+        "test_error_std": None if std is None else round(std, 4),
+        "runs": len(ordered),
+        "seeds": seeds,
+        "test_errors": ordered,
+    }
+    files.write_json(experiment / "summary.json", summary)
+    if std is None:
+        return None
+    return f"test error {mean:.2f} +- {std:.2f} % (mean and sample std of seeds {seeds})"

@@ -211,7 +211,7 @@ class Driver:
 
 def _is_held(run: SweepRun) -> bool:
     """Whether another process trains in the run folder now."""
-    if not files.exists(run.run.folder.path):
+    if not run.run.folder.path.exists():
         return False
     try:
         with files.lock(run.run.folder.path):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from keras_resnet.errors import UserError
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.resume import read_begun
+from keras_resnet.runs.resume import read_results
 from keras_resnet.runs.run import Run, read_run, runs_of
 from keras_resnet.sweep.task import Job
 
@@ -67,7 +67,7 @@ class SweepRun:
         """Read in the run folder how far it is, and whether it is finished or cannot be trained."""
         folder = self.run.folder
         try:
-            results, metrics = read_begun(self.run).results, folder.read_metrics()
+            results, metrics = read_results(self.run), folder.read_metrics()
         except UserError as error:
             self.state, self.why = "failed", str(error)
             return

@@ -29,8 +29,7 @@ from keras_resnet.runs import checkpoint, files, provenance, resume
 from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunResults
-from keras_resnet.runs.run import Run, experiment_folder, runs_of
-from keras_resnet.runs.summary import print_summary, write_summary
+from keras_resnet.runs.run import Run, runs_of, write_summary
 from keras_resnet.training import backends, devices, hosts
 from keras_resnet.training.callbacks import run_callbacks, save_checkpoint
 from keras_resnet.training.forward import refuse_callbacks
@@ -83,11 +82,11 @@ def train(
             signum = train_run(run, data, count, callbacks)
             summary = hosts.on_first(functools.partial(write_summary, run))
             if summary and run is runs[-1]:
-                print_summary(summary)
+                console.print_line(summary)
             if signum and run is not runs[-1]:
                 raise Interrupted(signum, run.recipe.steps)
             devices.clear_session()
-    return experiment_folder(config)
+    return runs[0].folder.path.parent
 
 
 def train_run(
@@ -104,8 +103,10 @@ def train_run(
         if began is not None:
             devices.print_changes(began)
         arrays, progress = (newest[0], Progress.of(newest[1])) if newest else (None, Progress())
-        config = _describe(run, data, precision) if began is None else None
-        hosts.on_first(lambda: run.folder.begin(config, progress.rows))
+        if began is None:
+            config = _describe(run, data, precision)
+            hosts.on_first(lambda: run.folder.write_config(config))
+        hosts.on_first(lambda: run.folder.write_metrics(progress.rows))
         net = build_net(run, data, precision)
         model = training_model(run, data, net, start=progress.step)
         _print_plan(run, net, count, precision, reason)
@@ -192,9 +193,7 @@ def _open(
     run: Run, held: contextlib.ExitStack
 ) -> tuple[RunConfig | None, tuple[Arrays, State] | None] | None:
     """Lock the run's folder; config.json and the checkpoint that it goes on from, None for a finished run."""
-    files.make_folder(run.folder.path)
     held.enter_context(files.lock(run.folder.path))
-    files.remove_leftovers(run.folder.path)
     if results := _results(run):  # once more: another process may have trained here meanwhile
         console.print_line(
             f"{run.folder.path} is finished: test error {results['test_error']:.2f} % after "
@@ -210,8 +209,8 @@ def _results(run: Run) -> RunResults | None:
     Raises:
         UserError: where the folder holds another run.
     """
-    begun = resume.read_begun(run, keras.backend.backend())
-    return begun.results if run.folder.model_path.is_file() else None
+    results = resume.read_results(run, keras.backend.backend())
+    return results if run.folder.model_path.is_file() else None
 
 
 def _save(run: Run, net: keras.Model, results: RunResults) -> None:
@@ -245,7 +244,7 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
 
 def _move_aside(run: Run) -> None:
     path = run.folder.path
-    if files.exists(path):
+    if path.exists():
         with files.lock(path):
             target = files.move_aside(path)
             console.print_line(f"moved the run that was in {path} to {target}")

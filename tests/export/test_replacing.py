@@ -9,11 +9,10 @@ import pytest
 
 from keras_resnet.errors import UserError
 from keras_resnet.export.pipeline import export
-from keras_resnet.runs import staged
+from keras_resnet.runs.files import atomic_folder
 from tests.export.nets import make_net, python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FILES = {"export.json", "model/file"}
 
 
 @pytest.mark.parametrize(
@@ -25,8 +24,8 @@ def test_killed_while_renaming(tmp_path: Path, renames: int, name: str, content:
     code = f"""
 import os, signal
 from pathlib import Path
-from keras_resnet.runs import staged
-rename, left = Path.rename, {renames}
+from keras_resnet.runs.files import atomic_folder
+rename, left = os.replace, {renames}
 def killed(one, other):
     global left
     if left:
@@ -36,8 +35,8 @@ def killed(one, other):
         os.kill(os.getpid(), signal.SIGKILL)
 for content in ("old", "new"):
     if content == "new":
-        Path.rename = killed if left else lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-    with staged.staged(Path("export"), {FILES}) as folder:
+        os.replace = killed if left else lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    with atomic_folder(Path("export")) as folder:
         (folder / "export.json").write_text(content)
         (folder / "model").mkdir()
         (folder / "model" / "file").write_text(content)
@@ -47,16 +46,16 @@ for content in ("old", "new"):
     assert (tmp_path / name / "export.json").read_text() == content
     assert (tmp_path / name / "model" / "file").read_text() == content
     # The next export clears away what the killed one left.
-    with staged.staged(tmp_path / "export", FILES) as folder:
+    with atomic_folder(tmp_path / "export") as folder:
         (folder / "export.json").write_text("next")
     assert [item.name for item in tmp_path.iterdir()] == ["export"]
     assert [item.name for item in (tmp_path / "export").iterdir()] == ["export.json"]
 
 
 def test_an_error_leaves_the_old_folder(tmp_path: Path) -> None:
-    with staged.staged(tmp_path / "x", FILES) as folder:
+    with atomic_folder(tmp_path / "x") as folder:
         (folder / "export.json").write_text("old")
-    with pytest.raises(ZeroDivisionError), staged.staged(tmp_path / "x", FILES) as folder:
+    with pytest.raises(ZeroDivisionError), atomic_folder(tmp_path / "x") as folder:
         (folder / "export.json").write_text("new")
         raise ZeroDivisionError
     assert (tmp_path / "x" / "export.json").read_text() == "old"

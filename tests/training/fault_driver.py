@@ -107,7 +107,8 @@ def install(fault: str) -> None:
         case "rename":
             wrap(os, "replace", event)
         case "renamed":
-            wrap(files, "sync_folder", event)
+            sync = files.sync
+            files.sync = lambda path: (event() if path.is_dir() else None, sync(path))
         case _:
             raise ValueError(fault)
 

@@ -77,7 +77,7 @@ def test_a_type_that_the_cpu_emulates_is_said_to_be_slow(
 
 
 def test_versions_and_commit() -> None:
-    versions = provenance.versions()
+    versions = provenance.versions("tensorflow")
     assert versions["keras"].startswith("3.") and versions["tensorflow"].startswith("2.")
 
 
@@ -87,14 +87,16 @@ def test_the_commit_is_of_the_checkout_that_holds_the_code(
     """A copy that pip installed inside another project's checkout has no commit."""
     git = ["git", "-c", "user.name=x", "-c", "user.email=x", "-C", str(tmp_path)]
     subprocess.run([*git, "init", "-q"], check=True)
-    installed = tmp_path / "provenance.py"
-    installed.touch()
-    subprocess.run([*git, "commit", "-q", "--allow-empty", "-m", "x"], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(installed))
-    assert provenance.git_commit() is None
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "provenance.py").touch()
     subprocess.run([*git, "add", "provenance.py"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "y"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site-packages/provenance.py"))
+    assert provenance.git_commit() is None
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
     assert re.fullmatch("[0-9a-f]{40}", provenance.git_commit() or "")
+    (tmp_path / "provenance.py").write_text("changed")
+    assert (provenance.git_commit() or "").endswith("+changes")
 
 
 def test_a_git_that_hangs_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
