@@ -23,53 +23,41 @@ from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.confusion import check_plot, class_errors, error_table, plot
 from keras_resnet.inference.evaluate import evaluate
-from keras_resnet.runs import files
 from keras_resnet.runs.folder import RunFolder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(
-        prog="keras-resnet evaluate", description=__doc__, formatter_class=flags.HelpFormatter
-    )
+    parser = flags.ArgumentParser(prog="keras-resnet evaluate", description=__doc__)
     flags.add_model_flag(parser)
-    parser.add_argument(
-        "--dataset",
-        choices=DATASETS,
-        help="(default: what the files beside the model say, else cifar10)",
-    )
+    text = "(default: what the files beside the model say, else cifar10)"
+    parser.add_argument("--dataset", choices=DATASETS, help=text)
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
         help="folder of tensorflow_datasets (default: the run's where it is here, else "
         "$TFDS_DATA_DIR, else ~/tensorflow_datasets)",
     )
-    parser.add_argument(
-        "--split", choices=("test", "train"), default="test", help="(default: %(default)s)"
-    )
-    parser.add_argument(
-        "--plot", metavar="FILE", help="draw the confusion matrix: .png, .svg or .pdf"
-    )
+    text = "(default: %(default)s)"
+    parser.add_argument("--split", choices=("test", "train"), default="test", help=text)
+    text = "draw the confusion matrix: .png, .svg or .pdf"
+    parser.add_argument("--plot", metavar="FILE", help=text)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
     if arguments.plot:
-        check_plot(Path(arguments.plot))  # before the work, not after it
+        check_plot(Path(arguments.plot))
     model = zoo.resolve(arguments.model)
     console.print_status("loading the net")
     startup.start_keras()
     classifier = Classifier.load(model)
-    recorded, folder = dataset_of(classifier)
-    name = arguments.dataset or recorded
+    name, folder = _dataset_of(classifier)
+    name = arguments.dataset or name
     console.print_status(f"loading {name}")
     data = datasets.load(name, str(datasets.folder_of(name, arguments.data_dir, recorded=folder)))
     data.check_classes(classifier.class_names)
-    images, labels = data.test_images, data.test_labels
-    if arguments.split == "train":
-        images, labels = data.train_images, data.train_labels
-    console.print_status(f"evaluating {len(images):,} images")
-    # Where stderr is no terminal, the bar is not shown.
-    with tqdm(
-        total=len(images), unit="image", disable=None, dynamic_ncols=True, leave=False
-    ) as bar:
+    images = getattr(data, f"{arguments.split}_images")
+    labels = getattr(data, f"{arguments.split}_labels")
+    bar = tqdm(total=len(images), unit="image", disable=None, dynamic_ncols=True, leave=False)
+    with bar:  # shown where stderr is a terminal
         try:
             result = evaluate(classifier, images, labels, bar.update)
         except ValueError as error:
@@ -77,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     title = f"{data.name}, {arguments.split} split"
     if arguments.plot:
         plot(Path(arguments.plot), result, data.class_names, title)
+        console.print_status(f"wrote {arguments.plot}")
     text = (
         f"model:  {classifier.path} ({classifier.format})\n"
         f"data:   {title}, {result.images:,} images\n"
@@ -85,7 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"speed:  {result.images_per_second:,.0f} images/s\n"
         f"\n{error_table(result, data.class_names)}"
     )
-    text += f"\n\nconfusion matrix: {arguments.plot}" if arguments.plot else ""
     if arguments.json:
         values = {
             "model": str(classifier.path),
@@ -105,19 +93,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def dataset_of(classifier: Classifier) -> tuple[str, str | None]:
-    """The data set, and its folder, that a run's config.json or an export.json beside the model names.
-
-    Else the data set that has the model's classes, else cifar10.
-    """
-    folder, recorded = classifier.path.parent, dict[str, Any]()
-    with contextlib.suppress(UserError, ValueError, RecursionError):  # files of another program
-        if data := files.read_bytes(folder / "export.json"):
-            recorded = dict(json.loads(data))
-        elif config := RunFolder(folder).read_config():
-            recorded = dict(config["settings"])
-    if (name := recorded.get("dataset")) in DATASETS:
-        data_dir = recorded.get("data_dir")
-        return str(name), data_dir if isinstance(data_dir, str) else None
+def _dataset_of(classifier: Classifier) -> tuple[str, Any]:
+    """The data set, and its folder, of the run beside the model; else the one with the model's classes."""
+    settings: dict[str, Any] = {}
+    with contextlib.suppress(UserError):  # a config.json of another program
+        if config := RunFolder(classifier.path.parent).read_config():
+            settings = config["settings"]
     same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
-    return (same[0] if same else "cifar10"), None
+    return settings.get("dataset") or next(iter(same), "cifar10"), settings.get("data_dir")

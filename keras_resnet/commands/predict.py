@@ -25,19 +25,15 @@ from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
 
+# The last ones cannot be read: each is an error, where it would be missed without one.
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
-    ".tif", ".tiff", ".webp",
+    ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga",
 )  # fmt: skip
-# Images of formats that are not read: a folder that holds some says so.
-OTHER_SUFFIXES = (".avif", ".heic", ".heif", ".ico", ".jp2", ".jxl", ".psd", ".svg", ".tga")
-Failed = Callable[[str, str], None]  # called with the path and the reason
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(
-        prog="keras-resnet predict", description=__doc__, formatter_class=flags.HelpFormatter
-    )
+    parser = flags.ArgumentParser(prog="keras-resnet predict", description=__doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file or folder of images")
     flags.add_model_flag(parser)
     parser.add_argument(
@@ -48,25 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more. Received: {arguments.top_k}")
     model = zoo.resolve(arguments.model)
-    errors: list[dict[str, str]] = []
-
-    def failed(path: str, message: str) -> None:
-        errors.append({"path": path, "message": message})
-        console.print_error(f"error: {' '.join(printable(message).split())}")
-
-    if not any(map(os.path.exists, arguments.images)) and not arguments.json:
-        for _ in _readable(arguments.images, (32, 32), failed):
-            pass  # prints an error for each
-        return 1  # before the net is loaded, which takes seconds
     console.print_status("loading the net")
     startup.start_keras()
     classifier = Classifier.load(model)
+    results, errors = [], []
 
-    results = []
-    images = _readable(arguments.images, classifier.image_size, failed)
+    def report(path: str, message: str) -> None:
+        errors.append({"path": path, "message": message})
+        console.print_error(f"error: {' '.join(printable(message).split())}")
+
+    images = _read(arguments.images, classifier.image_size, report)
     while chunk := [*itertools.islice(images, classifier.chunk)]:
         paths, pixels = zip(*chunk, strict=True)
-        for path, row in zip(paths, classifier.predict(np.stack(pixels)), strict=True):
+        for path, row in zip(paths, classifier(np.stack(pixels)), strict=True):
             best = np.argsort(-row, kind="stable")[: arguments.top_k]
             predictions = [
                 {"class_id": int(k), "class_name": classifier.class_names[k], "probability": float(row[k])}
@@ -77,44 +67,35 @@ def main(argv: Sequence[str] | None = None) -> int:
                 classes = [f"{classifier.class_names[k]} {100 * row[k]:.2f} %" for k in best]
                 console.print_result(f"{printable(path)}: {', '.join(classes)}")
     if arguments.json:
-        report = {"model": str(classifier.path), "images": results, "errors": errors}
-        console.print_result(json.dumps(report, indent=2))
+        summary = {"model": str(classifier.path), "images": results, "errors": errors}
+        console.print_result(json.dumps(summary, indent=2))
     return 1 if errors else 0
 
 
-def _readable(
-    sources: Sequence[str], size: tuple[int, int], failed: Failed
+def _read(
+    sources: Sequence[str], size: tuple[int, int], report: Callable[[str, str], None]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Paths of readable images with their pixels; the others go to `failed`."""
+    """Paths of images with their pixels; `report` is called with what cannot be read, and why."""
     for source in sources:
-        for path in _images_in(source, failed) if os.path.isdir(source) else [source]:
+        paths = _images_in(source, report) if os.path.isdir(source) else [source]
+        for path in paths:
             try:
                 yield path, read_image(path, size)
             except UserError as error:
-                failed(path, str(error))
+                report(path, str(error))
 
 
-def _images_in(source: str, failed: Failed) -> Iterator[str]:
-    """The images in a folder and its subfolders; a folder without any goes to `failed`."""
-    images, others, unreadable = 0, [], 0
-
-    def on_error(error: OSError) -> None:
-        nonlocal unreadable
-        unreadable += 1
-        failed(str(error.filename), f"folder {error.filename} could not be read: {error.strerror}")
-
-    for folder, subfolders, names in os.walk(source, onerror=on_error):
+def _images_in(source: str, report: Callable[[str, str], None]) -> Iterator[str]:
+    """The images in a folder and its subfolders."""
+    faults: list[OSError] = []
+    images = 0
+    for folder, subfolders, names in os.walk(source, onerror=faults.append):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                 images += 1
                 yield os.path.join(folder, name)
-            elif name.lower().endswith(OTHER_SUFFIXES):
-                others.append(os.path.join(folder, name))
-    if others:
-        console.print_error(
-            f"note: {source}: passed over {len(others)} files that are not read, e.g. "
-            f"{printable(others[0])}; convert them to PNG"
-        )
-    if not images and not unreadable:
-        failed(source, f"folder {source} holds no image ({' '.join(SUFFIXES)})")
+    for fault in faults:
+        report(fault.filename, f"folder {fault.filename} could not be read: {fault.strerror}")
+    if not images and not faults:
+        report(source, f"folder {source} holds no image ({' '.join(SUFFIXES)})")

@@ -17,9 +17,7 @@ from keras_resnet.errors import UserError
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs another program
 MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
 MAX_SIDE = 65_535  # pixels; what is resized across, but not down yet, has at most so many rows
-MAX_BYTES = 512 * 2**20
-CHUNK = 256  # images decoded and run at a time: bounds the memory, fast on CPU and GPU
-CHUNK_PIXELS = CHUNK * 64 * 64  # and so many pixels at most, for nets of larger images
+CHUNK = 256  # images decoded and run at a time, fewer of large ones: bounds the memory
 # EXIF's tag, and what turns a picture of each value upright. Pillow's `exif_transpose` does the same, but
 # also writes the other tags anew, which raises where one of them makes no sense.
 _ORIENTATION = 0x0112
@@ -27,12 +25,11 @@ _TURNS: dict[Any, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
     5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
 }  # fmt: skip
-_TOO_LARGE = f"it has more pixels than the {MAX_PIXELS:,} that are read"
 
 
 def images_per_chunk(height: int, width: int) -> int:
     """How many images of a size are decoded and run at a time."""
-    return max(1, min(CHUNK, CHUNK_PIXELS // (height * width)))
+    return max(1, min(CHUNK, CHUNK * 64 * 64 // (height * width)))
 
 
 def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
@@ -57,34 +54,24 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     if isinstance(image, str | os.PathLike):
         return _read_file(Path(image), size)
     if not isinstance(image, PIL.Image.Image):
-        array = checked(np.asarray(image), (3,))
-        if array.shape[:2] == tuple(size):
-            return array
-        image = PIL.Image.fromarray(np.ascontiguousarray(array))
+        pixels = np.asarray(image)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+            hint = "; 0..1 becomes 0..255 by (255 * x).round().astype('uint8')"
+            raise ValueError(
+                "images must be uint8 arrays (height, width, 3) or (N, height, width, 3) of pixels 0..255, "
+                f"file paths or PIL images. Received: {pixels.dtype} array of shape {pixels.shape}"
+                + (hint if pixels.dtype.kind == "f" else "")
+            )
+        if pixels.shape[:2] == tuple(size):
+            return pixels
+        image = PIL.Image.fromarray(np.ascontiguousarray(pixels))
     return _convert(image, size)
-
-
-def checked(array: np.ndarray, dimensions: tuple[int, ...]) -> np.ndarray:
-    """An array of RGB pixels as it is; ValueError where it is none or its `ndim` is another."""
-    shape, kind = array.shape, array.dtype
-    if kind != np.uint8 or len(shape) not in dimensions or shape[-1] != 3 or 0 in shape[-3:]:
-        many = " or (N, height, width, 3)" if 4 in dimensions else " in a list"
-        hint = "; 0..1 becomes 0..255 by (255 * x).round().astype('uint8')"
-        raise ValueError(
-            f"images must be uint8 arrays (height, width, 3){many} of pixels 0..255, file paths or "
-            f"PIL images. Received: {kind} array of shape {shape}{hint if kind.kind == 'f' else ''}"
-        )
-    return array
 
 
 def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
     try:
-        if not path.is_file():
-            raise ValueError("it is not a file" if path.exists() else "there is no such file")
-        if not (length := path.stat().st_size):
-            raise ValueError("it is empty: 0 bytes")
-        if length > MAX_BYTES:
-            raise ValueError(f"it has {length:,} bytes; at most {MAX_BYTES:,} are read")
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")  # opening a FIFO would wait
         # Pillow warns of large images, which we refuse, and of metadata that we do not use.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -92,8 +79,6 @@ def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
                 return _convert(image, size)
     except PIL.UnidentifiedImageError:
         reason = f"it is none of {', '.join(FORMATS)}"
-    except PIL.Image.DecompressionBombError:
-        reason = _TOO_LARGE
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
@@ -102,12 +87,12 @@ def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
-    if image.width * image.height > MAX_PIXELS:
-        raise ValueError(_TOO_LARGE)
-    if max(image.size) > MAX_SIDE:
-        raise ValueError(f"it has a side of more than the {MAX_SIDE:,} pixels that are read")
-    if not image.width * image.height:
-        raise ValueError("it has no pixels")
+    pixels = image.width * image.height
+    if not 0 < pixels <= MAX_PIXELS or max(image.size) > MAX_SIDE:
+        raise ValueError(
+            f"it has {image.width:,} x {image.height:,} pixels; at most {MAX_PIXELS:,}, and "
+            f"{MAX_SIDE:,} per side, are read"
+        )
     if image.mode == "F":
         raise ValueError("its pixels are floats, of which the range is not known")
     if (turn := _TURNS.get(image.getexif().get(_ORIENTATION))) is not None:

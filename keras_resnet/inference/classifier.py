@@ -7,22 +7,44 @@ classifier.class_names[probabilities[0].argmax()]               # "cat"
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import dataclasses
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import PIL.Image
 
-from keras_resnet.data.images import checked, images_per_chunk, read_image
-from keras_resnet.inference.open import OpenedNet, open_net
+from keras_resnet.console import printable
+from keras_resnet.data.images import images_per_chunk, read_image
+from keras_resnet.errors import UserError
+from keras_resnet.inference.evaluate import to_probabilities
+from keras_resnet.inference.open import OpenedNet, names_beside, open_net
 
 
 @dataclasses.dataclass(frozen=True)
-class Classifier(OpenedNet):
-    """A trained net that classifies images, loaded by `Classifier.load`."""
+class Classifier:
+    """A trained net that classifies images, loaded by `Classifier.load`.
+
+    Attributes:
+        path: what it was read from.
+        format: `"keras"`, `"saved_model"` or `"onnx"`.
+        image_size: (height, width).
+        class_names: in the order of the probabilities; `class 0`, ... where nothing names them.
+        run: from uint8 `(N, height, width, 3)` to probabilities or logits `(N, classes)`.
+        output_name: `probabilities` where it must return some.
+    """
+
+    path: Path
+    format: str
+    image_size: tuple[int, int]
+    class_names: tuple[str, ...]
+    run: Callable[[np.ndarray], Any] = dataclasses.field(repr=False)
+    output_name: str = "probabilities"
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None) -> Self:
@@ -39,7 +61,30 @@ class Classifier(OpenedNet):
         Raises:
             UserError: if it is missing, damaged or no classifier of RGB images.
         """
-        return cls(**vars(open_net(model)))
+        net = open_net(model)
+        matrices = [name for name, shape in net.outputs.items() if len(shape) == 2]
+        target = "probabilities" if "probabilities" in matrices else next(iter(matrices), "")
+        match [*net.inputs.items()], net.outputs.get(target):
+            case [(source, (None, int(height), int(width), 3))], (_, int(classes)) if classes > 1:
+                names = _names(net, classes)
+            case _:
+                received = " -> ".join(
+                    ", ".join(str(tuple(shape)) for shape in shapes.values())[:100] or "none"
+                    for shapes in (net.inputs, net.outputs)
+                )
+                raise UserError(
+                    f"{net.path} must take RGB images (N, height, width, 3), N not fixed, and return "
+                    f"probabilities or logits (N, classes). Received: {received}"
+                )
+
+        def run(images: np.ndarray) -> Any:
+            return net.run(images, source, target)
+
+        return cls(net.path, net.format, (height, width), names, run, target)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities, float32 `(N, classes)`, of images, uint8 `(N, height, width, 3)`."""
+        return to_probabilities(self.run(images), len(images), str(self.path), self.output_name)
 
     @property
     def chunk(self) -> int:
@@ -64,17 +109,27 @@ class Classifier(OpenedNet):
         return np.concatenate(results or [np.empty((0, len(self.class_names)), np.float32)])
 
     def _chunks(self, images: Any) -> Iterator[np.ndarray]:
-        if isinstance(images, str | os.PathLike | PIL.Image.Image):
+        if hasattr(images, "__array__") and not isinstance(images, PIL.Image.Image):
+            images = np.asarray(images)
+            images = images if images.ndim == 4 else [images]
+        elif isinstance(images, str | PIL.Image.Image) or not isinstance(images, Iterable):
             images = [images]
-        if hasattr(images, "__array__"):
-            array = checked(np.asarray(images), (3, 4))
-            images = array if array.ndim == 4 else array[None]
-            if images.shape[1:3] == self.image_size:
-                for start in range(0, len(images), self.chunk):
-                    yield np.ascontiguousarray(images[start : start + self.chunk])
-                return
-        iterator = iter(images if isinstance(images, Iterable) else [images])
-        while part := [
-            read_image(image, self.image_size) for image in itertools.islice(iterator, self.chunk)
-        ]:
-            yield np.stack(part)
+        iterator = iter(images)
+        while part := [*itertools.islice(iterator, self.chunk)]:
+            yield np.stack([read_image(image, self.image_size) for image in part])
+
+
+def _names(net: OpenedNet, classes: int) -> tuple[str, ...]:
+    """Class names from the metadata of an ONNX file, else from the files beside the net, else numbers."""
+    if net.names is None:
+        return names_beside(net.path, classes) or tuple(f"class {k}" for k in range(classes))
+    with contextlib.suppress(
+        Exception
+    ):  # `{0: 'airplane', 1: ...}`, the form that Ultralytics began
+        names = ast.literal_eval(net.names.strip())
+        if len(names) == classes:
+            return tuple(printable(names[k]) for k in range(classes))
+    raise UserError(
+        f"{net.path} must have metadata 'names' of its {classes} classes, {{0: name, 1: name, ...}}. "
+        f"Received: {printable(net.names)[:60]}"
+    )

@@ -44,10 +44,11 @@ def error_table(result: Evaluation, names: Sequence[str]) -> str:
 
 
 def check_plot(path: Path) -> None:
-    if path.suffix.lower() not in PLOT_SUFFIXES:
-        raise UserError(f"`plot` must end in {', '.join(PLOT_SUFFIXES)}. Received: {path}")
-    if not path.parent.is_dir():
-        raise UserError(f"`plot` must be in a folder that exists. Received: {path}")
+    """Raise UserError where `plot` could not write: called before the work, not after it."""
+    if path.suffix.lower() not in PLOT_SUFFIXES or not path.parent.is_dir():
+        raise UserError(
+            f"`plot` must end in {', '.join(PLOT_SUFFIXES)}, in a folder that exists. Received: {path}"
+        )
     if importlib.util.find_spec("matplotlib") is None:
         raise missing("matplotlib", "`plot`")
 
@@ -66,27 +67,19 @@ def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> No
 
     confusion, count = result.confusion, len(names)
     percent = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    side = max(6.0, 0.62 * count) if count <= _WIDE else 0.15 * count
-    font = 9 if count <= _WIDE else 7
+    side, font = (max(6.0, 0.62 * count), 9) if count <= _WIDE else (0.15 * count, 7)
     figure = Figure(figsize=(side + 2.2, side + 1.2), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     shown = axes.imshow(percent, cmap="Blues", norm=PowerNorm(0.5, 0, 100))
-    axes.set_xticks(range(count), names, rotation=90 if count > _WIDE else 45, fontsize=font)
-    if count <= _WIDE:
-        for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(count), names, rotation=90, fontsize=font)
     axes.set_yticks(range(count), names, fontsize=font)
-    axes.set_xlabel("predicted class")
-    axes.set_ylabel("true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_title(f"{title}: error {result.error:.2f} % of {result.images:,} images")
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
     bar.set_label("percent of the true class's images")
-    if count <= _WIDE:
-        for row, column in zip(*np.nonzero(confusion), strict=True):
-            color = "white" if percent[row, column] > 35 else "black"
-            axes.text(
-                column, row, f"{confusion[row, column]}",
-                ha="center", va="center", color=color, fontsize=8,
-            )  # fmt: skip
+    for row, column in zip(*np.nonzero(confusion), strict=True) if count <= _WIDE else ():
+        color = "white" if percent[row, column] > 35 else "black"
+        text = str(confusion[row, column])
+        axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     with files.atomic(path) as temporary:
         figure.savefig(temporary)

@@ -9,14 +9,16 @@ Training, which has logits already, uses `loss_and_error`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from keras_resnet import console
 from keras_resnet.data.images import images_per_chunk
-from keras_resnet.inference.probabilities import to_probabilities
+from keras_resnet.errors import UserError
 
 _EPSILON = 1e-7  # Keras's: probabilities are clipped to it before the logarithm of the loss
 
@@ -65,15 +67,25 @@ def evaluate(
         progress: is called with the number of images that were done since the last call.
 
     Raises:
-        ValueError: for images or labels of another kind, none, another number of labels than of images, or
-            a label out of range.
+        ValueError: for images or labels of another kind, number or range.
         UserError: where the net returns anything but a row of finite numbers for each image.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    _check(images, labels, getattr(model, "image_size", images.shape[1:3]))
+    size = getattr(model, "image_size", images.shape[1:3])
+    are_images = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:3] == size
+    if not (
+        are_images
+        and images.size
+        and labels.dtype.kind in "iu"
+        and labels.shape == images.shape[:1]
+    ):
+        raise ValueError(
+            f"`images` must be uint8 (N, height, width, channels), N of 1 or more, each of {size} pixels, "
+            f"`labels` N integers. Received: images {images.dtype} {images.shape}, labels {labels.dtype} "
+            f"{labels.shape}"
+        )
     run = model.predict_on_batch if hasattr(model, "predict_on_batch") else model
-    source = str(getattr(model, "path", "the net"))
-    name = getattr(model, "output_name", "") or ""
+    source, name = str(getattr(model, "path", "the net")), getattr(model, "output_name", "")
     chunk = images_per_chunk(*images.shape[1:3])
 
     def probabilities(start: int, stop: int) -> np.ndarray:
@@ -81,10 +93,12 @@ def evaluate(
         return to_probabilities(run(part), len(part), source, name)
 
     # A graph may be compiled for each size of a chunk.
-    for size in {min(chunk, len(images)), len(images) % chunk or chunk}:
-        classes = probabilities(0, size).shape[1]
-    if labels.max() >= classes:
-        raise ValueError(f"`labels` must be 0 to {classes - 1}. Received: {labels.max()}")
+    for count in {min(chunk, len(images)), len(images) % chunk or chunk}:
+        classes = probabilities(0, count).shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"`labels` must be 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}"
+        )
     start = time.perf_counter()
     parts = []
     for first in range(0, len(images), chunk):
@@ -108,18 +122,39 @@ def loss_and_error(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float
     return loss, float(np.mean(logits.argmax(axis=1) != labels) * 100)
 
 
-def _check(images: np.ndarray, labels: np.ndarray, size: tuple[int, ...]) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
-        raise ValueError(
-            "`images` must be one or more, a uint8 array (N, height, width, channels). "
-            f"Received: {images.dtype} array of shape {images.shape}"
+def to_probabilities(outputs: Any, count: int, source: str, output_name: str) -> np.ndarray:
+    """What the net `source` returned for `count` images, as probabilities, float32 `(count, classes)`.
+
+    An output that is named `probabilities` must hold some. Any other may hold logits: a softmax is
+    applied, and a note says so once.
+
+    Raises:
+        UserError: for another shape, values that are not finite, or no probabilities under that name.
+    """
+    values = np.asarray(outputs, np.float32)
+    if values.ndim != 2 or len(values) != count or values.shape[1] < 2:
+        raise UserError(
+            f"{source} must return probabilities or logits (N, classes). Received: shape {values.shape} "
+            f"for {count} images"
         )
-    if images.shape[1:3] != size:
-        raise ValueError(f"`images` must be of {size} pixels. Received: {images.shape[1:3]}")
-    if labels.shape != images.shape[:1] or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"`labels` must be integers, one per image, of shape ({len(images)},). "
-            f"Received: {labels.dtype} array of shape {labels.shape}"
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{source} returns numbers that are not finite: it is damaged, or its training diverged"
         )
-    if labels.min() < 0:
-        raise ValueError(f"`labels` must be 0 or more. Received: {labels.min()}")
+    sums = values.sum(axis=1)
+    # int8 files round each probability to a 256th.
+    if (values >= 0).all() and (abs(sums - 1) < max(1e-3, values.shape[1] / 512)).all():
+        return values
+    if output_name == "probabilities":
+        raise UserError(
+            f"{source} must return probabilities, as its output is named. Received: numbers from "
+            f"{values.min():.3g} to {values.max():.3g}, sums from {sums.min():.3g}"
+        )
+    _note_softmax(source)
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@functools.cache  # once per net
+def _note_softmax(source: str) -> None:
+    console.print_error(f"note: {source} returns logits; a softmax makes them probabilities")

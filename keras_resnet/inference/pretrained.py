@@ -14,7 +14,6 @@ from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD, DATASETS
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
 from keras_resnet.nets.describe import describe, normalization_of
-from keras_resnet.nets.family import blocks_per_stage
 from keras_resnet.nets.resnet import build
 from keras_resnet.nets.stock import copy_weights
 
@@ -44,8 +43,7 @@ def resnet(
             `"zeropad-maxpool"` (2x2 maxima instead of every second pixel).
         num_classes: 2 or more.
         input_shape: (height, width, channels) of the images.
-        mean: colour, one number per channel in pixel units, that is subtracted from the input.
-        std: one number per channel in pixel units that the input is then divided by.
+        mean, std: one number per channel in pixel units: `(pixels - mean) / std` is what the net sees.
         seed: of the initial weights; the same seed gives the same weights.
         dtype: Keras dtype policy of the layers, e.g. `"mixed_bfloat16"`; default Keras's own.
             Normalisation, the dense layer and the softmax stay float32.
@@ -56,9 +54,8 @@ def resnet(
         class probabilities `(N, num_classes)`, float32.
 
     Raises:
-        ValueError: for a depth that is not 6n + 2 or above 1202 (the nearest two are named), an unknown
-            shortcut, constants that do not fit the channels, a size that zeropad-maxpool cannot halve
-            twice, or weights of another net (what differs is named).
+        ValueError: for a depth that is not 6n + 2 (the nearest are named), an unknown shortcut, constants or
+            a size that do not fit, or weights of another net (what differs is named).
         UserError: if the file of the weights is missing or damaged.
     """
     return _build(
@@ -68,36 +65,26 @@ def resnet(
 
 
 def plain(
-    depth: int = 20,
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    num_classes: int = 10,
-    input_shape: tuple[int, int, int] = (32, 32, 3),
-    mean: Sequence[float] = CIFAR10_MEAN,
-    std: Sequence[float] = CIFAR10_STD,
-    seed: int = 0,
-    dtype: str | None = None,
-    name: str | None = None,
+    depth: int = 20, *, weights: str | os.PathLike[str] | None = None, **options: Any
 ) -> keras.Model:
-    """The plain counterpart: `resnet` without shortcuts. Arguments, result and errors are the same."""
-    return _build(
-        "plain", depth, weights, num_classes=num_classes, input_shape=input_shape,
-        mean=mean, std=std, seed=seed, dtype=dtype, name=name,
-    )  # fmt: skip
+    """The plain counterpart: `resnet` without shortcuts. Other options, result and errors are the same."""
+    if "shortcut" in options:
+        raise TypeError("plain() has no shortcuts. Received: shortcut; leave it out")
+    return _build("plain", depth, weights, **options)
 
 
 def _build(
     model: str, depth: int, weights: str | os.PathLike[str] | None, **options: Any
 ) -> keras.Model:
-    if weights is None:
-        return build(model, depth, **options)
-    source = load_keras(_path_of(model, depth, weights))
     net = build(model, depth, **options)
+    if weights is None:
+        return net
+    source = load_keras(_path_of(model, depth, weights))
     expected, received = _identity(source), _identity(net)
     different = [
-        f"{key} {expected[key]} in the file, {received[key]} here"
-        for key in expected
-        if expected[key] != received[key]
+        f"{key} {value} in the file, {received[key]} here"
+        for key, value in expected.items()
+        if value != received[key]
     ]
     if different:
         raise ValueError(f"weights must be those of the same net. Received: {'; '.join(different)}")
@@ -109,22 +96,18 @@ def _identity(net: keras.Model) -> dict[str, Any]:
     """What two nets must have in common to share weights: everything but the size of their images."""
     normalization = normalization_of(net)
     mean_and_std = None if normalization is None else np.round(normalization, 3).tolist()
-    return {
-        **{key: value for key, value in describe(net).items() if key != "input_shape"},
-        "mean and std": mean_and_std,
-    }
+    return {**describe(net), "input_shape": None, "mean and std": mean_and_std}
 
 
 def _path_of(model: str, depth: int, weights: str | os.PathLike[str]) -> Path:
     """The file or folder that `weights` names."""
     if weights not in DATASETS and Path(weights).exists():
         return Path(weights)
-    blocks_per_stage(depth)  # of a wrong depth it names the nearest
+    calls = {f"{e.model}(depth={e.depth}, weights={e.dataset!r})": e.name for e in zoo.entries()}
     call = f"{model}(depth={depth}, weights={os.fspath(weights)!r})"
-    for entry in zoo.entries():
-        if entry.call == call:
-            return zoo.folder(entry)
-    raise ValueError(
-        f"weights must be those of a trained net, {', '.join(e.call for e in zoo.entries())}, or the "
-        f"path of a .keras file. Received: {call}; leave weights out for random ones"
-    )
+    if call not in calls:
+        raise ValueError(
+            f"weights must be those of a trained net, {', '.join(calls)}, or the path of a .keras file. "
+            f"Received: {call}; leave weights out for random ones"
+        )
+    return zoo.folder(calls[call])

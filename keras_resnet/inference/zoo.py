@@ -1,8 +1,7 @@
-"""The trained nets that come with the package: `keras_resnet.zoo.list()`, and the names they go by.
+"""The trained nets that come with the package, `keras_resnet.zoo.list()`, and their names.
 
-`weights/registry.json` has an entry per net, written by `tools/publish.py` from the run that made it.
-The net itself lies in `weights/<name>-<dataset>/` as the folder of that run (config.json, results.json,
-model.keras), with a card. It is opened only if its SHA-256 is that of its entry. Keras, which is slow to
+`weights/registry.json` has one entry per net, written by `tools/publish.py`. The net itself lies in
+`weights/<name>-<dataset>/`, the folder of the run that trained it, with a card. Keras, which is slow to
 import, is not needed here.
 """
 
@@ -18,7 +17,6 @@ from typing import Literal
 import msgspec
 
 from keras_resnet.errors import UserError
-from keras_resnet.runs import files
 
 WEIGHTS = Path(__file__).resolve().parent / "weights"
 FILE = "registry.json"
@@ -27,7 +25,6 @@ EXPECTED = (
     "a .keras file, a run folder (with model.keras), a SavedModel folder (with saved_model.pb) "
     "or an .onnx file"
 )
-_AGAIN = "install the package again"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,68 +56,39 @@ class Entry:
     parameters: int  # trainable ones
     candidates: tuple[Candidate, ...]  # the runs that it was chosen from, the best first: its own
 
-    @property
-    def call(self) -> str:
-        """The Python that builds it: `resnet(depth=20, weights='cifar10')`."""
-        return f"{self.model}(depth={self.depth}, weights={self.dataset!r})"
-
-
-class _Registry(msgspec.Struct):
-    nets: tuple[Entry, ...]
-
 
 def entries(weights: Path | None = None) -> Sequence[Entry]:
-    """The trained nets that come with the package: residual ones before plain ones, by depth.
-
-    Raises UserError where registry.json in the folder `weights`, by default the package's, is damaged.
-    """
-    path = (weights or WEIGHTS) / FILE
-    data = files.read_bytes(path)
-    if data is None:
-        raise UserError(f"{path} must list the trained nets, but is missing; {_AGAIN}")
-    try:
-        return [*msgspec.json.decode(data, type=_Registry).nets]
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} could not be read ({error}); {_AGAIN}") from None
+    """The nets that registry.json lists, in `weights` or in the package: residual ones first, by depth."""
+    data = ((weights or WEIGHTS) / FILE).read_bytes()
+    return msgspec.json.decode(data, type=dict[str, tuple[Entry, ...]])["nets"]
 
 
-def find(model: str | os.PathLike[str], expected: str = EXPECTED) -> Entry | None:
-    """The net of the zoo that `model` names; None where `model` is the path of a file or a folder.
-
-    A file or a folder of that name in the working directory comes before the net of the zoo. `expected` says
-    what is accepted beside a name, in the UserError for what is neither.
-    """
-    if os.path.exists(model):
-        return None
+def folder(name: str) -> Path:
+    """The run folder of a net of the zoo. Raises UserError for an unknown name or a damaged file."""
     by_name = {entry.name: entry for entry in entries()}
-    if (name := os.fspath(model)) not in by_name:
+    if name not in by_name:
         raise UserError(
-            f"the model must be the name of a trained net ({', '.join(by_name)}), {expected}. "
+            f"the model must be the name of a trained net ({', '.join(by_name)}), {EXPECTED}. "
             f"Received: {name}, which does not exist"
         )
-    return by_name[name]
-
-
-def folder(entry: Entry) -> Path:
-    """The run folder of a net of the zoo. Raises UserError where the net's file is missing or damaged."""
-    path = WEIGHTS / entry.file
-    data = files.read_bytes(path)
-    if data is None:
-        raise UserError(f"{path}, the net {entry.name} of the zoo, is missing; {_AGAIN}")
-    if (sha256 := hashlib.sha256(data).hexdigest()) != entry.sha256:
+    path = WEIGHTS / by_name[name].file
+    data = path.read_bytes() if path.is_file() else b""
+    if hashlib.sha256(data).hexdigest() != by_name[name].sha256:
         raise UserError(
-            f"{path}, the net {entry.name} of the zoo, is damaged: its SHA-256 must be "
-            f"{entry.sha256[:12]}..., that of registry.json. Received: {sha256[:12]}...; {_AGAIN}"
+            f"{path}, the net {name} of the zoo, is {'damaged' if data else 'missing'}: its SHA-256 must be "
+            "that of registry.json; install the package again"
         )
     return path.parent
 
 
 def resolve(model: str | os.PathLike[str] | None = None) -> Path:
-    """The path that a name or a path means; None means the net `DEFAULT` of the zoo."""
-    if model is None:
-        return folder(next(entry for entry in entries() if entry.name == DEFAULT))
-    entry = find(model)
-    return Path(model) if entry is None else folder(entry)
+    """The path that a path or a name of the zoo means; a file or folder that exists comes first.
+
+    None means the net `DEFAULT` of the zoo, whatever lies in the working directory.
+    """
+    if model is not None and os.path.exists(model):
+        return Path(model)
+    return folder(DEFAULT if model is None else os.fspath(model))
 
 
 list = entries  # the public name: keras_resnet.zoo.list()

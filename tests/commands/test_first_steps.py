@@ -48,7 +48,7 @@ def test_without_a_command_all_are_listed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "absent", "code", "told"),
     [
-        (["predict", "nofile.png"], "", 1, "nofile.png could not be read as an image: there is no"),
+        (["predict", "nofile.png"], "", 1, "nofile.png could not be read as an image: No such"),
         (["report", "nothere"], "", 2, "Received: nothere, which does not exist"),
         (
             ["report", "results"],

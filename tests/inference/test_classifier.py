@@ -1,29 +1,26 @@
-"""Classifier: three formats, one behavior; images of every kind; bad input."""
+"""Classifier: nets of ours and of others, three formats, images of every kind; bad ones in one line."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
+from keras import layers
 from PIL import Image
 
 from keras_resnet.data import images as images_module
 from keras_resnet.errors import UserError
-from keras_resnet.export import pipeline
-from keras_resnet.inference.class_names import parse_names
 from keras_resnet.inference.classifier import Classifier
-from tests.helpers import (
-    FORMATS,
-    NAMES,
-    bad_models,
-    export,
-    make_net,
-    random_images,
-)
+from keras_resnet.inference.open import load_keras
+from tests.helpers import FORMATS, NAMES, bad_models, export, make_net, random_images
+
+SMALL = random_images(5, 24, 20)
 
 
 @pytest.fixture(scope="module")
@@ -41,141 +38,117 @@ def classifiers(files):
     return {kind: Classifier.load(path) for kind, path in files.items()}
 
 
-@pytest.fixture
-def classifier(classifiers):
-    return classifiers["onnx"]
-
-
-# --- the same for each format ---------------------------------------------------------------------
+# --- nets of ours ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-@pytest.mark.parametrize("count", [1, 7, 300])
-def test_each_format_computes_the_net(classifiers, net, kind, count):
-    images = random_images(count, 32, 32)
-    probabilities = classifiers[kind].predict(images)
-    assert probabilities.dtype == np.float32 and probabilities.shape == (count, 10)
-    expected = net.predict_on_batch(images.astype(np.float32))
-    assert count < 300 or len(np.unique(expected.argmax(axis=1))) > 3  # the test net sees something
-    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_each_format_knows_its_classes_and_size(classifiers, kind):
+def test_each_format_computes_the_net(classifiers, net, kind):
     classifier = classifiers[kind]
     assert (classifier.format, classifier.class_names) == (kind, NAMES)
     assert classifier.image_size == (32, 32)
-
-
-def test_what_export_writes_is_opened(net, files, tmp_path):
-    folder = tmp_path / "exported"
-    pipeline.export(files["keras"], folder, data_dir=str(tmp_path))  # without data: synthetic
-    images = random_images(7, 32, 32)
-    for name in ("saved_model", "model.onnx"):
-        classifier = Classifier.load(folder / name)
-        assert classifier.class_names == NAMES
-        np.testing.assert_allclose(classifier.predict(images), net(images), atol=1e-5)
-
-
-def test_a_run_folder_is_its_model(files, classifiers):
-    classifier = Classifier.load(str(files["keras"].parent))
-    assert (classifier.path, classifier.class_names) == (files["keras"], NAMES)
-    image = random_images(32, 32)
-    assert np.array_equal(classifier.predict(image), classifiers["keras"].predict(image))
-
-
-@pytest.mark.parametrize("kind", FORMATS)
-def test_classes_without_names_are_numbered(files, kind, tmp_path):
-    target = tmp_path / files[kind].name
-    if kind == "onnx":
-        proto = onnx.load(files[kind])
-        del proto.metadata_props[:]
-        onnx.save(proto, target)
-    else:
-        (shutil.copytree if files[kind].is_dir() else shutil.copy)(files[kind], target)
-    assert Classifier.load(target).class_names == tuple(f"class {k}" for k in range(10))
+    for count in (1, 300):
+        images = random_images(count, 32, 32)
+        probabilities = classifier.predict(images)
+        assert probabilities.dtype == np.float32 and probabilities.shape == (count, 10)
+        expected = net.predict_on_batch(images.astype(np.float32))
+        assert count < 300 or len(np.unique(expected.argmax(axis=1))) > 3
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
 def test_a_net_of_other_size_and_classes(tmp_path):
-    files = export(
-        make_net(input_shape=(24, 40, 3), num_classes=3), tmp_path / "run", ("a", "b", "c")
-    )
+    net = make_net(input_shape=(24, 40, 3), num_classes=3)
     results = []
-    for path in files.values():
+    for path in export(net, tmp_path / "run", ("a", "b", "c")).values():
         classifier = Classifier.load(path)
         assert (classifier.class_names, classifier.image_size) == (("a", "b", "c"), (24, 40))
         results.append(classifier.predict([random_images(24, 40), Image.new("L", (50, 60))]))
     assert results[0].shape == (2, 3)
-    np.testing.assert_allclose(results[1], results[0], atol=1e-5)
-    np.testing.assert_allclose(results[2], results[0], atol=1e-5)
+    np.testing.assert_allclose(results[1:], results[:1] * 2, atol=1e-5)
 
 
-# --- kinds of input -------------------------------------------------------------------------------
+def test_a_run_folder_is_its_model(files):
+    assert Classifier.load(str(files["keras"].parent)).path == files["keras"]
 
 
-@pytest.mark.parametrize("kind", FORMATS)
-def test_arrays_files_and_pil_images_are_the_same(classifiers, kind, tmp_path):
+# --- class names ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        (None, tuple(f"class {k}" for k in range(10))),
+        (str(dict(enumerate(NAMES))), NAMES),
+        (json.dumps(NAMES), NAMES),
+        (str({k: "a\x1b[31m" for k in range(10)}), ("a\N{REPLACEMENT CHARACTER}[31m",) * 10),
+        ("{0: 'a', 1: 'b'}", UserError),
+        ("{0: 'a'", UserError),
+        ("__import__('os').system('true')", UserError),
+    ],
+    ids=range(7),
+)
+def test_names_in_an_onnx_file(files, tmp_path, metadata, expected):
+    proto = onnx.load(files["onnx"])
+    onnx.helper.set_model_props(proto, {} if metadata is None else {"names": metadata})
+    onnx.save(proto, tmp_path / "m.onnx")
+    if expected is UserError:
+        with pytest.raises(
+            UserError, match=r"m\.onnx must have metadata 'names' of its 10 classes"
+        ):
+            Classifier.load(tmp_path / "m.onnx")
+    else:
+        assert Classifier.load(tmp_path / "m.onnx").class_names == expected
+
+
+def test_names_beside_a_file(files, tmp_path):
+    shutil.copy(files["keras"], tmp_path)
+    (tmp_path / "labels.txt").write_text("a\nb\n")
+    with pytest.raises(UserError, match=r"labels\.txt .* must name the 10 classes of model\.keras"):
+        Classifier.load(tmp_path)
+    (tmp_path / "labels.txt").unlink()
+    (tmp_path / "config.json").write_text("[1, 2]")  # some other program's
+    assert Classifier.load(tmp_path).class_names[0] == "class 0"
+
+
+# --- kinds of images ------------------------------------------------------------------------------
+
+
+def test_arrays_files_and_pil_images_are_the_same(classifiers, tmp_path):
     images = random_images(4, 32, 32)
     Image.fromarray(images[1]).save(tmp_path / "1.png")
     Image.fromarray(images[2]).save(tmp_path / "2.bmp")
     mixed = [images[0], tmp_path / "1.png", str(tmp_path / "2.bmp"), Image.fromarray(images[3])]
-    classifier = classifiers[kind]
-    expected = classifier.predict(images)
-    np.testing.assert_array_equal(classifier.predict(mixed), expected)
-    np.testing.assert_array_equal(classifier.predict(image for image in mixed), expected)
-    for k, image in enumerate(mixed):
-        np.testing.assert_allclose(classifier.predict(image), expected[k : k + 1], atol=1e-6)
-    np.testing.assert_array_equal(classifier.predict(tf.constant(images)), expected)
-
-
-def test_no_image_gives_no_row(classifier):
-    for empty in ([], np.zeros((0, 32, 32, 3), np.uint8), np.zeros((0, 64, 64, 3), np.uint8)):
-        assert classifier.predict(empty).shape == (0, 10)
-
-
-def test_views_that_are_not_contiguous(classifier):
-    images = random_images(6, 32, 32)
-    np.testing.assert_allclose(
-        classifier.predict(images[::-2, :, ::-1]),
-        classifier.predict(images[::-2, :, ::-1].copy()),
-        atol=1e-6,
-    )
+    for classifier in classifiers.values():
+        expected = classifier.predict(images)
+        for same in (mixed, (image for image in mixed), tf.constant(images), images[::-1][::-1]):
+            np.testing.assert_array_equal(classifier.predict(same), expected)
+        for k, image in enumerate(mixed):
+            np.testing.assert_allclose(classifier.predict(image), expected[k : k + 1], atol=1e-6)
+        for empty in ([], np.zeros((0, 64, 64, 3), np.uint8)):
+            assert classifier.predict(empty).shape == (0, 10)
 
 
 @pytest.mark.parametrize(
-    "images",
+    ("images", "received"),
     [
-        np.zeros((32, 32, 3), np.float32),
-        np.zeros((2, 32, 32, 3)),
-        np.zeros((32, 32, 3), np.int64),
-        np.zeros((32, 32), np.uint8),
-        np.zeros((32, 32, 4), np.uint8),
-        np.zeros((2, 3, 32, 32), np.uint8),
-        np.zeros((1, 2, 32, 32, 3), np.uint8),
-        np.zeros((2, 0, 32, 3), np.uint8),
-        [np.zeros((2, 32, 32, 3), np.uint8)],
-        [np.zeros((32, 32, 3))],
-        [[1, 2], [3, 4]],
-        [None],
-        5,
-        None,
-        b"cat.png",
-        Image.new("F", (32, 32)),
-        Image.new("RGB", (0, 7)),
+        (np.zeros((2, 32, 32, 3)), r"float64 .*\(32, 32, 3\); 0\.\.1 becomes 0\.\.255 by"),
+        (np.zeros((32, 32, 3), np.int64), "int64"),
+        (np.zeros((32, 32), np.uint8), r"\(32, 32\)"),
+        (np.zeros((2, 3, 32, 32), np.uint8), r"\(3, 32, 32\)"),
+        (np.zeros((2, 0, 32, 3), np.uint8), r"\(0, 32, 3\)"),
+        ([np.zeros((2, 32, 32, 3), np.uint8)], r"\(2, 32, 32, 3\)"),
+        (None, "object"),
+        (b"cat.png", "int64"),
+        (Image.new("F", (32, 32)), "floats"),
+        (Image.new("RGB", (0, 7)), "0 x 7 pixels"),
     ],
-    ids=lambda v: f"{type(v).__name__}-{getattr(v, 'dtype', '')}-{getattr(v, 'shape', '')}",
+    ids=range(10),
 )
-def test_other_input_is_a_value_error(classifier, images):
-    with pytest.raises(ValueError, match=r"uint8 arrays .* Received: \w+ array|floats|no pixels"):
-        classifier.predict(images)
+def test_other_input_is_a_value_error(classifiers, images, received):
+    with pytest.raises(ValueError, match=received):
+        classifiers["onnx"].predict(images)
 
 
-def test_float_pixels_get_a_hint(classifier):
-    with pytest.raises(ValueError, match=r"Received: float32 .*\(32, 32, 3\).*astype\('uint8'\)"):
-        classifier.predict(np.zeros((32, 32, 3), np.float32))
-
-
-def test_chunks_bound_the_memory(classifier, monkeypatch):
+def test_chunks_bound_the_memory(monkeypatch):
     sizes, alive = [], []
     monkeypatch.setattr(images_module, "CHUNK", 4)
 
@@ -191,29 +164,77 @@ def test_chunks_bound_the_memory(classifier, monkeypatch):
     fake = Classifier(Path("x"), "onnx", (32, 32), NAMES, run)
     assert fake.predict(stream()).shape == (10, 10)
     assert sizes == [4, 4, 2] and max(alive) < 4
-    sizes.clear()
-    fake.predict(np.zeros((9, 32, 32, 3), np.uint8))
-    fake.predict(np.zeros((5, 64, 32, 3), np.uint8))
-    assert sizes == [4, 4, 1, 4, 1]
 
 
-def test_a_net_that_gives_nan_is_refused():
-    fake = Classifier(
-        Path("x.onnx"), "onnx", (32, 32), NAMES, lambda x: np.full((len(x), 10), np.nan)
-    )
-    with pytest.raises(UserError, match=r"x\.onnx.*not finite"):
-        fake.predict(random_images(32, 32))
+# --- nets of others -------------------------------------------------------------------------------
 
 
-def test_a_damaged_file_is_refused_by_the_name_of_its_export_too(files, tmp_path):
-    folder = tmp_path / "export"
-    pipeline.export(files["keras"], output=folder, formats=["onnx"])
-    assert Classifier.load(folder).class_names == NAMES
-    file = folder / "model.keras"
-    file.write_bytes(file.read_bytes() + b"\0")
-    for path in (file, folder):
-        with pytest.raises(UserError, match=r"model\.keras is damaged: its SHA-256"):
-            Classifier.load(path)
+def backbone() -> keras.Model:
+    """Another architecture, with Dropout and layers inside a model."""
+    image = keras.Input((24, 20, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.SeparableConv2D(8, 3, strides=2, activation="swish")(x)
+    return keras.Model(image, layers.GlobalMaxPooling2D()(layers.Dropout(0.5)(x)))
+
+
+HEADS = {
+    "softmax": lambda: layers.Dense(4, activation="softmax"),
+    "logits": lambda: layers.Dense(4, kernel_initializer=keras.initializers.RandomNormal(0, 5)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of tf2onnx
+@pytest.mark.parametrize("head", HEADS)
+def test_any_keras_classifier(head, tmp_path, capsys):
+    """Functional and Sequential, saved by Keras, and what Keras itself exports."""
+    body, top = backbone(), HEADS[head]()
+    net = keras.Model(body.input, top(body.output))
+    net.save(tmp_path / "functional.keras")
+    keras.Sequential([keras.Input((24, 20, 3)), body, top]).save(tmp_path / "sequential.keras")
+    outputs = net.predict(SMALL, verbose=0)
+    expected = outputs if head == "softmax" else np.asarray(keras.ops.softmax(outputs))
+    net.export(tmp_path / "folder", format="tf_saved_model", verbose=False)
+    net.export(tmp_path / "other.onnx", format="onnx", verbose=False)
+    for name in ("functional.keras", "sequential.keras", "folder", "other.onnx"):
+        classifier = Classifier.load(tmp_path / name)
+        assert (classifier.image_size, len(classifier.class_names)) == ((24, 20), 4)
+        capsys.readouterr()
+        for _ in range(2):
+            np.testing.assert_allclose(classifier.predict(SMALL), expected, atol=1e-5)
+        notes = capsys.readouterr().err.splitlines()
+        assert [f"{name} returns logits" in note for note in notes] == [True] * (head == "logits")
+
+
+def two_inputs() -> keras.Model:
+    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.Add()(inputs))))
+
+
+def with_shape(shape: tuple[int | None, ...], units: int = 2) -> keras.Model:
+    image = keras.Input(shape)
+    x = layers.GlobalMaxPooling2D()(image) if len(shape) == 3 else image
+    return keras.Model(image, layers.Dense(units)(x))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [two_inputs, lambda: with_shape((8, 8, 1)), lambda: with_shape((None, None, 3)),
+     lambda: with_shape((7,)), lambda: with_shape((8, 8, 3), 1)],
+    ids=["two inputs", "gray", "any size", "vector", "one class"],
+)  # fmt: skip
+def test_what_is_no_classifier_of_rgb_images(build, tmp_path):
+    build().save(tmp_path / "other.keras")
+    with pytest.raises(UserError, match=r"must take RGB images .*Received: \(") as error:
+        Classifier.load(tmp_path / "other.keras")
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_named_probabilities_must_hold_some(tmp_path):
+    body = backbone()
+    named = layers.Dense(4, name="probabilities", bias_initializer="ones")(body.output)
+    keras.Model(body.input, named).save(tmp_path / "other.keras")
+    with pytest.raises(UserError, match="must return probabilities, as its output is named"):
+        Classifier.load(tmp_path / "other.keras").predict(SMALL)
 
 
 # --- bad models -----------------------------------------------------------------------------------
@@ -227,45 +248,42 @@ def test_bad_models_are_named_in_one_line(tmp_path, files):
         assert len(str(error.value)) < 500, name
 
 
-def test_a_run_that_is_not_finished(tmp_path):
+def test_folders_without_a_net_say_what_they_are(files, tmp_path):
+    (tmp_path / "seed-0").mkdir()
+    shutil.copy(files["keras"], tmp_path / "seed-0")
+    with pytest.raises(UserError, match="is an experiment; name one of its runs, e.g. .*seed-0"):
+        Classifier.load(tmp_path)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="not finished"):
         Classifier.load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("{0: 'a', 1: \"b's\"}", ("a", "b's")),
-        ('{"1": "b", "0": "a"}', ("a", "b")),
-        ("['a', 'b']", ("a", "b")),
-        ("{0: 'a\\x1b[31m', 1: 2}", ("a\N{REPLACEMENT CHARACTER}[31m", "2")),
-        ("{0: 'a', 2: 'b'}", None),
-        ("{0: 'a'", None),
-        ("{}", None),
-        ("7", None),
-        ("__import__('os').system('true')", None),
-    ],
-    ids=range(9),
-)
-def test_names_metadata(text, expected):
-    if expected:
-        assert parse_names(text, Path("x.onnx")) == expected
-    else:
-        with pytest.raises(UserError, match=r"x\.onnx: metadata 'names' must be"):
-            parse_names(text, Path("x.onnx"))
+def test_code_in_a_file_does_not_run(tmp_path):
+    """Keras's safe mode stays on."""
+    body = backbone()
+    x = layers.Lambda(lambda x: x + 1)(body.output)
+    keras.Model(body.input, layers.Softmax()(x)).save(tmp_path / "lambda.keras")
+    with pytest.raises(UserError, match=r"lambda\.keras could not be opened as a Keras") as error:
+        Classifier.load(tmp_path / "lambda.keras")
+    assert "\n" not in str(error.value)
 
 
-def test_names_that_do_not_fit_are_an_error(files, tmp_path):
-    proto = onnx.load(files["onnx"])
-    onnx.helper.set_model_props(proto, {"names": "{0: 'a', 1: 'b'}"})
-    onnx.save(proto, tmp_path / "m.onnx")
-    with pytest.raises(UserError, match=r"m\.onnx has 10 classes but metadata with 2 names"):
-        Classifier.load(tmp_path / "m.onnx")
-    shutil.copy(files["keras"], tmp_path)
-    (tmp_path / "labels.txt").write_text("a\nb\n")
-    with pytest.raises(UserError, match=r"labels\.txt must name the 10 classes"):
-        Classifier.load(tmp_path / "model.keras")
-    (tmp_path / "labels.txt").unlink()
-    (tmp_path / "config.json").write_text("[1, 2]")  # some other program's
-    assert Classifier.load(tmp_path / "model.keras").class_names[0] == "class 0"
+def test_weights_that_are_not_finite_or_too_many(tmp_path, monkeypatch):
+    net = make_net()
+    net.get_layer("head_dense").bias.assign(np.full(10, np.nan))
+    net.save(tmp_path / "model.keras")
+    with pytest.raises(UserError, match="weights that are not finite .*diverged"):
+        load_keras(tmp_path)
+    monkeypatch.setattr("keras_resnet.inference.open.MAX_NET_BYTES", 1000)
+    monkeypatch.setattr(keras.models, "load_model", None)
+    with pytest.raises(UserError, match="must have at most 1,000 bytes"):
+        load_keras(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["keras", "onnx"])
+def test_a_file_of_an_export_must_have_its_sha256(files, tmp_path, kind):
+    shutil.copy(files[kind], tmp_path)
+    facts = {"sha256": {files[kind].name: "0" * 64}}
+    (tmp_path / "export.json").write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=f"{files[kind].name} is damaged: its SHA-256"):
+        Classifier.load(tmp_path / files[kind].name)

@@ -1,4 +1,4 @@
-"""Every net of the zoo: it is the run in results/, has the error of its entry, and loads by name."""
+"""The zoo: every net is the run in results/ and has its error; names and weights; damaged files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import keras_resnet
+from keras_resnet.__main__ import main
+from keras_resnet.commands import terminal
 from keras_resnet.data.dataset import Dataset
+from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
 from keras_resnet.inference.zoo import WEIGHTS, Entry
@@ -29,8 +33,22 @@ from tools.publish import card, pack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NETS = zoo.entries()
+RESNET20 = next(entry for entry in NETS if entry.name == "resnet20")
+NAMES = ", ".join(entry.name for entry in NETS)
 
 every_net = pytest.mark.parametrize("entry", NETS, ids=lambda entry: entry.name)
+
+
+def call(*arguments: object) -> int:
+    return terminal.run(lambda: main([str(a) for a in arguments]))
+
+
+@pytest.fixture
+def picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A picture in the working directory, which is an empty folder otherwise."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.full((40, 30, 3), 128, np.uint8)).save("gray.png")
+    return "gray.png"
 
 
 def runs_of(entry: Entry) -> list[Path]:
@@ -46,14 +64,13 @@ def runs_of(entry: Entry) -> list[Path]:
     return [found[dataclasses.astuple(candidate)] for candidate in entry.candidates]
 
 
+# --- every net ------------------------------------------------------------------------------------
+
+
 def test_the_registry_lists_what_is_there() -> None:
     assert keras_resnet.zoo.list() == NETS
-    assert [WEIGHTS / entry.file for entry in NETS] == sorted(
-        WEIGHTS.glob("*/model.keras"),
-        key=lambda path: [entry.file for entry in NETS].index(f"{path.parent.name}/model.keras"),
-    )
+    assert {WEIGHTS / entry.file for entry in NETS} == {*WEIGHTS.glob("*/model.keras")}
     assert zoo.DEFAULT in {entry.name for entry in NETS}
-    assert len({entry.name for entry in NETS}) == len(NETS)
 
 
 @every_net
@@ -66,58 +83,53 @@ def test_its_error_on_cifar10_is_that_of_the_registry(entry: Entry, cifar10: Dat
 
 
 @every_net
-def test_the_entry_is_the_run_in_results(entry: Entry) -> None:
-    """config.json, results.json, card and registry say what results/ says: nothing was typed."""
-    shipped, run = RunFolder((WEIGHTS / entry.file).parent), RunFolder(runs_of(entry)[0])
-    config, results = run.read_config(), run.read_results()
-    assert (shipped.read_config(), shipped.read_results()) == (config, results)
-    named = {"model", "depth", "dataset", "steps", "seed", "val_error", "test_error", "parameters"}
-    assert {key: results[key] for key in named} == {key: getattr(entry, key) for key in named}
-    assert upgraded(config["settings"])["recipe"] == entry.recipe
-    assert results["git_commit"] == entry.commit
-    assert entry.candidates[0].val_error == min(run.val_error for run in entry.candidates)
-    assert (shipped.path / "MODEL_CARD.md").read_text() == card(entry, config, results)
-
-
-@every_net
-def test_the_weights_are_compact_float32(entry: Entry) -> None:
-    stored = load_keras(WEIGHTS / entry.file)
-    described = describe(stored)
-    assert (described["model"], described["depth"]) == (entry.model, entry.depth)
-    assert described["num_classes"] == 10
-    assert described["shortcut"] == ("zeropad" if entry.model == "resnet" else None)
-    trainable = sum(math.prod(weight.shape) for weight in stored.trainable_weights)
-    assert trainable == entry.parameters
-    assert (WEIGHTS / entry.file).stat().st_size < 4.3 * trainable
-    assert {weight.dtype for weight in stored.weights} == {"float32"}
-    net = getattr(keras_resnet, entry.model)(depth=entry.depth, weights=entry.dataset)
-    assert [w.path for w in net.weights] == [w.path for w in stored.weights]
-    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(net.predict_on_batch(images), stored.predict_on_batch(images))
-
-
-@every_net
 def test_publishing_it_again_gives_the_same_bytes(entry: Entry, tmp_path: Path) -> None:
-    """From the runs in results/, of which the best is the only one with its net."""
+    """From the runs in results/, of which the best is the only one with its net: nothing was typed."""
     shipped = (WEIGHTS / entry.file).parent
-    assert pack([*reversed(runs_of(entry)[1:]), shipped], tmp_path) == entry
-    assert zoo.entries(tmp_path) == [entry]
+    runs = runs_of(entry)
+    config, results = RunFolder(runs[0]).read_config(), RunFolder(runs[0]).read_results()
+    assert (RunFolder(shipped).read_config(), RunFolder(shipped).read_results()) == (
+        config,
+        results,
+    )
+    assert (shipped / "MODEL_CARD.md").read_text() == card(entry, config, results)
+    assert pack([*reversed(runs[1:]), shipped], tmp_path) == entry
+    assert zoo.entries(tmp_path) == (entry,)
     for file in shipped.iterdir():
         assert (tmp_path / shipped.name / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 @every_net
-def test_the_card(entry: Entry) -> None:
+def test_its_weights_and_its_card(entry: Entry) -> None:
+    stored = load_keras(WEIGHTS / entry.file)
+    assert describe(stored)["shortcut"] == ("zeropad" if entry.model == "resnet" else None)
+    trainable = sum(math.prod(weight.shape) for weight in stored.trainable_weights)
+    assert trainable == entry.parameters
+    assert (WEIGHTS / entry.file).stat().st_size < 4.3 * trainable
+    assert {weight.dtype for weight in stored.weights} == {"float32"}
     text = (WEIGHTS / entry.file).with_name("MODEL_CARD.md").read_text()
     accuracy = json.loads(re.search(r"^model-index: (.*)$", text, re.MULTILINE)[1])
     (metric,) = accuracy[0]["results"][0]["metrics"]
     assert metric["value"] == pytest.approx(1 - entry.test_error / 100)
-    assert f"**{entry.test_error:.2f} %**" in text and f"--model {entry.name} " in text
-    assert "/work/" not in text and "/root/" not in text  # no folders of the machine that made it
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    values = {"images": np.zeros((2, 32, 32, 3), np.uint8)}
+    values = {"images": np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)}
     exec(code, values)
-    assert values["probabilities"].shape == (2, 10)
+    assert [w.path for w in values["net"].weights] == [w.path for w in stored.weights]
+    expected = stored.predict_on_batch(values["images"])
+    np.testing.assert_array_equal(values["probabilities"], expected)
+
+
+def test_a_wheel_has_room_for_it() -> None:
+    """A wheel is a zip archive of the package: with all nets below 20 MB."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as wheel:
+        for path in (REPOSITORY / "keras_resnet").rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                wheel.write(path)
+    assert len(archive.getvalue()) < 20e6
+
+
+# --- weights --------------------------------------------------------------------------------------
 
 
 def test_other_image_sizes_take_the_weights() -> None:
@@ -135,15 +147,16 @@ def test_other_image_sizes_take_the_weights() -> None:
         ({"shortcut": "zeropad-maxpool"}, "zeropad-maxpool"),
         ({"num_classes": 100}, "num_classes 10 in the file, 100 here"),
         ({"mean": (0, 0, 0), "std": (255, 255, 255)}, "mean and std [["),
-        ({"input_shape": (32, 32, 4), "mean": (1,) * 4, "std": (1,) * 4}, "mean and std [["),
         ({"depth": 21}, "nearest: 20, 26"),
     ],
 )
 def test_nets_that_the_weights_do_not_fit_are_refused(
     options: dict[str, object], received: str
 ) -> None:
-    with pytest.raises(ValueError, match=re.escape(received)):
+    with pytest.raises(ValueError, match=re.escape(received)) as error:
         keras_resnet.resnet(**{"weights": "cifar10", **options})
+    for entry in NETS if "weights='" in received else ():
+        assert f"{entry.model}(depth={entry.depth}, weights='cifar10')" in str(error.value)
 
 
 def test_weights_of_a_file(tmp_path: Path) -> None:
@@ -164,17 +177,7 @@ def test_editors_show_the_signature() -> None:
     assert [*parameters][:3] == ["depth", "weights", "shortcut"] and "options" not in parameters
 
 
-def test_an_unknown_combination_names_the_known_ones() -> None:
-    for build, options in (
-        (keras_resnet.plain, {"depth": 8}),
-        (keras_resnet.resnet, {"depth": 1202}),
-        (keras_resnet.resnet, {"weights": "imagenet"}),
-    ):
-        with pytest.raises(ValueError, match="leave weights out") as error:
-            build(**{"weights": "cifar10", **options})
-        for entry in NETS:
-            assert f"{entry.model}(depth={entry.depth}, weights='cifar10')" in str(error.value)
-
+# --- names ----------------------------------------------------------------------------------------
 
 _WITHOUT_NETWORK = """\
 import os, sys
@@ -190,10 +193,9 @@ print(classifier.class_names[probabilities[0].argmax()])
 
 
 def test_two_lines_classify_an_image_from_anywhere_without_network(tmp_path: Path) -> None:
-    deepest = max(NETS, key=lambda entry: (entry.model == "resnet", entry.depth))
     ship = REPOSITORY / "examples" / "ship.png"
     done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_NETWORK, str(REPOSITORY), deepest.name, str(ship)],
+        [sys.executable, "-c", _WITHOUT_NETWORK, str(REPOSITORY), "resnet56", str(ship)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -202,11 +204,69 @@ def test_two_lines_classify_an_image_from_anywhere_without_network(tmp_path: Pat
     assert done.returncode == 0 and done.stdout == "ship\n", done.stderr
 
 
-def test_a_wheel_has_room_for_it() -> None:
-    """A wheel is a zip archive of the package: with all nets below 20 MB."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as wheel:
-        for path in (REPOSITORY / "keras_resnet").rglob("*"):
-            if path.is_file() and "__pycache__" not in path.parts:
-                wheel.write(path)
-    assert len(archive.getvalue()) < 20e6
+def test_commands_take_a_name_or_none(
+    picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = []
+    for model in ([], ["--model", "resnet20"], ["--model", WEIGHTS / "resnet20-cifar10"]):
+        assert call("predict", picture, *model) == 0
+        lines.append(capsys.readouterr().out)
+    assert re.match(r"gray\.png: \w+ [\d.]+ %, ", lines[0]) and len({*lines}) == 1
+    assert call("export", "resnet20", "--formats", "onnx", "--data-dir", tmp_path) == 0
+    assert "wrote resnet20-export" in capsys.readouterr().out
+    facts = json.loads(Path("resnet20-export/export.json").read_text())
+    assert facts["training"]["results"]["test_error"] == RESNET20.test_error
+
+
+def test_what_lies_in_the_working_directory_comes_first(picture: str) -> None:
+    Path("resnet20").mkdir()
+    keras_resnet.resnet(8).save("resnet20/model.keras")
+    assert keras_resnet.Classifier.load("resnet20").path == Path("resnet20/model.keras")
+    assert keras_resnet.Classifier.load().path == WEIGHTS / RESNET20.file
+
+
+@pytest.mark.parametrize("name", ["resnet21", "ResNet-20", "./resnet20", "resnet20.keras"])
+def test_an_unknown_name_is_one_line_that_names_the_known(
+    name: str, picture: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = (["predict", picture, "--model", name], ["evaluate", "--model", name])
+    for arguments in (*commands, ["export", name]):
+        assert call(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and f"Received: {name}, which does not exist" in error
+        assert f"({NAMES})" in error and "a run folder" in error and ".keras file" in error
+    assert [path.name for path in tmp_path.iterdir()] == [picture]
+
+
+def test_models_lists_the_trained_nets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("models") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for entry, line in zip(NETS, lines[1:], strict=False):
+        assert line.split() == [
+            entry.name, f"{entry.parameters:,}", entry.dataset, entry.recipe, f"{entry.steps:,}",
+            str(entry.seed), f"{entry.val_error:.2f}", f"{entry.test_error:.2f}", entry.commit[:7],
+        ]  # fmt: skip
+    assert call("models", "--depth", 8, "--model", "plain") == 0
+    assert "stage3_block1_conv2" in capsys.readouterr().out
+    assert call("models", "--model", "plain") == 2
+    assert "add --depth" in capsys.readouterr().err
+
+
+def test_one_flipped_bit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that no zip archive would notice, in a date or a comment."""
+    monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
+    (tmp_path / zoo.FILE).write_bytes((WEIGHTS / zoo.FILE).read_bytes())
+    file = tmp_path / RESNET20.file
+    file.parent.mkdir()
+    whole = (WEIGHTS / RESNET20.file).read_bytes()
+    for at in (10, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        for load in (keras_resnet.Classifier.load, lambda: keras_resnet.resnet(weights="cifar10")):
+            with pytest.raises(UserError, match=r"resnet20 of the zoo, is damaged.*install"):
+                load()
+    file.unlink()
+    with pytest.raises(UserError, match="is missing"):
+        zoo.resolve()
+    file.write_bytes(whole)
+    assert zoo.resolve() == file.parent
