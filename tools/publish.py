@@ -44,9 +44,7 @@ _EXPECTED = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(
-        prog="python -m tools.publish", description=__doc__, formatter_class=flags.HelpFormatter
-    )
+    parser = flags.ArgumentParser(prog="python -m tools.publish", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder of the net")
     parser.add_argument(
         "--output", type=Path, default=zoo.WEIGHTS, metavar="DIR", help="folder of the registry"
@@ -94,14 +92,12 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
     nets = sorted({f"{run.config.model}{run.config.depth}" for run, _ in runs})
     if len(nets) > 1:
         raise UserError(f"all runs must be of one net. Received: {', '.join(nets)}")
-    if not best.folder.model_path.is_file():
-        raise UserError(f"{best.folder.path}, the best by validation error, must hold model.keras")
     described = describe(load_keras(best.folder.path))
     for key in ("model", "depth"):
         if described[key] != getattr(best.config, key):
             raise UserError(f"{_EXPECTED}. Received: a net of {key} {described[key]}")
     target = weights / f"{nets[0]}-cifar10"
-    _refuse_other_run(target, results)
+    _write_small_files(target, config, results)
     _compress(best.folder.model_path, target / "model.keras")
     entry = Entry(
         name=nets[0],
@@ -116,23 +112,18 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
         candidates=candidates,
         **dataclasses.asdict(candidate),
     )
-    RunFolder(target).write_config(without_folders(config))
-    RunFolder(target).write_results(results)
     (target / "MODEL_CARD.md").write_text(card(entry, config, results))
-    others = zoo.entries(weights) if (weights / zoo.FILE).exists() else []
-    nets_now = [net for net in others if net.name != entry.name] + [entry]
-    nets_now.sort(key=lambda net: (net.model != "resnet", net.depth))
-    files.write_json(weights / zoo.FILE, {"nets": [dataclasses.asdict(net) for net in nets_now]})
+    others = zoo.entries(weights) if (weights / zoo.FILE).exists() else ()
+    entries = [*(net for net in others if net.name != entry.name), entry]
+    entries.sort(key=lambda net: (net.model != "resnet", net.depth))
+    files.write_json(weights / zoo.FILE, {"nets": [dataclasses.asdict(net) for net in entries]})
     return entry
 
 
 def store_results(path: Path, target: Path) -> None:
     """Copy config.json, metrics.csv and results.json of a finished run, without its machine's folders."""
-    config, results = _finished(path)
-    _refuse_other_run(target, results)
-    RunFolder(target).write_config(without_folders(config))
+    _write_small_files(target, *_finished(path))
     RunFolder(target).write_metrics(RunFolder(path).read_metrics())
-    RunFolder(target).write_results(results)
 
 
 def _checked(path: Path) -> tuple[Run, Candidate]:
@@ -157,12 +148,12 @@ def _checked(path: Path) -> tuple[Run, Candidate]:
         if results.get(key) != expected[key]
     ]
     different += [f"{key} None" for key in ("val_error", "parameters") if results.get(key) is None]
-    for name, commit in (
-        ("config", config.get("git_commit")),
-        ("results", results.get("git_commit")),
-    ):
-        if not re.fullmatch("[0-9a-f]{40}", str(commit)):
-            different.append(f"git_commit {commit!r} in {name}.json")
+    commits = {"config": config.get("git_commit"), "results": results.get("git_commit")}
+    different += [
+        f"git_commit {commit!r} in {name}.json"
+        for name, commit in commits.items()
+        if not re.fullmatch("[0-9a-f]{40}", str(commit))
+    ]
     if different:
         raise UserError(f"{_EXPECTED}. Received: {path} with {', '.join(different)}")
     val_error = float(results["val_error"] or 0)
@@ -176,10 +167,14 @@ def _finished(path: Path) -> tuple[RunConfig, RunResults]:
     return config, results
 
 
-def _refuse_other_run(target: Path, results: RunResults) -> None:
+def _write_small_files(target: Path, config: RunConfig, results: RunResults) -> None:
+    """Write config.json and results.json to a folder that is new or holds the same run."""
     stored = RunFolder(target).read_results()
     if stored != results and target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target} must not hold another run: delete it first, or name another")
+    target.mkdir(parents=True, exist_ok=True)
+    RunFolder(target).write_config(without_folders(config))
+    RunFolder(target).write_results(results)
 
 
 def _compress(source: Path, target: Path) -> None:

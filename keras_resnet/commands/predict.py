@@ -36,36 +36,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(prog="keras-resnet predict", description=__doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file or folder of images")
     flags.add_model_flag(parser)
-    parser.add_argument(
-        "--top-k", type=int, default=3, metavar="K", help="classes per image (default: %(default)s)"
-    )
+    text = "classes per image (default: %(default)s)"
+    parser.add_argument("--top-k", type=int, default=3, metavar="K", help=text)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
     if arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more. Received: {arguments.top_k}")
     model = zoo.resolve(arguments.model)
-    console.print_status("loading the net")
-    startup.start_keras()
-    classifier = Classifier.load(model)
     results, errors = [], []
 
     def report(path: str, message: str) -> None:
         errors.append({"path": path, "message": message})
         console.print_error(f"error: {' '.join(printable(message).split())}")
 
+    if not arguments.json and not any(map(os.path.exists, arguments.images)):
+        any(_read(arguments.images, (32, 32), report))  # before the net is loaded: it takes seconds
+        return 1
+    console.print_status("loading the net")
+    startup.start_keras()
+    classifier = Classifier.load(model)
     images = _read(arguments.images, classifier.image_size, report)
     while chunk := [*itertools.islice(images, classifier.chunk)]:
         paths, pixels = zip(*chunk, strict=True)
         for path, row in zip(paths, classifier(np.stack(pixels)), strict=True):
-            best = np.argsort(-row, kind="stable")[: arguments.top_k]
             predictions = [
                 {"class_id": int(k), "class_name": classifier.class_names[k], "probability": float(row[k])}
-                for k in best
+                for k in np.argsort(-row, kind="stable")[: arguments.top_k]
             ]  # fmt: skip
             results.append({"path": path, "predictions": predictions})
             if not arguments.json:
-                classes = [f"{classifier.class_names[k]} {100 * row[k]:.2f} %" for k in best]
-                console.print_result(f"{printable(path)}: {', '.join(classes)}")
+                texts = [f"{p['class_name']} {100 * p['probability']:.2f} %" for p in predictions]
+                console.print_result(f"{printable(path)}: {', '.join(texts)}")
     if arguments.json:
         summary = {"model": str(classifier.path), "images": results, "errors": errors}
         console.print_result(json.dumps(summary, indent=2))
@@ -77,8 +78,7 @@ def _read(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Paths of images with their pixels; `report` is called with what cannot be read, and why."""
     for source in sources:
-        paths = _images_in(source, report) if os.path.isdir(source) else [source]
-        for path in paths:
+        for path in _images_in(source, report) if os.path.isdir(source) else [source]:
             try:
                 yield path, read_image(path, size)
             except UserError as error:
