@@ -12,7 +12,6 @@ import pytest
 from onnx import TensorProto, helper
 
 from benchmarks import timing, training
-from benchmarks.contenders import deployed
 
 
 @pytest.mark.slow
@@ -46,19 +45,6 @@ def test_every_second_round_is_in_reverse_order() -> None:
     rates, _ = timing.interleave({name: Contender(name) for name in "abc"}, 2, 0.1)
     assert "".join(turns) == "abccba"
     assert rates == {"a": [1, 6], "b": [2, 5], "c": [3, 4]}
-
-
-def test_difference_is_the_mean_of_the_largest_of_each_image_in_the_first_calls() -> None:
-    images = np.arange(40, dtype=np.uint8)
-    reference = np.stack([images / 100, images / 50], 1)
-    wrong = np.where(images[:, None] < 2, [[0.1, 0.3]], 0.0)  # in 2 of 40 images
-
-    def predict(batch: np.ndarray) -> np.ndarray:
-        return reference[batch] + wrong[batch]
-
-    assert deployed.difference(predict, images, reference, 40) == pytest.approx(0.6 / 40)
-    assert deployed.difference(predict, images, reference, 1) == pytest.approx(0.6 / 16)
-    assert np.isnan(deployed.difference(lambda b: predict(b) * np.nan, images, reference, 8))
 
 
 @pytest.fixture

@@ -25,16 +25,18 @@ from keras_resnet.runs.folder import refuse_foreign_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(
-        prog="keras-resnet convert", description=__doc__, formatter_class=flags.HelpFormatter
-    )
+    parser = flags.ArgumentParser(prog="keras-resnet convert", description=__doc__)
     rgb: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", type=Path)
-    add("--depth", type=int, required=True, help="6n+2: 20, 32, 44, 56, 110, 1202")
+    add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
     add("--output", type=Path, required=True, help="the .keras file to write")
     add("--model", choices=MODELS, default="resnet")
-    add("--shortcut", choices=SHORTCUTS, default="zeropad")
+    add(
+        "--shortcut",
+        choices=SHORTCUTS,
+        help="(default: the checkpoint's projections, else zeropad)",
+    )
     add(
         "--padding",
         choices=PADDINGS,
@@ -59,15 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     startup.start_keras()
     from keras_resnet.convert.checkpoint import read_checkpoint
     from keras_resnet.convert.weights import convert
+    from keras_resnet.nets.describe import describe
 
     labels, names = given.output.with_name("labels.txt"), CLASS_NAMES.get(given.dataset, ())
     text = "".join(f"{name}\n" for name in names)
     if names and labels.exists() and labels.read_text() != text:
         raise UserError(f"`dataset` would replace {labels}: name another folder with `output`")
     checkpoint = read_checkpoint(given.checkpoint, given.key)
-    constants = NORMALIZATION[given.dataset or "cifar10"]
-    mean = given.mean or checkpoint.mean or [value / 255 for value in constants[0]]
-    std = given.std or checkpoint.std or [value / 255 for value in constants[1]]
+    constants = [
+        [value / 255 for value in part] for part in NORMALIZATION[given.dataset or "cifar10"]
+    ]
+    mean, std = (
+        given.mean or checkpoint.mean or constants[0],
+        given.std or checkpoint.std or constants[1],
+    )
     options = {"model": given.model, "shortcut": given.shortcut, "padding": given.padding or "end"}
     net = convert(checkpoint.tensors, given.depth, mean=mean, std=std, **options)
     classes = net.output_shape[-1]
@@ -80,18 +87,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         net.save(temporary)
     if names:
         files.write_atomic(labels, text)
-    trainable = sum(math.prod(variable.shape) for variable in net.trainable_variables)
-    console.print_line(
-        f"{given.output}: {net.name}, {classes} classes, {trainable:,} trainable parameters, from "
-        f"{len(checkpoint.tensors)} tensors of {given.checkpoint}"
-    )
+    parameters = sum(math.prod(variable.shape) for variable in net.trainable_variables)
     source = (
         "as given" if given.mean else "the checkpoint's" if checkpoint.mean else "the data set's"
     )
     numbers = ", ".join(f"{value:.4f}" for value in mean)
     left_aside = console.printable(", ".join(checkpoint.left_aside) or "nothing")
-    console.print_line(f"its input's mean is {source}: {numbers}; left aside: {left_aside}")
-    if given.padding is None and given.model == "resnet" and given.shortcut.startswith("zeropad"):
+    console.print_line(
+        f"{given.output}: {net.name}, {classes} classes, {parameters:,} trainable parameters, from "
+        f"{len(checkpoint.tensors)} tensors of {given.checkpoint}\n"
+        f"its input's mean is {source}: {numbers}; left aside: {left_aside}"
+    )
+    if given.padding is None and str(describe(net)["shortcut"]).startswith("zeropad"):
         console.print_line(
             "its shortcuts are taken to pad at the end; if its error is far above PyTorch's, convert "
             "with --padding split"

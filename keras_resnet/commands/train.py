@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         usage="%(prog)s [flags]",
         description=__doc__,
         epilog=f"Defaults are those of recipe {recipe.name} at {TrainConfig.depth} layers. "
-        f"fast differs from paper in: {describe_difference(FAST, PAPER)}.",
+        f"fast differs from paper in: {describe_difference(FAST.differences(PAPER))}.",
         hints={
             "epochs": _epochs_as_steps,
             "epoch": _epochs_as_steps,

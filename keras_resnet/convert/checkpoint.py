@@ -47,16 +47,19 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     try:
         with open(path, "rb") as file:
             head = file.read(9)
-    except OSError as error:
-        reason = f"could not be read: {error.strerror}" if path.exists() else "does not exist"
+        size, contents = path.stat().st_size, []
+        if is_zip := zipfile.is_zipfile(path):
+            contents = zipfile.ZipFile(path).infolist()
+            size = max(size, sum(member.file_size for member in contents))
+    except (OSError, zipfile.BadZipFile) as error:
         raise UserError(
-            f"the checkpoint must be a file. Received: {path}, which {reason}"
+            f"the checkpoint must be a file that can be read. Received: {path} ({error})"
         ) from None
-    if path.stat().st_size > LIMIT:
-        raise UserError(f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has more")
-    is_zip = zipfile.is_zipfile(path)
-    is_keras = is_zip and "model.weights.h5" in zipfile.ZipFile(path).namelist()
-    if is_keras or head[:4] == b"\x89HDF":
+    if size > LIMIT:
+        raise UserError(
+            f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has {size:,}"
+        )
+    if head[:4] == b"\x89HDF" or any(m.filename == "model.weights.h5" for m in contents):
         raise UserError(
             f"the checkpoint must be PyTorch's. Received: {path}, a file of Keras, which needs no "
             "conversion; open it with keras.models.load_model, or with load_weights of the same net"
@@ -81,9 +84,7 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     return Checkpoint(tensors, mean, std, left_aside)
 
 
-def _take_normalization(
-    tensors: dict[str, np.ndarray],
-) -> tuple[list[float] | None, list[float] | None]:
+def _take_normalization(tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
     """Remove a normalisation module's mean and std, three numbers each, and return them, 0..1."""
     for name in [name for name in tensors if name.rpartition(".")[2] == "mean"]:
         pair = [name, f"{name.removesuffix('mean')}std"]
@@ -99,11 +100,8 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        tensors = dict(sorted(load_file(path).items()))  # in the file, the dtypes give the order
-        for name, array in tensors.items():
-            if np.iscomplexobj(array):
-                raise ValueError(f"{name} is {array.dtype}, real numbers were expected")
-        return {name: array.astype("float32") for name, array in tensors.items()}
+        tensors = sorted(load_file(path).items())  # in the file, the dtypes give the order
+        return {name: array.astype("float32", casting="same_kind") for name, array in tensors}
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 
@@ -157,12 +155,9 @@ def _unpickle(path: Path) -> tuple[Any, list[str]]:
 
     classes: list[str] = []
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                if sum(member.file_size for member in archive.infolist()) > LIMIT:
-                    raise ValueError(f"more than {LIMIT:,} bytes unpacked")
-                if damaged := archive.testzip():  # PyTorch does not look at the checksums
-                    raise ValueError(f"the checksum of {damaged} does not match")
+        # PyTorch does not look at the checksums.
+        if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
+            raise ValueError(f"the checksum of {damaged} does not match")
         while True:
             try:
                 with torch.serialization.safe_globals([(_Placeholder, name) for name in classes]):

@@ -8,10 +8,9 @@ guess: most layers of a stage have the same shape, so that a wrong order would n
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +43,7 @@ class Module(NamedTuple):
 
 
 def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]:
-    """Group tensors by module, in the order given; also list what no module can be made of.
+    """Group tensors by module, in the order given; also list what no layer of ours can be made of.
 
     `num_batches_tracked` is ignored: it changes nothing where the momentum is given.
     """
@@ -55,185 +54,128 @@ def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], li
             grouped[path][leaf] = value
     modules, problems = [], []
     for path, arrays in grouped.items():
-        first = arrays.get("weight", arrays.get("running_mean", np.float32(0)))
-        kind = _KINDS.get(first.ndim, "")
-        leaves = LEAVES.get(kind, ())
-        problems += [f"{path}.{leaf} is missing" for leaf in leaves if leaf not in arrays]
-        for leaf, value in arrays.items():
-            name = f"{path}.{leaf} {value.shape}".lstrip(".")
-            if leaf not in leaves:
-                problems.append(f"{name} is left over")
-            elif value is not first and value.shape != first.shape[:1]:
-                problems.append(f"{name} should have the shape {first.shape[:1]}")
-            elif not np.isfinite(value).all():
-                problems.append(f"{name} has values that are not finite")
-            elif leaf == "running_var" and (value < 0).any():
-                problems.append(f"{name} has negative values")
-        if kind and "weight" in arrays:
+        weight = arrays.get("weight", np.float32(0))
+        kind = _KINDS.get(weight.ndim, "")
+        vectors = [array.shape for array in arrays.values() if array is not weight]
+        if set(arrays) != {*LEAVES.get(kind, ())} or {*vectors} - {weight.shape[:1]}:
+            found = ", ".join(f"{leaf} {array.shape}" for leaf, array in arrays.items())
+            problems.append(f"{path} has {found}: no conv without bias, BN or dense layer".lstrip())
+        elif not all(np.isfinite(a).all() for a in arrays.values()):
+            problems.append(f"{path} has values that are not finite")
+        elif kind == "bn" and arrays["running_var"].min() < 0:
+            problems.append(f"{path} has negative variances")
+        else:
             modules.append(Module(path, kind, arrays))
     return modules, problems
 
 
-def signs_of_another_family(convs: Sequence[Shape]) -> list[str]:
-    """What a net has that the CIFAR nets of He et al. 2015 lack, by the shapes of its convs."""
+def read_options(convs: Sequence[Shape]) -> tuple[int, str]:
+    """Depth and shortcut of a net with convs of these shapes (out, in, height, width).
+
+    A shortcut without weights leaves no trace: it is "zeropad", of whatever kind, and that of a plain net.
+
+    Raises:
+        UserError: where the shapes are not of the CIFAR nets of He et al. 2015.
+    """
     signs = []
     stem = next((shape for shape in convs if shape[1] == 3), (16, 3, 3, 3))
     if stem != (16, 3, 3, 3):
         signs.append(f"a stem of {stem[0]} filters of {stem[2]}x{stem[3]}, not 16 of 3x3")
-    if 2 * sum(shape[2:] == (1, 1) for shape in convs) > len(convs):
+    projections = sum(shape[2:] == (1, 1) for shape in convs)
+    if 2 * projections > len(convs):
         signs.append("bottleneck blocks, not two 3x3 convs in each")
     if others := sorted({shape[0] for shape in convs} - {16, 32, 64}):
         signs.append(f"convs of {', '.join(map(str, others))} filters, not of 16, 32 and 64")
-    return signs
-
-
-def differences(
-    modules: Sequence[Module], shapes: Mapping[str, Shape], dense: Shape
-) -> tuple[list[str], dict[str, object]]:
-    """What the checkpoint has more or fewer of than the net, one line per shape.
-
-    Args:
-        modules: of the checkpoint.
-        shapes: of our convs in PyTorch's order of axes, by layer, in the net's order.
-        dense: shape of our dense layer's weights, likewise.
-
-    Returns:
-        The lines; and the `depth` and `shortcut` that the checkpoint's shapes speak for.
-    """
-    convs = list(shapes.values())
-    wanted = [("conv", s) for s in convs] + [("bn", s[:1]) for s in convs] + [("dense", dense)]
-    paths = defaultdict(list)
-    for module in modules:
-        paths[module.kind, module.shape].append(module.path)
-    lines = []
-    for kind, shape in dict.fromkeys([*wanted, *paths]):
-        expected, names = wanted.count((kind, shape)), paths[kind, shape]
-        if len(names) != expected:
-            listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "") or "none"
-            lines.append(
-                f"{kind} weights {shape}: {expected} expected, {len(names)} received ({listed})"
-            )
-    given = _options(convs)
-    meant = _options([module.shape for module in modules if module.kind == "conv"])
-    return lines, {name: value for name, value in meant.items() if value != given[name]}
-
-
-def _options(convs: Sequence[Shape]) -> dict[str, object]:
-    """`depth` and `shortcut` of a net with convs of these shapes, as far as they decide it."""
     n = convs.count((16, 16, 3, 3)) // 2
-    projections = sum(shape[2:] == (1, 1) for shape in convs)
-    shortcuts = {3 * n: "projection-all", 2: "projection", 0: "zeropad"}
-    options = {"depth": 6 * n + 2, "shortcut": shortcuts.get(projections)}
-    return {name: value for name, value in options.items() if n and value}
-
-
-class _Unclear(Exception):
-    """Why one way to order the layers, or to pair them, does not work."""
+    if signs or not n:
+        signs = signs or ["no two 3x3 convs from 16 to 16 filters"]
+        raise UserError(f"the checkpoint is of another family of nets, with {'; '.join(signs)}")
+    return 6 * n + 2, {3 * n: "projection-all", 2: "projection"}.get(projections, "zeropad")
 
 
 def match(
     modules: Sequence[Module], shapes: Mapping[str, Shape], names: Sequence[str]
 ) -> dict[str, tuple[Module, Module]]:
-    """(conv, BN) for each of our convs, by layer. Call it where there are no `differences`.
+    """(conv, BN) for each of our convs, by layer. They must be of the net's shapes.
 
     Args:
-        modules, shapes: as for `differences`.
+        modules: of the checkpoint.
+        shapes: of our convs in PyTorch's order of axes, by layer, in the net's order.
         names: of all tensors, in the checkpoint's order.
 
     Raises:
         UserError: where the order cannot be decided.
     """
-    try:
-        if list(names) == sorted(names):  # PyTorch's own never is: weight comes before bias
-            raise _Unclear("they are sorted by name")
-        _refuse_pre_activation(modules)
-        return _assign(modules, shapes, by_name=False)
-    except _Unclear as error:
-        by_position = error
-    try:
-        by_name = sorted(modules, key=lambda module: _natural(module.path))
-        return _assign(by_name, shapes, by_name=True)
-    except _Unclear as error:
-        raise UserError(
-            "the order of the layers cannot be decided: not by the places of the tensors in the file "
-            f"({by_position}), not by the numbers in their names ({error}). Save the state_dict with "
-            "torch.save, in the net's own order (safetensors sorts by name), or rename the modules"
-        ) from None
-
-
-def _refuse_pre_activation(modules: Sequence[Module]) -> None:
-    """Refuse the nets of He et al. 2016, whose blocks begin with a BN: all else is as in ours."""
-    stem, second, third = modules[:3]
-    if (second.kind, third.kind) == ("bn", "conv") and second.parent == third.parent != stem.parent:
-        raise UserError(
-            f"a BN must follow the first conv, {stem.path}. Received: {second.path}, which belongs to "
-            f"{third.path}: a pre-activation net (He et al. 2016), which this package does not have"
-        )
+    layers = [module for module in modules if module.kind != "dense"]
+    convs, bns = layers[::2], layers[1::2]
+    alternate = [module.kind for module in layers] == ["conv", "bn"] * len(convs)
+    if list(names) != sorted(names) and alternate:  # PyTorch's own are not: weight is before bias
+        if bns[0].parent == convs[1].parent != convs[0].parent:  # all else is as in ours
+            raise UserError(
+                f"a BN must follow the first conv, {convs[0].path}. Received: {bns[0].path}, which belongs "
+                f"to {convs[1].path}: a pre-activation net (He et al. 2016), which this package does not have"
+            )
+        pairs = {conv.path: bn for conv, bn in zip(convs, bns, strict=True)}
+        if found := _assign(convs, pairs, shapes):
+            return found
+    convs = sorted((m for m in layers if m.kind == "conv"), key=lambda conv: _natural(conv.path))
+    words: dict[Shape, set[str]] = defaultdict(set)
+    for conv in convs:
+        words[conv.shape].add(re.sub(r"\d+", "0", conv.path))  # words have no order
+    if max(map(len, words.values())) == 1:
+        # By name the stem may stand anywhere.
+        stem = sorted(convs, key=lambda conv: conv.shape[1] != 3)
+        if found := _assign(stem, _pairs_by_name(layers), shapes):
+            return found
+    raise UserError(
+        "the order of the layers cannot be decided, neither by the places of the tensors in the file nor "
+        "by the numbers in their names. Save the state_dict with torch.save, in the net's own order "
+        "(safetensors sorts by name), or rename the modules"
+    )
 
 
 def _assign(
-    modules: Sequence[Module], shapes: Mapping[str, Shape], by_name: bool
-) -> dict[str, tuple[Module, Module]]:
+    convs: Sequence[Module], pairs: Mapping[str, Module], shapes: Mapping[str, Shape]
+) -> dict[str, tuple[Module, Module]] | None:
     """Give our layers the convs of their shapes, in this order, if it can be the net's order."""
     free = defaultdict(list)
     for name, shape in shapes.items():
         free[shape].append(name)
-    convs = {free[m.shape].pop(0): m for m in modules if m.kind == "conv"}
-
-    def main_path(names: Iterable[str]) -> list[str]:
-        """Without what may stand anywhere: projections, and by name the stem."""
-        return [n for n in names if shapes[n][2:] == (3, 3) and not (by_name and n == "stem_conv")]
-
-    if main_path(convs) != main_path(shapes):
-        raise _Unclear("so ordered, the shapes are not the net's")
-    words: dict[Shape, tuple[str, str]] = {}
-    for conv in convs.values() if by_name else ():
-        text, path = words.setdefault(conv.shape, (re.sub(r"\d+", "0", conv.path), conv.path))
-        if text != re.sub(r"\d+", "0", conv.path):  # words have no order
-            raise _Unclear(f"{path} and {conv.path} differ by more than numbers")
-    bns = _bns_of_convs([module for module in modules if module.kind != "dense"], by_name)
-    for conv in convs.values():
-        if conv.path not in bns or bns[conv.path].shape != conv.shape[:1]:
-            raise _Unclear(f"which BN follows {conv.path} is open")
-    return {name: (conv, bns[conv.path]) for name, conv in convs.items()}
+    ours = {free[conv.shape].pop(0): conv for conv in convs}
+    # A projection may stand anywhere.
+    main_path = [[name for name in side if shapes[name][2:] == (3, 3)] for side in (ours, shapes)]
+    followed = [conv.path in pairs and pairs[conv.path].shape == conv.shape[:1] for conv in convs]
+    if main_path[0] != main_path[1] or not all(followed):
+        return None
+    return {name: (conv, pairs[conv.path]) for name, conv in ours.items()}
 
 
-def _bns_of_convs(modules: Sequence[Module], by_name: bool) -> dict[str, Module]:
-    """The BN of each conv, by the conv's path, as far as places or names say it."""
-    if not by_name and _alternate(modules):
-        return {conv.path: bn for conv, bn in zip(modules[::2], modules[1::2], strict=True)}
+def _pairs_by_name(modules: Sequence[Module]) -> dict[str, Module]:
+    """The BN of each conv, by the conv's path, as far as names say it."""
     pairs: dict[str, Module] = {}
-    left = list(modules)
-    for key in (_without_kind, _parent_and_number):
+    left = {module.path: module for module in modules}
+    for key in (_without_kind, _parent_and_place):
         groups: dict[object, list[Module]] = defaultdict(list)
-        for module in left:
+        for module in left.values():
             groups[key(module)].append(module)
         for group in groups.values():
-            if sorted(module.kind for module in group) == ["bn", "conv"]:
-                bn, conv = sorted(group, key=lambda module: module.kind)
+            bn, *_, conv = sorted([*group, *group], key=lambda module: module.kind)
+            if len(group) == 2 and bn.kind != conv.kind:
                 pairs[conv.path] = bn
-                left = [m for m in left if m is not conv and m is not bn]
-    open_paths = {module.path for module in left}
-    for first, second in itertools.pairwise(modules):  # downsample.0 and downsample.1
-        is_open = {first.path, second.path} <= open_paths
-        if is_open and first.parent == second.parent and _alternate((first, second)):
-            pairs[first.path] = second
+                del left[bn.path], left[conv.path]
     return pairs
 
 
-def _without_kind(module: Module) -> str:
-    """Alike for conv1 and bn1, a.conv and a.norm, convs.0 and norms.0."""
-    return re.sub(r"batch_?norm|conv|norm|bn|2d|[_-]", "", module.path.lower())
+def _without_kind(module: Module) -> object:
+    """Alike for conv1 and bn1, a.conv and a.norm, convs.0 and norms.0, a.stem_conv and a.batch_norm."""
+    return re.sub(r"[a-z_]*(conv|norm|bn)(2d)?", "", module.path.lower())
 
 
-def _parent_and_number(module: Module) -> tuple[str, str]:
-    """Alike for stem.compressible_conv and stem.normalize, a.filter1 and a.normalize1."""
-    return module.parent, module.path[len(module.path.rstrip("0123456789")) :]
-
-
-def _alternate(modules: Sequence[Module]) -> bool:
-    """Whether they are conv, BN, conv, BN, ..."""
-    return [module.kind for module in modules] == ["conv", "bn"] * (len(modules) // 2)
+def _parent_and_place(module: Module) -> object:
+    """Alike for a.0 and a.1, a conv and the BN behind it."""
+    place = module.path.rpartition(".")[2]
+    behind = module.kind == "conv" and place.isdecimal()
+    return module.parent, str(int(place) + 1) if behind else place
 
 
 def _natural(path: str) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,16 +13,15 @@ from keras_resnet.console import printable
 from keras_resnet.convert import matching
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
 from keras_resnet.errors import UserError
-from keras_resnet.nets.family import MODELS, PADDINGS
 from keras_resnet.nets.resnet import build
 
 
 def convert(
     tensors: Mapping[str, np.ndarray],
-    depth: int,
+    depth: int | None = None,
     *,
     model: str = "resnet",
-    shortcut: str = "zeropad",
+    shortcut: str | None = None,
     padding: str = "end",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -30,9 +30,9 @@ def convert(
 
     Args:
         tensors: float arrays by PyTorch's names, as `read_checkpoint` reads them.
-        depth: 6n + 2.
+        depth: 6n + 2; None reads it from the shapes.
         model: `"resnet"` or `"plain"`.
-        shortcut: as for `resnet`.
+        shortcut: as for `resnet`; None reads it from the shapes, where no projection means `"zeropad"`.
         padding: where the zero channels of a zeropad shortcut are in the PyTorch net: `"end"`, or
             `"split"`, half before and half after the others. Ours are at the end: the channels of
             each stage are put into that order, which changes nothing else.
@@ -46,28 +46,34 @@ def convert(
         UserError: if a tensor is missing, left over, of another shape or not finite (they are
             listed), if the order of the layers cannot be decided, or if options do not fit together.
     """
-    for name, value, known in (("model", model, MODELS), ("padding", padding, PADDINGS)):
-        if value not in known:
-            raise UserError(f"`{name}` must be one of {', '.join(known)}. Received: {value!r}")
-    if model == "plain" and shortcut != "zeropad":
-        raise UserError(f"a plain net has no shortcut: leave it out. Received: shortcut={shortcut}")
-    if padding == "split" and (model == "plain" or not shortcut.startswith("zeropad")):
-        raise UserError(
-            "padding=split is for resnets with a zeropad shortcut; the others pad nothing"
-        )
     for name, values, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
         if values is not None and not all(low <= value <= 1 for value in values):
             raise UserError(
                 f"`{name}` must be in units of 0..1 (divide pixel units by 255). Received: {values}"
             )
     modules, problems = matching.group_by_module(tensors)
+    found = matching.read_options([m.shape for m in modules if m.kind == "conv"])
+    for name, value, read in zip(("depth", "shortcut"), (depth, shortcut), found, strict=True):
+        if value is not None and str(value).removesuffix("-maxpool") != str(read):
+            raise UserError(
+                f"`{name}` must be {read}, by the checkpoint's shapes. Received: {value}"
+            )
+    depth, shortcut = found[0], shortcut or found[1]
+    if padding == "split" and (model == "plain" or not shortcut.startswith("zeropad")):
+        raise UserError(
+            "padding=split is for resnets with a zeropad shortcut; the others pad nothing"
+        )
     dense = [module for module in modules if module.kind == "dense"]
-    options: dict[str, Any] = {"shortcut": shortcut, "dtype": "float32"}
-    options["num_classes"] = dense[0].shape[0] if dense else 10
-    options["mean"] = CIFAR10_MEAN if mean is None else [255 * value for value in mean]
-    options["std"] = CIFAR10_STD if std is None else [255 * value for value in std]
     try:
-        net = build(model, depth, **options)
+        net = build(
+            model,
+            depth,
+            shortcut=shortcut,
+            num_classes=dense[0].shape[0] if dense else 10,
+            mean=CIFAR10_MEAN if mean is None else [255 * value for value in mean],
+            std=CIFAR10_STD if std is None else [255 * value for value in std],
+            dtype="float32",
+        )
     except ValueError as error:
         raise UserError(str(error)) from None
     convs = {layer.name: layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}
@@ -75,19 +81,21 @@ def convert(
     shapes = {
         name: tuple(conv.kernel.shape[k] for k in (3, 2, 0, 1)) for name, conv in convs.items()
     }
-    lines, meant = matching.differences(modules, shapes, (options["num_classes"], 64))
-    if model == "plain" and "shortcut" in meant:
-        meant["model"] = "resnet"
-    if lines := [*lines, *problems]:
-        signs = matching.signs_of_another_family([m.shape for m in modules if m.kind == "conv"])
-        text = f"the checkpoint does not fit {net.name}"
-        if signs:
-            text = f"the checkpoint is of another family of nets, with {'; '.join(signs)}"
-        elif meant:
-            flags = " ".join(f"`{option}` {value}" for option, value in meant.items())
-            text += f", by its shapes it would be {flags}"
-        more = f"; and {len(lines) - 20} more" if len(lines) > 20 else ""
-        raise UserError(printable(f"{text}: {'; '.join(lines[:20])}{more}"))
+    expected = Counter([("conv", shape) for shape in shapes.values()])
+    expected += Counter([("bn", shape[:1]) for shape in shapes.values()])
+    expected[("dense", (net.output_shape[-1], 64))] += 1
+    paths = defaultdict(list)
+    for module in modules:
+        paths[module.kind, module.shape].append(module.path)
+    problems += [
+        f"{kind} weights {shape}: {expected[kind, shape]} expected, {len(paths[kind, shape])} received "
+        f"({', '.join(paths[kind, shape]) or 'none'})"
+        for kind, shape in [*expected, *(paths.keys() - expected)]
+        if len(paths[kind, shape]) != expected[kind, shape]
+    ]
+    if problems:
+        text = "; ".join(problems)[:2_000]
+        raise UserError(printable(f"the checkpoint does not fit {net.name}: {text}"))
     order = _channel_order(padding)
     for name, (conv, bn) in matching.match(modules, shapes, list(tensors)).items():
         out, into = _channels(name, order)

@@ -37,8 +37,8 @@ def draws(seed: int, first: int, steps: int, batch_size: int, padding: int = PAD
 class RandomPadCrop(keras.layers.Layer):
     """Pad and crop at a random place, a different one for every image (section 4.2).
 
-    Keras's `RandomCrop` draws one place for the whole batch; this layer draws (2 * padding + 1)^2
-    equally likely offsets per image. It sees raw pixels, so the border is not black but the colour
+    Keras's `RandomCrop` draws one place for the whole batch; this layer has (2 * padding + 1)^2
+    equally likely places for each image. It sees raw pixels, so the border is not black but the colour
     that the net's normalisation maps to the paper's zeros.
 
     What the layer itself draws in its k-th call is a function of (seed, k) alone, another one on each
@@ -57,10 +57,6 @@ class RandomPadCrop(keras.layers.Layer):
 
     Returns:
         float tensor `(N, H, W, C)` of the layer's compute dtype.
-
-    Raises:
-        TypeError: if `padding` is not an integer, or `fill` not numbers.
-        ValueError: if `padding` is negative, or `fill` not finite or not one number per channel.
     """
 
     def __init__(
@@ -72,19 +68,17 @@ class RandomPadCrop(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.padding = integer("padding", padding)
+        self.padding, self.flip, self.seed = integer("padding", padding), bool(flip), int(seed)
         if self.padding < 0:
-            raise ValueError(f"`padding` must be 0 or more. Received: padding={padding}")
+            raise ValueError(f"`padding` must be 0 or more. Received: {padding}")
         self.fill = tuple(number("fill", value) for value in fill)
-        self.flip = bool(flip)
-        self.seed = int(seed)
         self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] != len(self.fill):
             raise ValueError(
-                f"{self.name}: fill must have one number per channel. "
-                f"Received: fill={self.fill}, input_shape={input_shape}"
+                "`fill` must have one number for each channel of the images (N, H, W, C). "
+                f"Received: fill={self.fill}, images {input_shape}"
             )
 
     def call(self, inputs: Any, draw: Any = None, training: bool = False) -> Any:

@@ -31,27 +31,27 @@ def read(name: str, folder: Path) -> Dataset:
     import tensorflow_datasets as tfds  # slow to import, and not needed for synthetic data
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # tfds warns of every folder it looks into
-    doing = "read"
+    failed, advice = (
+        "read",
+        f"make {folder / name} readable, or delete it to have it downloaded; or ",
+    )
     try:
         builder = tfds.builder(name, data_dir=str(folder))
         if not builder.is_prepared():
-            doing = "downloaded"
+            failed, advice = "downloaded", ""
             if not _is_reachable(builder.info.homepage):
                 raise ConnectionError("no network")
             console.print_line(f"{name} is not in {folder}: downloading it ...")
             # TensorFlow alone writes the format that tfds takes by default.
             other = None if importlib.util.find_spec("tensorflow") else "array_record"
             builder.download_and_prepare(file_format=other)
-            doing = "read"
         train, test = _read_split(builder, "train"), _read_split(builder, "test")
         return Dataset(name, tuple(builder.info.features["label"].names), *train, *test)
     except Exception as error:  # tfds and its downloader raise many kinds
         reason = console.printable(f"{type(error).__name__}: {error}")[:200]
-        advice = f"make {folder / name} readable, or delete it to have it downloaded again; or "
         raise UserError(
-            f"{name} could not be {doing}, folder {folder} ({reason}): "
-            f"{advice if doing == 'read' else ''}name the folder that holds {name}/ with `data_dir` or "
-            "TFDS_DATA_DIR, or use `dataset` synthetic"
+            f"{name} could not be {failed}, folder {folder} ({reason}): {advice}name the folder that "
+            f"holds {name}/ with `data_dir` or TFDS_DATA_DIR, or use `dataset` synthetic"
         ) from None
 
 
@@ -75,10 +75,9 @@ def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tfrecords(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file, each checked.
+    """The records of a TFRecord file, each checked; tfds reads such files with TensorFlow alone.
 
-    tfds reads such files with TensorFlow alone, which needs longer for it than this: length (8 bytes),
-    its checksum (4), the record, its checksum (4).
+    Each is its length (8 bytes), the length's checksum (4), the record, its checksum (4).
     """
     with open(path, "rb") as file:
         while head := file.read(12):
@@ -108,8 +107,6 @@ def _is_reachable(url: str) -> bool:
     """Whether there is a network: one look, because tfds retries for minutes where there is none."""
     try:
         urllib.request.urlopen(url, timeout=10).close()
-    except urllib.error.HTTPError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, urllib.error.HTTPError)
     return True

@@ -33,26 +33,28 @@ class Dataset:
     test_labels: np.ndarray
 
     def __post_init__(self) -> None:
+        last = len(self.class_names) - 1
         for part in ("train", "test"):
-            images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            kind, shape = _kind_and_shape(images)
-            size = self.train_images.shape[1:] if part == "test" else shape[1:]
-            if kind != "uint8" or len(shape) != 4 or shape[0] < 1 or shape[1:] != size:
-                hint = "(255 * images).round().astype('uint8') makes pixels of 0 to 1"
+            images = np.asanyarray(getattr(self, f"{part}_images"))
+            labels = np.asanyarray(getattr(self, f"{part}_labels"))
+            kind, shape = images.dtype.name, images.shape
+            same_size = shape[1:] == np.shape(self.train_images)[1:]
+            if kind != "uint8" or images.ndim != 4 or not len(images) or not same_size:
+                hint = "; (255 * images).round().astype('uint8') makes pixels of 0 to 1"
                 raise ValueError(
                     f"`{part}_images` must be a uint8 array (N, height, width, channels), N of 1 or "
                     "more, training and test images of the same size. Received: "
-                    f"{kind} {shape}{f'; {hint}' if kind.startswith('float') else ''}"
+                    f"{kind} {shape}{hint if kind.startswith('float') else ''}"
                 )
-            kind, label_shape = _kind_and_shape(labels)
-            last = len(self.class_names) - 1
-            fits = "int" in kind and label_shape == shape[:1]
-            if not fits or labels.min() < 0 or labels.max() > last:
+            kind, fits = labels.dtype.name, labels.shape == shape[:1]
+            if "int" not in kind or not fits or labels.min() < 0 or labels.max() > last:
                 values = f", from {labels.min()} to {labels.max()}" if fits else ""
                 raise ValueError(
-                    f"`{part}_labels` must be an integer array ({shape[0]},) of 0 to {last}: for each "
-                    f"image an index into `class_names`. Received: {kind} {label_shape}{values}"
+                    f"`{part}_labels` must be an integer array ({len(images)},) of 0 to {last}: for "
+                    f"each image an index into `class_names`. Received: {kind} {labels.shape}{values}"
                 )
+            object.__setattr__(self, f"{part}_images", images)
+            object.__setattr__(self, f"{part}_labels", labels)
 
     def check_classes(self, names: Sequence[str]) -> None:
         """Raise UserError where a net's classes, in its order, are not those of this data set.
@@ -77,10 +79,3 @@ class Dataset:
     def std(self) -> tuple[float, ...]:
         """Channel standard deviations of the training images, in pixel units."""
         return NORMALIZATION[self.name][1]
-
-
-def _kind_and_shape(value: object) -> tuple[str, tuple[int, ...]]:
-    """An array's dtype and shape; the type of anything else, and no shape."""
-    if isinstance(value, np.ndarray):
-        return value.dtype.name, value.shape
-    return type(value).__name__, ()

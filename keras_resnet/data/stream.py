@@ -13,11 +13,7 @@ _SPLIT, _ORDER = 1, 2  # 3 is synthetic.py's
 
 
 def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and the validation images: a random split of `range(size)` by seed.
-
-    Raises:
-        UserError: if `val_size` leaves no image to train on.
-    """
+    """Indices of the training and the validation images: a random split of `range(size)` by seed."""
     training_size(size, val_size)
     order = np.random.default_rng([seed, _SPLIT]).permutation(size)
     return np.sort(order[val_size:]), np.sort(order[:val_size])
@@ -36,19 +32,15 @@ def batch_indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarra
     """Indices (int32, `(batch_size,)`, each below `size`) of the images of update `step` (from 0).
 
     The stream is one random permutation of `range(size)` after another, cut into batches; a batch may
-    straddle two permutations, so every image is seen equally often and all batches are full. A pure
+    straddle permutations, so every image is seen equally often and all batches are full. A pure
     function of its arguments.
     """
-    start = step * batch_size
-    parts: list[np.ndarray] = []
-    while (missing := batch_size - sum(len(part) for part in parts)) > 0:
-        epoch, offset = divmod(start, size)
-        part = _permutation(seed, epoch, size)[offset : offset + missing]
-        parts.append(part)
-        start += len(part)
-    return np.concatenate(parts)
+    start, end = step * batch_size, (step + 1) * batch_size
+    epochs = range(start // size, (end - 1) // size + 1)
+    order = np.concatenate([_permutation(seed, epoch, size) for epoch in epochs])
+    return order[start - epochs[0] * size : end - epochs[0] * size]
 
 
-@functools.lru_cache(maxsize=2)  # two epochs meet in one batch; more are never needed
+@functools.lru_cache(maxsize=2)  # two epochs meet in one batch; more are seldom needed
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return np.random.default_rng([seed, _ORDER, epoch]).permutation(size).astype(np.int32)

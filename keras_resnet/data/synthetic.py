@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,12 +21,7 @@ def synthetic(sizes: tuple[int, int] | None = None, seed: int = 0) -> Dataset:
     to nothing while a small convolutional net learns the shapes in a few hundred updates.
     """
     train, test = sizes or SYNTHETIC_SIZES
-    images, labels = _draw(train + test, seed)
-    parts = images[:train], labels[:train], images[train:], labels[train:]
-    return Dataset("synthetic", SYNTHETIC_CLASSES, *parts)
-
-
-def _draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    count = train + test
     labels = np.random.default_rng([seed, _DRAW]).permutation(count).astype(np.int32) % 10
     images = np.empty((count, 32, 32, 3), np.uint8)
 
@@ -40,7 +34,8 @@ def _draw(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     jobs = [(label, start) for label in range(10) for start in range(0, count // 10 + 1, 500)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(fill, jobs))
-    return images, labels
+    parts = images[:train], labels[:train], images[train:], labels[train:]
+    return Dataset("synthetic", SYNTHETIC_CLASSES, *parts)
 
 
 def _draw_class(label: int, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -70,7 +65,7 @@ def _draw_class(label: int, n: int, rng: np.random.Generator) -> np.ndarray:
 def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Which points belong to a shape of size 1 around the origin."""
     radius2, box = u * u + v * v, np.maximum(abs(u), abs(v))
-    masks: dict[str, Callable[[], np.ndarray]] = {
+    return {
         "disc": lambda: radius2 < 0.8,
         "ring": lambda: (radius2 < 0.9) & (radius2 > 0.3),
         "square": lambda: box < 0.8,
@@ -81,5 +76,4 @@ def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         "bars": lambda: (box < 1) & (np.floor(v * 2.5 + 0.5) % 2 == 0),
         "columns": lambda: (box < 1) & (np.floor(u * 2.5 + 0.5) % 2 == 0),
         "checkers": lambda: (box < 1) & ((np.floor(u * 2) + np.floor(v * 2)) % 2 == 0),
-    }
-    return masks[shape]()
+    }[shape]()

@@ -44,22 +44,18 @@ def describe(net: keras.Model) -> dict[str, Any]:
 def normalization_of(net: keras.Model) -> np.ndarray | None:
     """Mean and std per channel in pixel units, float64 `(2, channels)`; None for a net of others."""
     layer = next((layer for layer in net.layers if layer.name == "normalization"), None)
-    if not isinstance(layer, keras.layers.Rescaling):
+    if not isinstance(layer, keras.layers.Rescaling) or not np.all(layer.scale):
         return None
-    scale, offset = (np.ravel(np.asarray(value, float)) for value in (layer.scale, layer.offset))
-    channels = max(scale.size, offset.size, net.input_shape[-1])
-    if not {scale.size, offset.size} <= {1, channels} or not scale.all():
-        return None
-    return np.stack(np.broadcast_arrays(-offset / scale, 1 / scale, np.empty(channels))[:2])
+    scale, offset = np.broadcast_arrays(np.ravel(layer.scale), np.ravel(layer.offset))
+    return np.stack([-offset / scale, 1 / scale])
 
 
 def recognize_dataset(net: keras.Model) -> str | None:
     """The data set whose mean, std and number of classes a net has, if it is one of ours."""
     normalization = normalization_of(net)
     for name, expected in constants.NORMALIZATION.items():
-        classes = len(constants.CLASS_NAMES[name])
-        if normalization is None or net.output_shape[-1] != classes:
-            continue
-        if normalization.shape == np.shape(expected) and np.allclose(normalization, expected):
-            return name
+        if normalization is not None and normalization.shape == np.shape(expected):
+            classes = len(constants.CLASS_NAMES[name])
+            if np.allclose(normalization, expected) and net.output_shape[-1] == classes:
+                return name
     return None

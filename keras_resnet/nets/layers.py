@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_resnet.errors import integer
+
 _register = keras.saving.register_keras_serializable(package="keras_resnet")
 
 
@@ -35,21 +37,19 @@ class ZeroPadShortcut(keras.layers.Layer):
         `pooling="max"` `(N, H // strides, W // strides, filters)`.
 
     Raises:
-        ValueError: if `filters` is smaller than the input's channels, `strides` is not a positive
-            integer, or `pooling` is neither `None` nor `"max"`.
+        ValueError: if `filters` is smaller than the input's channels, `strides` is not positive, or
+            `pooling` is neither `None` nor `"max"`.
     """
 
     def __init__(self, filters: int, strides: int = 1, pooling: str | None = None, **kwargs: Any):
         super().__init__(**kwargs)
-        if int(filters) != filters or filters < 1:
-            raise ValueError(f"filters must be a positive integer. Received: filters={filters}")
-        if int(strides) != strides or strides < 1:
-            raise ValueError(f"strides must be a positive integer. Received: strides={strides}")
-        if pooling not in (None, "max"):
-            raise ValueError(f'pooling must be None or "max". Received: pooling={pooling!r}')
-        self.filters = int(filters)
-        self.strides = int(strides)
+        self.filters, self.strides = integer("filters", filters), integer("strides", strides)
         self.pooling = pooling
+        for name, value in (("filters", filters), ("strides", strides)):
+            if value < 1:
+                raise ValueError(f"{name} must be a positive integer. Received: {value}")
+        if pooling not in (None, "max"):
+            raise ValueError(f'pooling must be None or "max". Received: {pooling!r}')
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] is None or input_shape[-1] > self.filters:
@@ -71,21 +71,14 @@ class ZeroPadShortcut(keras.layers.Layer):
         return ops.pad(x, [[0, 0], [0, 0], [0, 0], [0, self.filters - inputs.shape[-1]]])
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        def shrink(size: int | None) -> int | None:
-            if size is None:
-                return None
-            return size // self.strides if self.pooling else -(-size // self.strides)
-
-        n, height, width, _ = input_shape
-        return n, shrink(height), shrink(width), self.filters
+        rounding = 0 if self.pooling else self.strides - 1
+        n, *sizes, _ = input_shape
+        sizes = [size and (size + rounding) // self.strides for size in sizes]
+        return n, *sizes, self.filters
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "strides": self.strides,
-            "pooling": self.pooling,
-        }
+        names = ("filters", "strides", "pooling")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @_register
@@ -109,19 +102,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        fused = (
-            training
-            and self.trainable
-            and mask is None
-            and len(inputs.shape) == 4
-            and self.axis in (-1, 3)
-            and self.scale
-            and self.center
-            and not self.renorm
-            and not self.synchronized
-            and self.moving_mean.dtype == "float32"
-        )
-        if not fused:
+        usual = self.scale and self.center and not self.renorm and not self.synchronized
+        on_images = len(inputs.shape) == 4 and self.axis in (-1, 3) and mask is None
+        in_float32 = self.moving_mean.dtype == "float32"
+        if not (training and self.trainable and usual and on_images and in_float32):
             return super().call(inputs, training=training, mask=mask)
         match keras.backend.backend():
             case "tensorflow":
@@ -184,11 +168,10 @@ def use_fast_convolution(layer: keras.layers.Conv2D) -> keras.layers.Conv2D:
     it is saved, and opened elsewhere, as Keras's. The layer must have no dilation, and odd kernels where
     its padding is "same".
     """
-    if keras.backend.backend() != "torch":
-        return layer
-    import torch
 
     def convolution_op(inputs: Any, kernel: Any) -> Any:
+        import torch
+
         outputs = torch.nn.functional.conv2d(
             inputs.permute(0, 3, 1, 2),
             ops.convert_to_tensor(kernel, inputs.dtype).permute(3, 2, 0, 1),
@@ -197,5 +180,6 @@ def use_fast_convolution(layer: keras.layers.Conv2D) -> keras.layers.Conv2D:
         )
         return outputs.permute(0, 2, 3, 1)
 
-    layer.convolution_op = convolution_op
+    if keras.backend.backend() == "torch":
+        layer.convolution_op = convolution_op
     return layer

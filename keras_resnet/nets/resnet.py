@@ -43,25 +43,20 @@ def build(
         model: `"resnet"` or `"plain"`, which has no shortcuts, whatever `shortcut` is.
         others: as `keras_resnet.resnet` has them, the result and the errors too.
     """
-    if model not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}. Received: model={model!r}")
-    if shortcut not in SHORTCUTS:
-        raise ValueError(
-            f"shortcut must be one of {', '.join(SHORTCUTS)}. Received: shortcut={shortcut!r}"
-        )
+    for option, value, known in (("model", model, MODELS), ("shortcut", shortcut, SHORTCUTS)):
+        if value not in known:
+            raise ValueError(f"{option} must be one of {', '.join(known)}. Received: {value!r}")
     n = blocks_per_stage(depth)
     depth, seed = integer("depth", depth), integer("seed", seed)
-    num_classes = integer("num_classes", num_classes)
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be 2 or more. Received: num_classes={num_classes}")
+    if (num_classes := integer("num_classes", num_classes)) < 2:
+        raise ValueError(f"num_classes must be 2 or more. Received: {num_classes}")
     if not len(mean) == len(std) == input_shape[-1]:
         raise ValueError(
             "mean and std must have one number per channel. "
-            f"Received: mean={mean}, std={std}, input_shape={input_shape}"
+            f"Received: {mean}, {std} for images {input_shape}"
         )
-    if (model, shortcut) == ("resnet", "zeropad-maxpool") and any(
-        side and side % 4 for side in input_shape[:2]
-    ):
+    odd = any(side and side % 4 for side in input_shape[:2])
+    if (model, shortcut) == ("resnet", "zeropad-maxpool") and odd:
         raise ValueError(
             "zeropad-maxpool halves the image twice: height and width must be divisible by 4. "
             f"Received: input_shape={input_shape}"
@@ -78,9 +73,8 @@ def build(
         """The only place that knows padding, initialisation and BN constants."""
         if strides > 1 and size > 1:
             # One pixel on every side; Keras's "same" pads (0, 1) on even sizes, off by one pixel.
-            x = layers.ZeroPadding2D(
-                size // 2, data_format="channels_last", dtype=dtype, name=f"{path}_pad"
-            )(x)
+            pad = layers.ZeroPadding2D(size // 2, "channels_last", dtype=dtype, name=f"{path}_pad")
+            x = pad(x)
         conv = layers.Conv2D(
             filters,
             size,
@@ -130,9 +124,7 @@ def build(
             strides = 2 if stage > 1 and index == 1 else 1
             x = block(x, filters, strides, f"stage{stage}_block{index}")
     # The head is float32 under any policy: a mean and logits of 8 significant bits would cost accuracy.
-    x = layers.GlobalAveragePooling2D(
-        data_format="channels_last", dtype="float32", name="head_pool"
-    )(x)
+    x = layers.GlobalAveragePooling2D("channels_last", dtype="float32", name="head_pool")(x)
     # PyTorch's nn.Linear weights: U(-1/sqrt(fan_in), 1/sqrt(fan_in)).
     x = layers.Dense(
         num_classes,

@@ -31,21 +31,21 @@ def stock(net: keras.Model) -> keras.Model:
         A new net with copies of the weights; `net` itself where all its layers are Keras's and float32.
         Models inside another are left as they are.
     """
-    if not any(_must_be_replaced(layer) for layer in net.layers):
+    is_ours = any(isinstance(x, BatchNormalization | ZeroPadShortcut) for x in net.layers)
+    if not is_ours and all(layer.dtype_policy.name == "float32" for layer in net.layers):
         return net
     pools: dict[str, layers.Layer] = {}
 
     def clone(layer: layers.Layer) -> layers.Layer:
         config = {**layer.get_config(), "dtype": "float32"}
         if isinstance(layer, ZeroPadShortcut):
+            common: Any = {"data_format": "channels_last", "dtype": "float32"}
             if layer.pooling == "max":
-                pools[layer.name] = layers.MaxPooling2D(
-                    layer.strides,
-                    data_format="channels_last",
-                    dtype="float32",
-                    name=f"{layer.name}_pool",
-                )
-            return _fixed_convolution(layer)
+                name = f"{layer.name}_pool"
+                pools[layer.name] = layers.MaxPooling2D(layer.strides, name=name, **common)
+            common |= {"use_bias": False, "kernel_initializer": "zeros", "trainable": False}
+            strides = 1 if layer.pooling else layer.strides
+            return layers.Conv2D(layer.filters, 1, strides, name=layer.name, **common)
         if isinstance(layer, BatchNormalization):
             return layers.BatchNormalization.from_config(config)
         if isinstance(layer, layers.GlobalAveragePooling2D):
@@ -78,22 +78,3 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     for layer in target.layers:
         if layer.weights and (weights := source.get_layer(layer.name).get_weights()):
             layer.set_weights(weights)
-
-
-def _fixed_convolution(shortcut: ZeroPadShortcut) -> layers.Conv2D:
-    return layers.Conv2D(
-        shortcut.filters,
-        kernel_size=1,
-        strides=1 if shortcut.pooling else shortcut.strides,
-        data_format="channels_last",
-        use_bias=False,
-        kernel_initializer="zeros",
-        trainable=False,
-        dtype="float32",
-        name=shortcut.name,
-    )
-
-
-def _must_be_replaced(layer: layers.Layer) -> bool:
-    ours = isinstance(layer, BatchNormalization | ZeroPadShortcut)
-    return ours or layer.dtype_policy.name != "float32"

@@ -41,11 +41,9 @@ class Muon(SGD):
         coupled_weight_decay: of SGD, 0 or more.
         kernels: paths of the variables that Muon trains, of two axes or more, the last of them the filters.
         kernel_scale: a kernel's learning rate, in units of `learning_rate`.
-        nesterov: True.
 
     Raises:
-        ValueError: if `coupled_weight_decay` is negative, `nesterov` is False, or (when it is built) a
-            kernel is none of the variables.
+        ValueError: when it is built, if a kernel is none of the variables.
     """
 
     def __init__(
@@ -55,15 +53,11 @@ class Muon(SGD):
         coupled_weight_decay: float = 5e-4,
         kernels: Sequence[str] = (),
         kernel_scale: float = 0.1,
-        nesterov: bool = True,
         name: str = "muon",
         **kwargs: Any,
     ):
-        if not nesterov:
-            raise ValueError("nesterov must be True: Muon always looks ahead. Received: False")
-        super().__init__(
-            learning_rate, momentum, coupled_weight_decay, name, nesterov=True, **kwargs
-        )
+        kwargs["nesterov"] = True  # it always looks ahead
+        super().__init__(learning_rate, momentum, coupled_weight_decay, name, **kwargs)
         self.kernels, self.kernel_scale = tuple(kernels), float(kernel_scale)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
@@ -102,11 +96,8 @@ class Muon(SGD):
             super()._parallel_update_step(*others, learning_rate)
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "kernels": list(self.kernels),
-            "kernel_scale": self.kernel_scale,
-        }
+        own = {"kernels": list(self.kernels), "kernel_scale": self.kernel_scale}
+        return {**super().get_config(), **own}
 
 
 def orthogonal(kernel: Any) -> Any:

@@ -28,9 +28,6 @@ class SGD(_KerasSGD):
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.
         momentum: 0..1.
         coupled_weight_decay: 0 or more.
-
-    Raises:
-        ValueError: if `coupled_weight_decay` is negative.
     """
 
     def __init__(
@@ -42,12 +39,11 @@ class SGD(_KerasSGD):
         **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, momentum=momentum, name=name, **kwargs)
-        if coupled_weight_decay < 0:
-            raise ValueError(
-                "coupled_weight_decay must be 0 or more. "
-                f"Received: coupled_weight_decay={coupled_weight_decay}"
-            )
         self.coupled_weight_decay = float(coupled_weight_decay)
+        if self.coupled_weight_decay < 0:
+            raise ValueError(
+                f"coupled_weight_decay must be 0 or more. Received: {coupled_weight_decay}"
+            )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         decay = ops.cast(self.coupled_weight_decay, variable.dtype)

@@ -43,9 +43,8 @@ class Recipe:
     def __post_init__(self) -> None:
         _check(4 <= self.steps <= MAX_STEPS, "steps", f"4 to {MAX_STEPS}", self.steps)
         _check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
-        # Above 1e30, float32 would soon be infinite.
-        rate, limits = self.learning_rate, "above 0 and at most 1e30"
-        _check(0 < rate <= 1e30, "learning_rate", limits, rate)
+        rate = self.learning_rate  # above 1e30, float32 would soon be infinite
+        _check(0 < rate <= 1e30, "learning_rate", "above 0 and at most 1e30", rate)
         _check(0 <= self.weight_decay <= 1e30, "weight_decay", "0 or more", self.weight_decay)
         _check(0 <= self.momentum < 1, "momentum", "0 or more and below 1", self.momentum)
         _check(0 <= self.crop_padding <= 1_000, "crop_padding", "0 to 1000", self.crop_padding)

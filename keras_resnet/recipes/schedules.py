@@ -8,11 +8,7 @@ from keras_resnet.recipes.recipe import Recipe
 
 
 def schedule_of(recipe: Recipe) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate of a resolved recipe, a function of the updates made so far (from 0).
-
-    Raises:
-        ValueError: if the pieces of a `"step"` schedule do not fit into `recipe.steps`.
-    """
+    """The learning rate of a resolved recipe, a function of the updates made so far (from 0)."""
     if recipe.schedule == "step":
         return learning_rate_schedule(recipe.learning_rate, recipe.steps, recipe.warmup_steps)
     return keras.optimizers.schedules.CosineDecay(
@@ -42,15 +38,15 @@ def learning_rate_schedule(
     Raises:
         ValueError: if the pieces do not fit into `steps`.
     """
-    boundaries = [steps // 2, steps * 3 // 4]
-    rates = [learning_rate, learning_rate / 10, learning_rate / 100]
-    if warmup_steps:
-        boundaries, rates = [warmup_steps, *boundaries], [learning_rate / 10, *rates]
-    if boundaries != sorted(set(boundaries)) or boundaries[0] < 1:
+    if steps < 4 or not 0 <= warmup_steps < steps // 2:
         raise ValueError(
             "warmup_steps must be below half of steps, and steps at least 4. "
             f"Received: warmup_steps={warmup_steps}, steps={steps}"
         )
+    boundaries = [steps // 2, steps * 3 // 4]
+    rates = [learning_rate, learning_rate / 10, learning_rate / 100]
+    if warmup_steps:
+        boundaries, rates = [warmup_steps, *boundaries], [learning_rate / 10, *rates]
     # Keras keeps the old value while `step <= boundary`, and iterations count from 0: n updates at
     # the first rate are the iterations 0..n-1.
     return keras.optimizers.schedules.PiecewiseConstantDecay([b - 1 for b in boundaries], rates)

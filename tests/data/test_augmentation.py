@@ -9,7 +9,7 @@ from keras_resnet.data import augmentation
 from keras_resnet.data.augmentation import RandomPadCrop
 
 
-@pytest.mark.parametrize("seed", [0, 1, 12_345, 2**31 - 1])
+@pytest.mark.parametrize("seed", [0, 12_345, 2**31 - 1])
 def test_the_numbers_are_those_of_tensorflow(seed: int) -> None:
     """Version 0.1.0 drew them with `keras.random.randint`, whose state was (crop seed, update)."""
     import tensorflow as tf
@@ -40,73 +40,30 @@ def test_places_and_flips_are_uniform_and_independent() -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 221.5
 
 
-def coordinates(n: int) -> np.ndarray:
-    """Images whose pixel (row, column) is the colour (row + 1, column + 1, 7)."""
-    row, column = np.mgrid[1:33, 1:33].astype("uint8")
-    image = np.stack([row, column, np.full_like(row, 7)], axis=-1)
-    return np.broadcast_to(image, (n, 32, 32, 3))
+def images(n: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
 
 
-def drawn(layer: RandomPadCrop, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crop offsets (rows, columns; 0..8) and flips of one call, read from the pixels."""
-    out = layer(coordinates(n), training=True).numpy()
-    flips = out[:, 16, 16, 1] > out[:, 16, 17, 1]
-    columns = np.where(flips, out[:, 16, 15, 1], out[:, 16, 16, 1])
-    return out[:, 16, 16, 0] - 17 + 4, columns - 17 + 4, flips
-
-
-def test_crop_is_a_crop_of_the_padded_image() -> None:
-    layer = RandomPadCrop(4, fill=(10.5, 20.5, 30.5), flip=True, seed=3)
-    images = np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
-    state = layer.seed_generator.state.numpy()
-    rows, columns, flips = drawn(layer, 40)
-    layer.seed_generator.state.assign(state)
-    out = layer(images, training=True).numpy()
+@pytest.mark.parametrize("flip", [True, False])
+def test_an_image_becomes_a_crop_of_the_padded_image(flip: bool) -> None:
+    layer = RandomPadCrop(4, fill=(10.5, 20.5, 30.5), flip=flip)
+    draw = augmentation.draws(3, 0, 1, 40)[0]
+    out = layer(images(40), draw=draw, training=True).numpy()
     padded = np.empty((40, 40, 40, 3), np.float32)
     padded[:] = (10.5, 20.5, 30.5)
-    padded[:, 4:36, 4:36] = images
-    for i in range(40):
-        y, x = int(rows[i]), int(columns[i])
-        crop = padded[i, y : y + 32, x : x + 32]
-        np.testing.assert_array_equal(out[i], crop[:, ::-1] if flips[i] else crop)
-    assert flips.any() and not flips.all()
+    padded[:, 4:36, 4:36] = images(40)
+    for i, (row, column, mirrored) in enumerate(draw):
+        crop = padded[i, row % 9 : row % 9 + 32, column % 9 : column % 9 + 32]
+        np.testing.assert_array_equal(out[i], crop[:, ::-1] if flip and mirrored % 2 else crop)
 
 
-def test_offsets_and_flips_are_uniform_and_independent() -> None:
-    layer = RandomPadCrop(4, flip=True, seed=0)
-    parts = [drawn(layer, 1000) for _ in range(24)]
-    rows, columns, flips = (np.concatenate(part) for part in zip(*parts, strict=True))
-    n = len(rows)
-    counts = np.bincount((rows * 9 + columns).astype(int), minlength=81)
-    assert len(counts) == 81 and counts.min() > 0
-    # Chi-square with 80 degrees of freedom: 124.8 is its 99.9 % quantile.
-    assert ((counts - n / 81) ** 2 / (n / 81)).sum() < 124.8
-    assert abs(flips.mean() - 0.5) < 4 * 0.5 / np.sqrt(n)
-    series = [rows, columns, flips.astype(float)]
-    for a in series:  # no series says anything about another, nor about the next image's
-        for b in series:
-            lagged = np.corrcoef(a[:-1], b[1:])[0, 1]
-            same = 0 if a is b else np.corrcoef(a, b)[0, 1]
-            assert abs(lagged) < 4 / np.sqrt(n) and abs(same) < 4 / np.sqrt(n)
-
-
-def test_flip_is_off_by_default() -> None:
-    assert not drawn(RandomPadCrop(4, seed=1), 200)[2].any()
-
-
-def test_augmentation_is_a_function_of_seed_and_call() -> None:
-    images = coordinates(16)
+def test_what_the_layer_draws_is_a_function_of_seed_and_call() -> None:
     first, second = RandomPadCrop(seed=5), RandomPadCrop(seed=5)
-    calls = [first(images, training=True).numpy() for _ in range(4)]
+    calls = [first(images(16), training=True).numpy() for _ in range(4)]
     assert not np.array_equal(calls[0], calls[1])
     second.seed_generator.state.assign([5, 3])
-    np.testing.assert_array_equal(second(images, training=True), calls[3])
-    assert not np.array_equal(RandomPadCrop(seed=6)(images, training=True), calls[0])
-
-
-def test_validation_is_not_augmented() -> None:
-    images = coordinates(4)
-    np.testing.assert_array_equal(RandomPadCrop(seed=0)(images, training=False), images)
+    np.testing.assert_array_equal(second(images(16), training=True), calls[3])
+    np.testing.assert_array_equal(first(images(16), training=False), images(16))
 
 
 @pytest.mark.parametrize(
@@ -114,15 +71,10 @@ def test_validation_is_not_augmented() -> None:
     [
         ({"padding": -1}, ValueError),
         ({"padding": 1.5}, TypeError),
-        ({"padding": float("inf")}, TypeError),
         ({"fill": (float("nan"), 0.0, 0.0)}, ValueError),
+        ({"fill": (1.0,)}, ValueError),
     ],
 )
-def test_random_pad_crop_rejects(arguments: dict, error: type[Exception]) -> None:
-    with pytest.raises(error, match=f"`{next(iter(arguments))}` must be"):
-        RandomPadCrop(**arguments)
-
-
-def test_random_pad_crop_rejects_fill_of_other_size() -> None:
-    with pytest.raises(ValueError, match="one number per channel"):
-        RandomPadCrop(fill=(1.0,))(coordinates(1))
+def test_arguments_that_make_no_sense_are_refused(arguments: dict, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"`{next(iter(arguments))}` must"):
+        RandomPadCrop(**arguments)(images(1))

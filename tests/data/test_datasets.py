@@ -31,26 +31,18 @@ def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch) -
     assert datasets.folder_of("cifar100", recorded="~/tfds") == Path("/data")
 
 
-@pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("val_size", [0, 1, 300])
-def test_split_is_a_partition(seed: int, val_size: int) -> None:
-    train, validation = stream.split(1000, val_size, seed)
+def test_the_split_is_a_partition_by_seed(val_size: int) -> None:
+    train, validation = stream.split(1000, val_size, 3)
     assert len(validation) == val_size
     assert sorted([*train, *validation]) == list(range(1000))
-
-
-def test_split_depends_on_the_seed_alone() -> None:
-    np.testing.assert_array_equal(stream.split(500, 50, 3)[1], stream.split(500, 50, 3)[1])
-    assert not np.array_equal(stream.split(500, 50, 3)[1], stream.split(500, 50, 4)[1])
-
-
-@pytest.mark.parametrize("val_size", [-1, 1000])
-def test_split_rejects(val_size: int) -> None:
+    np.testing.assert_array_equal(stream.split(1000, val_size, 3)[0], train)
+    assert not val_size or not np.array_equal(stream.split(1000, val_size, 4)[1], validation)
     with pytest.raises(UserError, match="`val_size` must be"):
-        stream.split(1000, val_size, 0)
+        stream.split(1000, 1000 + val_size, 0)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64, 100, 250])
+@pytest.mark.parametrize("batch_size", [1, 7, 100, 250])
 def test_stream_is_one_permutation_after_another(batch_size: int) -> None:
     size, seed = 100, 5
     steps = 5 * size // batch_size + 1
@@ -78,18 +70,14 @@ def test_synthetic_is_drawn_from_a_seed() -> None:
     assert set(a.train_labels) == set(range(10)) and len(a.class_names) == 10
 
 
-def test_synthetic_normalisation_is_that_of_the_images() -> None:
-    data = synthetic.synthetic((5_000, 10))
-    pixels = data.train_images.reshape(-1, 3)
-    np.testing.assert_allclose(pixels.mean(axis=0), data.mean, atol=1.5)
-    np.testing.assert_allclose(pixels.std(axis=0), data.std, atol=1.5)
-
-
 def test_synthetic_is_too_hard_for_a_linear_classifier() -> None:
     """Softmax regression on all pixels: under 50 % (chance: 10 %). ResNet-20 passes 90 %."""
     import keras
 
     data = synthetic.synthetic((20_000, 2_000))
+    pixels = data.train_images.reshape(-1, 3)
+    np.testing.assert_allclose(pixels.mean(axis=0), data.mean, atol=1.5)
+    np.testing.assert_allclose(pixels.std(axis=0), data.std, atol=1.5)
     x, x_test = (i.reshape(len(i), -1).astype("float32") / 127.5 - 1
                  for i in (data.train_images, data.test_images))  # fmt: skip
     model = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(10)])
@@ -151,7 +139,7 @@ def test_what_tfds_downloads_is_read_with_and_without_tensorflow(
     np.testing.assert_array_equal(data.test_images, toronto[data.test_labels])
 
 
-@pytest.mark.parametrize("fault", ["length", "record", "empty", "torn", "no file"])
+@pytest.mark.parametrize("fault", ["length", "record", "empty", "no file"])
 def test_a_damaged_file_ends_in_one_line(
     fault: str, toronto: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,7 +148,7 @@ def test_a_damaged_file_ends_in_one_line(
     file = next(tmp_path.rglob("*-train.tfrecord*"))
     content = bytearray(file.read_bytes())
     content[1 if fault == "length" else 200] ^= 4
-    file.write_bytes({"empty": b"", "torn": content[:150]}.get(fault, content))
+    file.write_bytes(b"" if fault == "empty" else content)
     if fault == "no file":
         file.unlink()
     reason = {"empty": "the files of train hold 0 of its 30 images", "no file": "No such file"}
@@ -171,38 +159,23 @@ def test_a_damaged_file_ends_in_one_line(
     assert message.startswith("cifar100 could not be read") and "or delete it to have it" in message
 
 
-def arrays() -> dict[str, np.ndarray]:
-    images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 1, 0])
-    return {
-        "train_images": images,
-        "train_labels": labels,
-        "test_images": images[:2],
-        "test_labels": labels[:2],
-    }
-
-
 @pytest.mark.parametrize(
     ("name", "change", "received"),
     [
-        (
-            "train_images",
-            lambda a: a / np.float32(255),
-            r"float32 \(4, 8, 8, 3\); \(255 \* images\)",
-        ),
-        ("train_images", lambda a: a.tolist(), r"list \(\)"),
+        ("train_images", lambda a: a / np.float32(255), r"float32 .*; \(255 \* images\)"),
         ("test_images", lambda a: a[0], r"uint8 \(8, 8, 3\)"),
         ("test_images", lambda a: a[:, 1:], r"the same size. Received: uint8 \(2, 7, 8, 3\)"),
         ("test_images", lambda a: a[:0], r"N of 1 or more.*uint8 \(0, 8, 8, 3\)"),
         ("train_labels", lambda a: a[:3], r"integer array \(4,\).*int64 \(3,\)"),
-        ("train_labels", lambda a: a[:, None], r"int64 \(4, 1\)"),
         ("train_labels", lambda a: a.astype(bool), r"bool \(4,\)"),
-        ("test_labels", lambda a: a + 0.0, r"float64 \(2,\)"),
         ("test_labels", lambda a: a + 1, r"of 0 to 1: .*from 1 to 2"),
         ("test_labels", lambda a: a - 1, r"from -1 to 0"),
     ],
 )
 def test_a_dataset_checks_its_arrays(name, change, received) -> None:
-    parts = arrays()
+    images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 1, 0])
+    parts = {"train_images": images, "train_labels": labels}
+    parts |= {"test_images": images[:2], "test_labels": labels[:2]}
     Dataset("synthetic", ("a", "b"), **parts)
     parts[name] = change(parts[name])
     with pytest.raises(ValueError, match=f"`{name}` must be .*{received}"):

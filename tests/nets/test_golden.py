@@ -133,22 +133,6 @@ def test_stride_2_samples_the_same_pixels_as_torch(golden, name):
     np.testing.assert_allclose(found, golden[f"{name}/stage2_conv1"], rtol=0, atol=1e-4)
 
 
-def test_strided_conv_and_zeropad_shortcut_see_the_same_pixels():
-    net = keras_resnet.resnet(8)
-    for stage in (2, 3):
-        conv = net.get_layer(f"stage{stage}_block1_conv1")
-        kernel = np.zeros(conv.kernel.shape, "float32")
-        kernel[1, 1, :, : kernel.shape[2]] = np.eye(kernel.shape[2])
-        conv.set_weights([kernel])
-        block_input = net.get_layer(f"stage{stage - 1}_block1_relu2").output
-        shortcut = net.get_layer(f"stage{stage}_block1_shortcut").output
-        part = keras.Model(block_input, [conv.output, shortcut])
-        x = np.random.default_rng(0).random((2, *block_input.shape[1:]), "float32")
-        left, right = (keras.ops.convert_to_numpy(y) for y in part(x))
-        np.testing.assert_array_equal(left, right)
-        np.testing.assert_array_equal(left[..., : x.shape[-1]], x[:, ::2, ::2])
-
-
 @pytest.mark.parametrize("name", NETS)
 def test_training_mode_uses_and_keeps_the_statistics_that_torch_does(golden, name):
     net = build(golden, name)

@@ -41,16 +41,12 @@ def test_zero_pad_shortcut_shape(pooling: str | None, size: int) -> None:
         ({"filters": 0}, "filters must be"),
         ({"filters": 4, "strides": 0}, "strides must be"),
         ({"filters": 4, "pooling": "mean"}, "pooling must be"),
+        ({"filters": 2}, "C at most filters=2"),
     ],
 )
-def test_zero_pad_shortcut_rejects(arguments: dict, message: str) -> None:
+def test_zero_pad_shortcut_refuses(arguments: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ZeroPadShortcut(**arguments)
-
-
-def test_zero_pad_shortcut_rejects_fewer_filters_than_channels() -> None:
-    with pytest.raises(ValueError, match="C at most filters=2"):
-        ZeroPadShortcut(2)(tf.zeros((1, 4, 4, 3)))
+        ZeroPadShortcut(**arguments)(tf.zeros((1, 4, 4, 3)))
 
 
 def test_layers_survive_serialisation() -> None:

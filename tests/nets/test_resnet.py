@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
@@ -36,22 +31,23 @@ def test_parameters_of_1202_layers() -> None:
     assert parameters(keras_resnet.resnet(1202)) == 19_421_274
 
 
-def test_projection_all_projects_every_block() -> None:
+def test_shortcuts_and_shapes_of_the_stages() -> None:
     net = keras_resnet.resnet(14, shortcut="projection-all")
-    convs = [x for x in net.layers if x.name.endswith("_shortcut") and x.kernel.shape[:2] == (1, 1)]
-    assert len(convs) == 6 and all(not conv.use_bias for conv in convs)
-
-
-def test_zeropad_maxpool_takes_maxima() -> None:
+    convs = [x for x in net.layers if x.name.endswith("_shortcut")]
+    assert [conv.kernel.shape[:2] for conv in convs] == [(1, 1)] * 6
+    assert not any(conv.use_bias for conv in convs)
+    for stage, shape in enumerate([(32, 32, 16), (16, 16, 32), (8, 8, 64)], start=1):
+        assert net.get_layer(f"stage{stage}_block2_relu2").output.shape[1:] == shape
     net = keras_resnet.resnet(8, shortcut="zeropad-maxpool")
     assert [x.pooling for x in net.layers if x.name.endswith("_shortcut")] == ["max", "max"]
+    names = [layer.name for layer in keras_resnet.plain(14).layers]
+    assert not [name for name in names if "shortcut" in name or name.endswith("_add")]
 
 
 @pytest.mark.parametrize(
     ("depth", "nearest"),
-    [(57, "56, 62"), (55, "50, 56"), (2, "8, 14"), (0, "8, 14"), (-4, "8, 14"), (9, "8, 14"),
-     (1201, "1196, 1202"), (1208, "1196, 1202")],
-)  # fmt: skip
+    [(57, "56, 62"), (55, "50, 56"), (2, "8, 14"), (-4, "8, 14"), (1208, "1196, 1202")],
+)
 def test_other_depths_name_the_nearest(depth: int, nearest: str) -> None:
     for build in (keras_resnet.resnet, keras_resnet.plain):
         with pytest.raises(ValueError, match=f"depth={depth}; nearest: {nearest}"):
@@ -75,18 +71,6 @@ def test_bad_arguments(arguments: dict, message: str) -> None:
         keras_resnet.resnet(8, **arguments)
 
 
-def test_shapes_of_the_stages() -> None:
-    net = keras_resnet.resnet(14)
-    for stage, shape in enumerate([(32, 32, 16), (16, 16, 32), (8, 8, 64)], start=1):
-        assert net.get_layer(f"stage{stage}_block2_relu2").output.shape[1:] == shape
-    assert net.output_shape == (None, 10)
-
-
-def test_plain_has_no_shortcut() -> None:
-    names = [layer.name for layer in keras_resnet.plain(14).layers]
-    assert not [name for name in names if "shortcut" in name or name.endswith("_add")]
-
-
 def test_initial_weights_are_kaiming_normal_fan_out_untruncated() -> None:
     net = keras_resnet.resnet(32)
     kernel = net.get_layer("stage3_block4_conv1").kernel.numpy()
@@ -97,19 +81,9 @@ def test_initial_weights_are_kaiming_normal_fan_out_untruncated() -> None:
     assert abs(entering.std() / np.sqrt(2 / (3 * 3 * 64)) - 1) < 0.02
     other = net.get_layer("stage3_block4_conv2").kernel.numpy()
     assert not np.array_equal(kernel, other)
-
-
-def test_initial_weights_are_a_function_of_the_seed() -> None:
     a, b, c = (keras_resnet.resnet(8, seed=seed).get_weights() for seed in (1, 1, 2))
     assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
     assert not np.array_equal(a[0], c[0])
-
-
-def test_uint8_and_float_pixels_give_the_same() -> None:
-    net = keras_resnet.resnet(8)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(net(images), net(images.astype("float32")))
-    np.testing.assert_allclose(np.sum(net(images), axis=1), 1, atol=1e-5)
 
 
 def test_normalisation_is_inside_and_maps_the_mean_colour_to_zero() -> None:
@@ -128,28 +102,6 @@ def test_mixed_precision_keeps_normalisation_and_head_float32() -> None:
     for name in ("normalization", "head_pool", "head_dense", "probabilities"):
         assert net.get_layer(name).compute_dtype == "float32"
     assert {v.dtype for v in net.variables} == {"float32"}
-
-
-def test_a_new_process_loads_a_saved_net(tmp_path: Path) -> None:
-    net = keras_resnet.resnet(8, shortcut="zeropad", seed=3)
-    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
-    net.save(tmp_path / "model.keras")
-    np.save(tmp_path / "images.npy", images)
-    code = (
-        "import keras_resnet, keras, numpy as np;"
-        "net = keras.models.load_model('model.keras');"
-        "np.save('out.npy', net.predict(np.load('images.npy'), verbose=0))"
-    )
-    subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        check=True,
-        capture_output=True,
-    )
-    np.testing.assert_allclose(
-        np.load(tmp_path / "out.npy"), net.predict(images, verbose=0), atol=1e-6
-    )
 
 
 def test_command_prints_a_summary(capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,13 +141,12 @@ def test_a_random_tall_gradient_is_made_orthogonal(shape: Sequence[int]) -> None
     np.testing.assert_allclose(step.reshape(expected.shape), expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e6])
-@pytest.mark.parametrize("span", [1, 10, 100])
-@pytest.mark.parametrize("size", [(144, 16), (576, 64), (27, 16), (16, 32), (32, 64)], ids=str)
+@pytest.mark.parametrize("scale", [1e-4, 1e6])
+@pytest.mark.parametrize("size", [(144, 16), (16, 32), (32, 64)], ids=str)
 def test_any_spectrum_that_spans_a_factor_of_100_comes_near_1(
-    size: tuple[int, int], span: float, scale: float
+    size: tuple[int, int], scale: float
 ) -> None:
-    for values in spectra(min(size), span):
+    for values in spectra(min(size), 100):
         gradient = scale * with_spectrum(*size, values)
         step = orthogonal_of(gradient.astype(np.float32))
         expected = newton_schulz(gradient.astype(np.float64))
@@ -156,15 +155,9 @@ def test_any_spectrum_that_spans_a_factor_of_100_comes_near_1(
         np.testing.assert_allclose(step, expected, rtol=0, atol=5e-4 if scale >= 1 else 5e-3)
         found = singular_values(step)
         assert found.min() > 0.6 and found.max() < 1.25
-
-
-@pytest.mark.parametrize("span", [1e3, 1e5, 1e9])
-def test_no_singular_value_is_ever_above_1_25(span: float) -> None:
-    for size in ((144, 16), (576, 64), (16, 32)):
-        for values in spectra(min(size), span):
-            for scale in (1e-12, 1e-6, 1.0, 1e6):
-                step = orthogonal_of(np.float32(scale) * with_spectrum(*size, values))
-                assert singular_values(step).max() < 1.25
+    for values in spectra(min(size), 1e9):  # and none is ever above
+        step = orthogonal_of(np.float32(scale) * with_spectrum(*size, values))
+        assert singular_values(step).max() < 1.25
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 16, 16), WIDE], ids=str)
@@ -204,17 +197,6 @@ def test_the_length_of_a_kernel_is_held_at_the_root_of_its_filters() -> None:
     assert np.linalg.norm(kernel) == pytest.approx(4, rel=1e-6)
 
 
-def test_without_momentum_the_step_is_that_of_the_gradient() -> None:
-    kernel, gamma = updated(2, learning_rate=0.2, momentum=0.0, coupled_weight_decay=0.0)
-    expected = random((3, 3, 16, 16)).astype(np.float64)
-    for k in range(2):
-        u = newton_schulz(random((144, 16), 100 + k).astype(np.float64)).reshape(expected.shape)
-        expected = expected * 4 / np.linalg.norm(expected) - 0.02 * u
-    np.testing.assert_allclose(kernel, expected, rtol=0, atol=1e-6)
-    moved = random((16,), 1) - 0.2 * (random((16,), 100) + random((16,), 101))
-    np.testing.assert_allclose(gamma, moved, rtol=0, atol=1e-6)
-
-
 # --- who is trained by what ----------------------------------------------------------------------
 
 
@@ -229,12 +211,6 @@ def test_the_learning_rate_scales_both_groups() -> None:
     for rate in (0.2, 0.05):
         optimizer = optimizer_of(FAST.resolve(8, learning_rate=rate), net)
         assert optimizer.kernel_scale == pytest.approx(0.1)
-
-
-def test_weight_decay_acts_on_sgd_s_variables_alone() -> None:
-    without, with_decay = (updated(3, coupled_weight_decay=d) for d in (0.0, 0.1))
-    assert np.array_equal(without[0], with_decay[0])
-    assert not np.allclose(without[1], with_decay[1])
 
 
 def test_what_is_no_kernel_is_trained_as_by_sgd() -> None:
@@ -320,10 +296,6 @@ def test_config_and_errors() -> None:
             assert type(again) is Muon and again.get_config() == optimizer.get_config()
             assert again.kernels == ("a/kernel",) and again.kernel_scale == 0.3
             assert (again.momentum, again.coupled_weight_decay, again.nesterov) == (0.8, 1e-3, True)
-    with pytest.raises(ValueError, match="nesterov must be True"):
-        Muon(nesterov=False)
-    with pytest.raises(ValueError, match="coupled_weight_decay must be 0 or more"):
-        Muon(coupled_weight_decay=-1)
     with pytest.raises(
         ValueError, match=r"kernels must be paths of trainable variables.*'a/kernel'"
     ):

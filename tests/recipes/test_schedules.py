@@ -30,11 +30,6 @@ def test_schedule_with_warmup_goes_back_to_the_full_rate(update: int, rate: floa
     assert rate_of_update(schedule, update) == pytest.approx(rate)
 
 
-@pytest.mark.parametrize(("update", "rate"), [(500, 0.1), (501, 0.01), (750, 0.01), (751, 0.001)])
-def test_schedule_scales_with_steps(update: int, rate: float) -> None:
-    assert rate_of_update(learning_rate_schedule(steps=1000), update) == pytest.approx(rate)
-
-
 @pytest.mark.parametrize("arguments", [{"steps": 2}, {"steps": 100, "warmup_steps": 50}])
 def test_schedule_rejects_what_does_not_fit(arguments: dict) -> None:
     with pytest.raises(ValueError, match="warmup_steps must be below half"):
@@ -43,7 +38,6 @@ def test_schedule_rejects_what_does_not_fit(arguments: dict) -> None:
 
 def test_sgd_config_and_errors() -> None:
     optimizer = SGD(0.05, momentum=0.8, coupled_weight_decay=1e-3)
-    again = SGD.from_config(optimizer.get_config())
-    assert again.get_config() == optimizer.get_config() and again.coupled_weight_decay == 1e-3
+    assert SGD.from_config(optimizer.get_config()).get_config() == optimizer.get_config()
     with pytest.raises(ValueError, match="coupled_weight_decay must be 0 or more"):
         SGD(coupled_weight_decay=-1)
