@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import TYPE_CHECKING, Any
 
 from keras_resnet._version import __version__
@@ -30,23 +30,13 @@ if TYPE_CHECKING:  # for editors and type checkers
 
 # Public name -> module that defines it.
 _PUBLIC = {
-    "SGD": "recipes.optimizer",
-    "BatchNormalization": "nets.layers",
-    "Muon": "recipes.muon",
-    "Classifier": "inference.classifier",
-    "RandomPadCrop": "data.augmentation",
-    "TrainConfig": "runs.config",
-    "ZeroPadShortcut": "nets.layers",
-    "evaluate": "inference.evaluate",
-    "learning_rate_schedule": "recipes.schedules",
-    "plain": "inference.pretrained",
-    "resnet": "inference.pretrained",
-    "train": "training.trainer",
-}
+    "BatchNormalization": "nets.layers", "Classifier": "inference.classifier", "Muon": "recipes.muon",
+    "RandomPadCrop": "data.augmentation", "SGD": "recipes.optimizer", "TrainConfig": "runs.config",
+    "ZeroPadShortcut": "nets.layers", "evaluate": "inference.evaluate",
+    "learning_rate_schedule": "recipes.schedules", "plain": "inference.pretrained",
+    "resnet": "inference.pretrained", "train": "training.trainer",
+}  # fmt: skip
 _PACKAGES = {"recipes": "recipes", "zoo": "inference.zoo"}
-# Modules whose classes a saved net may hold; each class is registered where it is defined.
-_REGISTERED = ("data.augmentation", "nets.layers", "recipes.muon")
-
 __all__ = ["__version__", *_PUBLIC]
 
 
@@ -65,30 +55,26 @@ def __dir__() -> list[str]:
 
 
 def _register() -> None:
-    for module in _REGISTERED:
+    """Import the modules of the classes that a saved net may hold; each is registered where it is defined."""
+    for module in ("data.augmentation", "nets.layers", "recipes.muon"):
         importlib.import_module(f"keras_resnet.{module}")
 
 
 class _KerasFinder:
-    """Finds Keras where Python's other finders do, and registers our classes once it is imported."""
+    """Finds Keras as Python does, and registers our classes once it is imported."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != "keras":
-            return None
-        finders = [finder for finder in sys.meta_path if finder is not self]
-        specs = (finder.find_spec(name, path, target) for finder in finders)
-        spec = next(filter(None, specs), None)
-        if spec is None or spec.loader is None:
-            return None
-        import_keras = spec.loader.exec_module
+        spec = PathFinder.find_spec(name) if name == "keras" else None
+        if spec and spec.loader:
+            import_keras = spec.loader.exec_module
 
-        def import_keras_and_register(module: Any) -> None:
-            import_keras(module)
-            # Where a module of ours imported Keras, others need it whole first and register later.
-            with contextlib.suppress(ImportError):
-                _register()
+            def import_keras_and_register(module: Any) -> None:
+                import_keras(module)
+                # Where a module of ours imported Keras, others need it whole first and register later.
+                with contextlib.suppress(ImportError):
+                    _register()
 
-        spec.loader.exec_module = import_keras_and_register  # type: ignore[method-assign]
+            spec.loader.exec_module = import_keras_and_register  # type: ignore[method-assign]
         return spec
 
 

@@ -39,8 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print_result(parser.format_help().rstrip())
         return 0
     if command not in COMMANDS:
-        nearest = flags.nearest(command, COMMANDS)
-        parser.error(f"{command} is no command" + (f"; did you mean {nearest}?" if nearest else ""))
+        parser.error(f"{command} is no command" + flags.did_you_mean(command, COMMANDS))
     return importlib.import_module(f"keras_resnet.commands.{command}").main(arguments[1:])
 
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
-import textwrap
 from collections.abc import Iterator
-from typing import Any
 
 from keras_resnet.errors import UserError
 
@@ -33,30 +30,10 @@ def duration(seconds: float) -> str:
     return f"{days:.1f} days" if days > 2 else f"{hours} h {minutes % 60:02d} min"
 
 
-def width() -> int | None:
-    """Columns of the terminal that stdout is; None where it is none."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        if sys.stdout.isatty():
-            return shutil.get_terminal_size().columns
-    return None
-
-
 def print_line(text: str) -> None:
-    """Print a line of progress, broken at spaces where the terminal is narrower.
-
-    Work goes on where it cannot be written: `| head` has ended, the disk behind it is full.
-    """
-    lines, columns = _printable_lines(text), max(width() or 1_000_000, 40)
-    wrapped = [
-        textwrap.fill(
-            line, columns, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
-        )
-        if len(line) > columns
-        else line
-        for line in lines
-    ]
+    """Print progress. Work goes on where it cannot be written: `| head` has ended, the disk is full."""
     try:
-        print("\n".join(wrapped), flush=True)
+        print(_printable_lines(text), flush=True)
     except RuntimeError:
         pass  # printed by a signal handler in the middle of another print
     except (OSError, ValueError):
@@ -71,7 +48,7 @@ def print_result(text: str) -> None:
         BrokenPipeError: where its reader has ended (`| head`), which is no error of ours.
     """
     try:
-        print("\n".join(_printable_lines(text)), flush=True)
+        print(_printable_lines(text), flush=True)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
@@ -92,11 +69,11 @@ def print_status(text: str) -> None:
 def print_error(text: str) -> None:
     """Print on stderr, if that can be written."""
     with contextlib.suppress(OSError, ValueError):
-        print("\n".join(_printable_lines(text)), file=sys.stderr, flush=True)
+        print(_printable_lines(text), file=sys.stderr, flush=True)
 
 
-def _printable_lines(text: str) -> list[str]:
-    return [printable(line) for line in text.split("\n")]
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 @contextlib.contextmanager
@@ -105,7 +82,6 @@ def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
     if sys.stderr is None or not hasattr(os, "memfd_create"):  # closed, or not Linux
         yield
         return
-    sys.stderr.flush()
     stderr = os.dup(2)
     with open(os.memfd_create("stderr"), "w+b") as lines:  # containers may have no writable /tmp
         os.dup2(lines.fileno(), 2)
@@ -116,14 +92,6 @@ def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
             os.close(stderr)
             lines.seek(0)
             os.write(2, b"".join(line for line in lines if not unwanted.match(line)))
-
-
-def print_any_character() -> None:
-    """Write a letter that the terminal's encoding lacks as an escape, instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure: Any = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="backslashreplace")
 
 
 def silence() -> None:

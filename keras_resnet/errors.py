@@ -54,10 +54,6 @@ def number(name: str, value: object) -> float:
     """`value` as a finite float. Raises TypeError or ValueError, naming the argument."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
-    try:
-        value = float(value)
-    except OverflowError:
-        value = math.inf
     if not math.isfinite(value):
         raise ValueError(f"`{name}` must be a finite number. Received: {name}={value}")
-    return value
+    return float(value)

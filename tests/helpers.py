@@ -14,9 +14,20 @@ import tensorflow as tf
 import tf2onnx
 
 import keras_resnet
+from keras_resnet.__main__ import main
+from keras_resnet.commands import terminal
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FORMATS = ("keras", "saved_model", "onnx")
+
+
+def call(*arguments):
+    """The exit code of the `keras-resnet` command, in this process."""
+    try:
+        return terminal.run(lambda: main([str(a) for a in arguments]))
+    except SystemExit as stop:
+        return int(stop.code or 0)
 
 
 def random_images(*shape, seed=0):

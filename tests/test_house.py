@@ -1,8 +1,9 @@
-"""The order of the house: arrows point down, and there is no circle (docs/design.md)."""
+"""The order of the house: imports point down, and there is no circle (docs/design.md)."""
 
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import keras_resnet
@@ -15,61 +16,45 @@ FLOORS = (
 )  # fmt: skip
 
 
-def modules() -> dict[str, set[str]]:
+def imports() -> dict[str, set[str]]:
     """Module -> the modules of this package that it imports, at its top or inside a function."""
-    names = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in ROOT.rglob("*.py")
-    }
-    names.pop("__init__")  # the face: it hands names on
-    arrows = {}
-    for name, path in names.items():
-        found = set()
+    paths = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
+    del paths["__init__"]  # the face: it hands names on
+    found: dict[str, set[str]] = {name: set() for name in paths}
+    for name, path in paths.items():
         tree = ast.parse(path.read_text())
         for block in [node for node in tree.body if isinstance(node, ast.If)]:
-            if isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
+            if ast.unparse(block.test) == "TYPE_CHECKING":
                 tree.body.remove(block)  # nothing of it is imported
         for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("keras_resnet"):
-                parent = (node.module or "").removeprefix("keras_resnet").lstrip(".")
-                for alias in node.names:
-                    below = f"{parent}.{alias.name}".lstrip(".")
-                    found.add(below if below in names else parent or below)
-            elif isinstance(node, ast.Import):
-                found |= {
-                    alias.name.removeprefix("keras_resnet").lstrip(".")
-                    for alias in node.names
-                    if alias.name.startswith("keras_resnet")
-                }
-        arrows[name] = {
-            f"{target}.__init__" if f"{target}.__init__" in names else target for target in found
-        }
-    return arrows
+            if isinstance(node, ast.Import):
+                targets = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                targets = [f"{node.module}.{alias.name}" for alias in node.names]
+            else:
+                continue
+            for target in targets:
+                package, _, target = target.partition(".")
+                if package == "keras_resnet":
+                    places = (target, f"{target}.__init__", target.rpartition(".")[0])
+                    found[name].add(
+                        next((p for p in places if p in paths), f"{places[2]}.__init__")
+                    )
+    return found
 
 
-def test_every_module_stands_on_a_known_floor() -> None:
-    assert {name.partition(".")[0] for name in modules()} <= set(FLOORS)
+def floor(module: str) -> int:
+    return FLOORS.index(module.partition(".")[0])
 
 
-def test_no_arrow_points_up() -> None:
-    up = [
-        f"{name} -> {target or 'keras_resnet'}"
-        for name, targets in modules().items()
+def test_no_import_points_up() -> None:
+    assert [
+        f"{name} -> {target}"
+        for name, targets in imports().items()
         for target in targets
-        if not target
-        or FLOORS.index(target.partition(".")[0]) > FLOORS.index(name.partition(".")[0])
-    ]
-    assert up == []
+        if floor(target) > floor(name)
+    ] == []
 
 
 def test_no_circle() -> None:
-    arrows, done = modules(), set()
-
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, f"circle: {' -> '.join((*path, name))}"
-        if name not in done:
-            for target in arrows[name]:
-                visit(target, (*path, name))
-            done.add(name)
-
-    for name in arrows:
-        visit(name, ())
+    graphlib.TopologicalSorter(imports()).prepare()

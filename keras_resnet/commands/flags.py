@@ -8,7 +8,7 @@ import difflib
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,14 @@ from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 
-# What to say about a flag that does not exist, made from the value that was given (or "").
-Hints = Mapping[str, Callable[[str], str]]
-
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
     """Keeps the lines of a description, and breaks those that are wider than the terminal."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines = text.splitlines()
         return "\n".join(
-            textwrap.fill(line, width, break_on_hyphens=False) if len(line) > width else line
-            for line in text.splitlines()
+            textwrap.fill(x, width, break_on_hyphens=False) if len(x) > width else x for x in lines
         )
 
 
@@ -34,41 +31,36 @@ class ArgumentParser(argparse.ArgumentParser):
     """`argparse` with one line per error (exit code 2), no abbreviated flags, and hints for unknown ones.
 
     Args:
-        hints: flag without dashes -> what to say where it is given and does not exist.
+        hints: flag without dashes that does not exist -> what to say, made from its value (or "").
         options: as of `argparse.ArgumentParser`.
     """
 
-    def __init__(self, hints: Hints | None = None, **options: Any):
+    def __init__(self, hints: Mapping[str, Callable[[str], str]] | None = None, **options: Any):
         super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
         self.hints = hints or {}
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         arguments, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(self._describe_unknown(unknown))
-        return arguments
-
-    def _describe_unknown(self, unknown: Sequence[str]) -> str:
+        if not unknown:
+            return arguments
         flag, _, value = unknown[0].partition("=")
         if not flag.startswith("-"):
-            return f"unexpected: {' '.join(unknown)}"
-        if not value and len(unknown) > 1 and not unknown[1].startswith("-"):
-            value = unknown[1]
-        if hint := self.hints.get(flag.lstrip("-")):
-            return f"{flag} is no flag: {hint(value)}"
-        known = nearest(
-            flag.lstrip("-"), [name.lstrip("-") for name in self._option_string_actions]
-        )
-        return f"{flag} is no flag" + (f"; did you mean --{known}?" if known else "")
+            self.error(f"unexpected: {' '.join(unknown)}")
+        name = flag.lstrip("-")
+        if hint := self.hints.get(name):
+            self.error(f"{flag} is no flag: {hint(value or ' '.join(unknown[1:2]).lstrip('-'))}")
+        known = [option.lstrip("-") for option in self._option_string_actions]
+        self.error(f"{flag} is no flag" + did_you_mean(name, known, "--"))
 
     def error(self, message: str) -> typing.NoReturn:
         console.print_error(f"error: {message} (see {self.prog} --help)")
         raise SystemExit(2)
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that is most like a misspelt one, if one is."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """The end of a message on a misspelt word: "; did you mean train?", or nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {before}{found[0]}?" if found else ""
 
 
 def program(name: str) -> str:

@@ -7,6 +7,7 @@ keras-resnet models --depth 56
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
 
 from keras_resnet import console
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         net = build(**{"model": "resnet", **options})
     except ValueError as error:
         raise UserError(str(error)) from None
-    width = min(console.width() or 100, 100)
+    width = min(shutil.get_terminal_size((100, 24)).columns, 100)
     os.environ["COLUMNS"] = str(width)  # else Keras cuts the table at the terminal's width
     net.summary(line_length=width, print_fn=console.print_result)
     return 0

@@ -19,7 +19,6 @@ import json
 import os
 import platform
 import re
-import sys
 from pathlib import Path
 
 from keras_resnet import console
@@ -48,34 +47,25 @@ def start_keras(needs: str | None = None) -> None:
         needs: the backend that the command cannot do without; None takes the user's.
 
     Raises:
-        UserError: for a backend that is unknown or not installed, or where Keras is already imported with
-            another than the one that is needed.
+        UserError: for a backend that is unknown or not installed.
     """
-    backend = configured_backend()
-    if backend not in BACKENDS:
+    configured = configured_backend()
+    if configured not in BACKENDS:
         raise UserError(
             f"Keras's backend (KERAS_BACKEND or keras.json) must be one of {', '.join(BACKENDS)}. "
-            f"Received: {backend}"
+            f"Received: {configured}"
         )
-    if needs and backend != needs:
-        if "keras" in sys.modules:
-            raise UserError(
-                f"this command needs Keras's {needs} backend. Received: {backend}; set "
-                f"KERAS_BACKEND={needs}"
-            )
-        if importlib.util.find_spec(needs) is None:
-            raise UserError(
-                f"this command needs {needs}, which is not installed: pip install -r requirements.txt"
-            )
-        console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
-        backend = os.environ["KERAS_BACKEND"] = needs
+    backend = needs or configured
     if importlib.util.find_spec(backend) is None:
         raise UserError(
-            f"Keras's backend {backend} is not installed: pip install {backend}, or name another "
-            "with KERAS_BACKEND"
+            f"this command needs {backend}, which is not installed: pip install {backend}"
+            + ("" if needs else ", or name another backend of Keras with KERAS_BACKEND")
         )
+    if backend != configured:
+        os.environ["KERAS_BACKEND"] = backend
+        console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
     with terminal.ending_at_once():
-        if backend == "tensorflow" and "tensorflow" not in sys.modules:
+        if backend == "tensorflow":
             _import_tensorflow()
         import keras
 

@@ -24,6 +24,7 @@ from keras_resnet import console
 from keras_resnet.commands import flags, terminal
 from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
+from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.run import Run, write_summary
 from keras_resnet.sweep import cluster, plan, table
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs, left_out = _runs(arguments)
     for text in left_out:
         console.print_line(f"left out: {text}")
+    if not arguments.dry_run:  # an error here, where the folder cannot be written to
+        files.write_atomic(Path(runs[0].config.output_dir) / ".sweep-test", "")
     console.print_status("joining Ray" if arguments.address else "starting Ray")
     with cluster.connected(arguments.address):
         return _sweep(arguments, [SweepRun(run) for run in runs])

@@ -7,11 +7,13 @@ import dataclasses
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any
 
 from keras_resnet import console
-from keras_resnet.errors import EXTRAS, USER_ERROR, UserError, missing
+from keras_resnet.errors import EXTRAS, UserError, missing
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training.signals import SIGNALS, signal_name
 
@@ -31,7 +33,10 @@ def run(command: Callable[[], int | None]) -> int:
     Signals that are ignored, as under `nohup`, stay ignored. While `fit` runs, `training.signals` handles
     them. A reader of our output that ends early (`| head`) is no error.
     """
-    console.print_any_character()
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:  # a letter that the terminal's encoding lacks becomes an escape
+            reconfigure(errors="backslashreplace")
     _received.clear()
     before = {signum: signal.getsignal(signum) for signum in SIGNALS}
     for signum in SIGNALS:
@@ -39,9 +44,6 @@ def run(command: Callable[[], int | None]) -> int:
             signal.signal(signum, _stop)
     try:
         return command() or 0
-    except UserError as error:
-        console.print_error(error_line(error))
-        return error.exit_code
     except BrokenPipeError:
         console.silence()
         return 0
@@ -52,9 +54,11 @@ def run(command: Callable[[], int | None]) -> int:
             return 128 + _received[-1]
         package = str(getattr(error, "name", "")).partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
-            console.print_error(error_line(missing(package)))
-            return USER_ERROR
-        raise
+            error = missing(package)
+        if not isinstance(error, UserError):
+            raise
+        console.print_error(with_flags(f"error: {error}"))
+        return error.exit_code
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
@@ -80,16 +84,10 @@ def ending_at_once() -> Iterator[None]:
         _stderr = None
 
 
-def error_line(error: UserError) -> str:
-    """One line that tells of an error."""
-    return with_flags(f"error: {error}")
-
-
 def with_flags(message: str) -> str:
     """One line, with what the library calls `batch_size` as the user typed it: --batch-size."""
-    line = " ".join(message.split())
     return re.sub(
         r"`([a-z_]+)`",
         lambda name: f"--{name[1].replace('_', '-')}" if name[1] in FLAGS else name[0],
-        line,
+        " ".join(message.split()),
     )

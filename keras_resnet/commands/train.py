@@ -14,32 +14,35 @@ from collections.abc import Sequence
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
-from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
+from keras_resnet.recipes import FAST, PAPER, RECIPES, describe_difference
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training.signals import Interrupted, signal_name
 
-# 45,000 training images, 128 per update.
+# Updates that see each of the 45,000 training images once.
 EPOCH = -(-(50_000 - TrainConfig.val_size) // PAPER.batch_size)
+HINTS = {
+    "epochs": lambda n: (
+        f"1 epoch = {EPOCH} updates, so give --steps {int(n) * EPOCH if n.isdecimal() else 'UPDATES'}"
+    ),
+    "lr": lambda value: f"give --learning-rate {value}".rstrip(),
+    "resume": lambda value: "the same command again resumes an interrupted run",
+    "n": lambda n: f"give --depth {6 * int(n) + 2 if n.isdecimal() else '6n+2'}",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
-    recipe = _recipe_in(arguments)
+    # So that --help shows the numbers of the recipe that is asked for; a wrong name is an error later.
+    asked = flags.ArgumentParser(add_help=False)
+    asked.add_argument("--recipe", nargs="?")
+    recipe = RECIPES.get(asked.parse_known_args(arguments)[0].recipe, PAPER)
     parser = flags.ArgumentParser(
         prog=flags.program("train"),
         usage="%(prog)s [flags]",
         description=__doc__,
         epilog=f"Defaults are those of recipe {recipe.name} at {TrainConfig.depth} layers. "
         f"fast differs from paper in: {describe_difference(FAST.differences(PAPER))}.",
-        hints={
-            "epochs": _epochs_as_steps,
-            "epoch": _epochs_as_steps,
-            "lr": lambda value: f"give --learning-rate {value}".rstrip(),
-            "resume": lambda value: "the same command again resumes an interrupted run",
-            "n": lambda value: (
-                f"give --depth {6 * int(value) + 2 if value.isdecimal() else '6n+2'}"
-            ),
-        },
+        hints={**HINTS, "epoch": HINTS["epochs"]},
     )
     flags.add_flags(parser, TrainConfig, shown=recipe.resolve(TrainConfig.depth).settings())
     parser.add_argument(
@@ -61,15 +64,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return 128 + stop.signum
     return 0
-
-
-def _epochs_as_steps(epochs: str) -> str:
-    steps = int(epochs) * EPOCH if epochs.isdecimal() else "UPDATES"
-    return f"1 epoch = {EPOCH} updates, so give --steps {steps}"
-
-
-def _recipe_in(arguments: Sequence[str]) -> Recipe:
-    """The recipe that is asked for, so that --help shows its numbers; a wrong name is an error later."""
-    parser = flags.ArgumentParser(add_help=False)
-    parser.add_argument("--recipe", nargs="?")
-    return RECIPES.get(parser.parse_known_args(arguments)[0].recipe, PAPER)

@@ -71,10 +71,12 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
             f"{path} has no config.json of this program beside its other files; use another `name`, or "
             "`restart` to move the run aside and start over"
         )
-    now = run.settings()
-    if run.config.precision not in ("auto", began["precision"]):
-        refuse_other_settings(path, {"precision": began["precision"]}, now)
-    refuse_other_settings(path, began["settings"], now)
+    now, used, asked = run.settings(), began["precision"], run.config.precision
+    refuse_other_settings(
+        path,
+        {**began["settings"], "precision used": used},
+        {**now, "precision used": used if asked == "auto" else asked},
+    )
     if results is None:
         backend_there = began.get("backend", "tensorflow")
         if backend and backend_there != backend:

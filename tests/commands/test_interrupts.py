@@ -11,41 +11,33 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = {
-    "train.py": ["train.py", "--dataset", "synthetic"],
-    "-m": ["-m", "keras_resnet", "evaluate"],
-}
+from tests.helpers import REPOSITORY
+
+TRAIN = ["train.py", "--dataset", "synthetic", "--output-dir"]
+EVALUATE = ["-m", "keras_resnet", "evaluate", "--data-dir"]
 
 
-def start(tmp_path: Path, *arguments: str) -> subprocess.Popen:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
-    output = ["--output-dir", str(tmp_path)] if "train.py" in arguments else []
-    return subprocess.Popen(
-        [sys.executable, *arguments, *output],
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux shows what is loaded")
+@pytest.mark.parametrize(
+    ("command", "library", "signum", "name"),
+    [
+        (TRAIN, "tensorflow", signal.SIGINT, "Ctrl-C"),
+        (TRAIN, "h5py", signal.SIGHUP, "SIGHUP"),
+        (EVALUATE, "tensorflow", signal.SIGTERM, "SIGTERM"),
+        (EVALUATE, "h5py", signal.SIGINT, "Ctrl-C"),
+    ],
+)
+def test_a_signal_while_a_library_is_imported(
+    command: list[str], library: str, signum: int, name: str, tmp_path: Path
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, *command, str(tmp_path)],
         cwd=REPOSITORY,
-        env=environment,
+        env={k: v for k, v in os.environ.items() if not k.startswith("TF_")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux shows what is loaded")
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize(
-    ("library", "signum", "name"),
-    [
-        ("tensorflow", signal.SIGINT, "Ctrl-C"),
-        ("tensorflow", signal.SIGTERM, "SIGTERM"),
-        ("h5py", signal.SIGINT, "Ctrl-C"),
-        ("h5py", signal.SIGHUP, "SIGHUP"),
-    ],
-)
-def test_a_signal_while_a_library_is_imported(
-    library: str, signum: int, name: str, command: str, tmp_path: Path
-) -> None:
-    process = start(tmp_path, *COMMANDS[command])
     maps = Path(f"/proc/{process.pid}/maps")
     end = time.monotonic() + 60
     while f"site-packages/{library}" not in maps.read_text() and time.monotonic() < end:

@@ -118,7 +118,7 @@ def test_runs_that_would_share_a_folder_get_names() -> None:
         (["--depth", "20", "--depth"], "expected at least one argument"),
         (["--address", "ray://x:1"], "--address must be auto or HOST:PORT. Received: ray://x:1"),
         (["--address", "127.0.0.1:1"], "no Ray cluster could be joined at 127.0.0.1:1 ("),
-        (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
+        (["--output-dir", "/dev/null/x"], "could not be written"),
     ],
 )
 def test_wrong_flags_end_in_one_line(

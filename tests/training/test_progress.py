@@ -64,14 +64,3 @@ def test_the_time_left_is_that_of_updates_alone() -> None:
     assert "left" not in before, "no time until one is known"
     left = [int(n) for n in re.findall(r"(\d+) s left", after)]
     assert left and all(abs(n - int(told[1])) < 0.3 * int(told[1]) for n in left), (told[1], left)
-
-
-def test_lines_are_broken_between_words() -> None:
-    path = "experiments/" + "x" * 80
-    code = (
-        "import sys; sys.argv = ['keras-resnet']; "  # else the import registers layers, with Keras
-    )
-    code += f"from keras_resnet import console; console.print_line('{'word ' * 20}in {path} is it')"
-    lines = on_a_terminal(code).splitlines()
-    assert [line for line in lines if len(line) > 80] == ["  " + path]
-    assert all(word in {"word", "in", path, "is", "it"} for line in lines for word in line.split())
