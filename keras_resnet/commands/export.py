@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
-from keras_resnet.export.formats import DEFAULT_FORMATS, FILES, OPSET, OPSETS, WEB
+from keras_resnet.export.options import FILES, WEB, Options
 from keras_resnet.export.web_server import Server
 from keras_resnet.inference import zoo
 
@@ -28,66 +28,42 @@ PORT = 8000
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    if arguments.serve is None:
-        _export(arguments)
-        return 0
-    if WEB not in arguments.formats:
+    options = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
+    Options(**options)  # a wrong option or name ends here, before Keras is imported
+    zoo.resolve(arguments.path)
+    if arguments.serve is not None and WEB not in arguments.formats:
         raise UserError("`serve` shows the page: add web to `formats`")
-    with Server(arguments.serve) as server:  # before the work: the port may be taken
-        folder = _export(arguments) / FILES[WEB]
-        console.print_line(f"serving {folder} at {server.url} until Ctrl-C")
-        with contextlib.suppress(KeyboardInterrupt):
-            server.serve(folder)
+    with contextlib.ExitStack() as stack:
+        if arguments.serve is not None:  # before the work: the port may be taken
+            server = stack.enter_context(Server(arguments.serve))
+        startup.start_keras(needs="tensorflow")
+        from keras_resnet.export.pipeline import export, output_folder
+
+        export(arguments.path, arguments.output, arguments.dataset, arguments.data_dir, **options)
+        if arguments.serve is not None:
+            folder = output_folder(arguments.path, arguments.output) / FILES[WEB]
+            console.print_line(f"serving {folder} at {server.url} until Ctrl-C")
+            with contextlib.suppress(KeyboardInterrupt):
+                server.serve(folder)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.ArgumentParser(
-        prog=flags.program("export"),
-        description=__doc__,
-        formatter_class=flags.HelpFormatter,
-    )
+    parser = flags.ArgumentParser(prog=flags.program("export"), description=__doc__)
     add = parser.add_argument
-    add(
-        "path",
-        metavar="PATH",
-        help="a run folder, a .keras file, or the name of a trained net that `keras-resnet models` lists; a "
-        "file or folder of that name in the working directory comes first",
+    text = (
+        "a run folder, a .keras file, or the name of a trained net that `keras-resnet models` lists"
     )
-    add(
-        "--output",
-        metavar="DIR",
-        help="default: <run>/export, <stem>-export beside a file, or <name>-export here for a trained net",
+    add("path", metavar="PATH", help=f"{text}; a file or folder of that name here comes first")
+    text = (
+        "default: <run>/export, <stem>-export beside a file, <name>-export here for a trained net"
     )
-    default = " ".join(DEFAULT_FORMATS)
-    add("--formats", nargs="+", choices=FILES, default=DEFAULT_FORMATS, help=f"default: {default}")
-    text = "also model.int8.onnx, calibrated on training images"
-    add("--quantize", action="store_true", help=text)
-    text = f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default: %(default)s)"
-    add("--opset", type=int, default=OPSET, help=text)
+    add("--output", metavar="DIR", help=text)
+    for field in dataclasses.fields(Options):
+        add(f"--{field.name.replace('_', '-')}", default=field.default, **field.metadata)
     add("--dataset", help="the net's data set (default: the one it was trained on)")
-    add(
-        "--data-dir",
-        metavar="DIR",
-        help="folder of tensorflow_datasets (default: the run's if it exists here, else $TFDS_DATA_DIR, "
-        "else ~/tensorflow_datasets)",
-    )
-    add(
-        "--runtime",
-        metavar="DIR",
-        help="for web: the npm package onnxruntime-web, unpacked; copied beside the page, which then "
-        "needs no network (default: the page loads it from a CDN)",
-    )
+    text = "of tensorflow_datasets (default: the run's if it exists here, else $TFDS_DATA_DIR)"
+    add("--data-dir", metavar="DIR", help=text)
     text = f"then serve the page on 127.0.0.1 until Ctrl-C (default: {PORT})"
     add("--serve", nargs="?", type=int, const=PORT, metavar="PORT", help=text)
     return parser
-
-
-def _export(arguments: argparse.Namespace) -> Path:
-    """Export, and return the folder that was written."""
-    zoo.resolve(arguments.path)  # a wrong name ends here, before Keras is imported
-    startup.start_keras(needs="tensorflow")
-    from keras_resnet.export.pipeline import export, output_folder
-
-    export(**{key: value for key, value in vars(arguments).items() if key != "serve"})
-    return output_folder(arguments.path, arguments.output)

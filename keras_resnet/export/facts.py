@@ -20,25 +20,23 @@ _PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
 
 
 def collect_facts(
-    net: keras.Model,
-    file: Path,
-    dataset: str | None = None,
-    data_dir: str | None = None,
-    needs_data: bool = False,
+    net: keras.Model, file: Path, dataset: str | None, data_dir: str | None, needs_data: bool
 ) -> tuple[dict[str, Any], Dataset | None]:
     """The first part of export.json, and the net's data set where it is on this machine.
 
     Args:
-        net: from pixels to probabilities.
-        file: the `.keras` file that it was read from.
-        dataset: name of its data set; None takes the run's, else the one with the net's normalization.
+        dataset: its name; None takes the run's, else the one with the net's normalization.
         data_dir: folder of tensorflow_datasets; None takes the run's, else the default.
         needs_data: whether to download a data set that is not on this machine.
 
     Raises:
         UserError: where the data set is needed but not known, cannot be read or has other classes.
     """
-    config, results = _run_of(file)
+    run = RunFolder(file.parent)
+    # The config.json of an export folder is Keras's.
+    of_run = file.name == "model.keras" and not (file.parent / "export.json").is_file()
+    config: Any = (of_run and run.read_config()) or {}
+    results: Any = (of_run and run.read_results()) or {}
     settings = config.get("settings", {})
     name = dataset or settings.get("dataset") or recognize_dataset(net)
     if needs_data and not name:
@@ -59,6 +57,7 @@ def collect_facts(
     description += f", trained on {name}" if name else ""
     # The run measured the error on its own data set; the user may have named another.
     error = results.get("test_error") if settings.get("dataset") == name else None
+    published = provenance.without_folders(config) if config else None
     facts |= {
         "name": net.name,
         "description": description,
@@ -67,22 +66,11 @@ def collect_facts(
         "class_names": names,
         "source": file.name,
         "test_error": {} if error is None else {"keras": error},
-        "training": {"config": provenance.without_folders(config), "results": results}
-        if config
-        else None,
+        "training": published and {"config": published, "results": results},
         "versions": provenance.versions("tensorflow", *_PACKAGES),
         "git_commit": results.get("git_commit") or provenance.git_commit(),
     }
     return facts, data
-
-
-def _run_of(file: Path) -> tuple[Any, Any]:
-    """config.json and results.json of the run that a file is the net of; empty where there is no run."""
-    # The config.json of an export folder is Keras's.
-    if file.name != "model.keras" or (file.parent / "export.json").is_file():
-        return {}, {}
-    run = RunFolder(file.parent)
-    return run.read_config() or {}, run.read_results() or {}
 
 
 def _class_names(net: keras.Model, file: Path, dataset: str | None) -> list[str]:

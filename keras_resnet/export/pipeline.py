@@ -1,14 +1,5 @@
 """From a trained net to an export folder whose files are proven to compute what Keras computes.
 
-    <run>/export/
-        model.keras                net of Keras's own layers; config.json, metadata.json and
-                                   model.weights.h5 are the same file unpacked
-        saved_model/  model.onnx  model.int8.onnx  model.tflite    the formats that were asked for
-        web/                       the page, with its own copy of model.onnx
-        labels.txt                 class names in label order
-        MODEL_CARD.md, README.md   the same text; Hugging Face reads README
-        export.json                the verification, all facts, and the SHA-256 of every file
-
 The folder is built beside its final place, verified there and then renamed: an export that is killed
 leaves the old folder or the new one.
 """
@@ -21,31 +12,29 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
-import numpy as np
+import onnx
 
 from keras_resnet import console
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
-from keras_resnet.export import card, litert, onnx_file, quantize, saved_model, verify, web_page
+from keras_resnet.export import onnx_file, quantize, tensorflow_files, web_page
+from keras_resnet.export.card import render_card
 from keras_resnet.export.facts import collect_facts
-from keras_resnet.export.formats import (
-    DEFAULT_FORMATS,
+from keras_resnet.export.options import (
     FILES,
     INT8_FILE,
     KERAS_FILE,
     LITERT,
     ONNX,
-    OPSET,
-    OPSETS,
     SAVED_MODEL,
     WEB,
+    Options,
 )
 from keras_resnet.export.signature import serving_model, with_probabilities
+from keras_resnet.export.verify import verify
 from keras_resnet.inference import zoo
 from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.inference.open import load_keras, model_file
@@ -58,12 +47,9 @@ MAX_INT8_COST = 0.5  # percentage points of test error; a higher cost is printed
 def export(
     path: Path | str,
     output: Path | str | None = None,
-    formats: Sequence[str] = DEFAULT_FORMATS,
-    quantize: bool = False,
-    opset: int = OPSET,
     dataset: str | None = None,
     data_dir: str | None = None,
-    runtime: Path | str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Export a net, verify each of its files, and only then put the folder in its place.
 
@@ -71,15 +57,10 @@ def export(
         path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a name of the zoo.
         output: the folder to write; see `output_folder` for the default. An earlier export there is
             replaced; a line names those of its formats that are gone.
-        formats: of `"saved_model"`, `"onnx"`, `"litert"`, `"web"`. The page runs the ONNX file, which
-            is therefore written too.
-        quantize: also write `model.int8.onnx`.
-        opset: of ONNX, 13 to 18.
         dataset: name of the data set that the net was trained on; default: what its run or its
             normalization says.
         data_dir: folder of tensorflow_datasets.
-        runtime: for `"web"`: the npm package onnxruntime-web or its `dist`, which is copied beside the
-            page; None lets the page load it from a CDN.
+        options: the fields of `Options`.
 
     Returns:
         The content of export.json.
@@ -88,59 +69,43 @@ def export(
         UserError: for a mistake of the user's, and (exit code 4) where a float32 file differs from
             Keras by more than `verify.TOLERANCE` in a probability, or at all in a top-1 class.
     """
-    start = time.perf_counter()
-    _check(formats, quantize, opset, runtime)
-    runtime_files = None if runtime is None else web_page.read_runtime(Path(runtime))
+    start, wanted = time.perf_counter(), Options(**options)
+    runtime = None if wanted.runtime is None else web_page.read_runtime(Path(wanted.runtime))
     file = model_file(zoo.resolve(path))
     net = with_probabilities(stock(load_keras(file)), file)
     final = output_folder(path, output)
     _check_replaceable(final)
+    earlier = [name for name in (*FILES.values(), INT8_FILE) if (final / name).exists()]
     with files.atomic_folder(Path(os.path.realpath(final))) as folder:
-        earlier = [name for name in (*FILES.values(), INT8_FILE) if (final / name).exists()]
-        facts, data = collect_facts(net, file, dataset, data_dir, needs_data=quantize)
+        facts, data = collect_facts(net, file, dataset, data_dir, needs_data=wanted.quantize)
         console.print_line(f"exporting {facts['description']} from {file}")
-        _write_keras(net, folder)
+        net.save(folder / KERAS_FILE)
+        with zipfile.ZipFile(folder / KERAS_FILE) as archive:
+            archive.extractall(folder)  # `keras.models.load_model` opens the folder, also as hf://
         serving = serving_model(net)
-        if SAVED_MODEL in formats:
-            saved_model.write(serving, folder / FILES[SAVED_MODEL])
-        if ONNX in formats or WEB in formats:
-            onnx_file.write(serving, folder / FILES[ONNX], opset, facts)
-            facts["opset"] = opset
-        if LITERT in formats:
-            litert.write(serving, folder / FILES[LITERT])
-        if quantize and data:
+        if SAVED_MODEL in wanted.formats:
+            tensorflow_files.write_saved_model(serving, folder / FILES[SAVED_MODEL])
+        if wanted.onnx:
+            onnx_file.write(serving, folder / FILES[ONNX], wanted.opset, facts)
+            facts["opset"] = wanted.opset
+        if LITERT in wanted.formats:
+            tensorflow_files.write_litert(serving, folder / FILES[LITERT])
+        if wanted.quantize and data:
             _write_int8(data, folder, facts)
-        facts["verification"] = verify.verify(net, folder, data)
-        if WEB in formats:
-            web_page.write(folder / FILES[WEB], folder / FILES[ONNX], facts, runtime_files)
+        facts["verification"] = verify(net, folder, data)
+        if WEB in wanted.formats:
+            web_page.write(folder / FILES[WEB], folder / FILES[ONNX], facts, runtime)
         facts["files"] = {item.name: _size(item) for item in sorted(folder.iterdir())}
         facts["seconds"] = round(time.perf_counter() - start, 1)
         _write_texts(folder, facts)
-    sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in facts["files"].items())
     if gone := [name for name in earlier if name not in facts["files"]]:
         console.print_line(
             f"note: the earlier export in {final} was replaced, and {', '.join(gone)} "
             f"{'is' if len(gone) == 1 else 'are'} gone; name all formats in one command to keep them"
         )
-    console.print_line(f"wrote {final}: {sizes}; {time.perf_counter() - start:.0f} s")
+    sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in facts["files"].items())
+    console.print_line(f"wrote {final}: {sizes}; {facts['seconds']:.0f} s")
     return facts
-
-
-def _check(formats: Sequence[str], quantize: bool, opset: int, runtime: Path | str | None) -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            "exporting needs Keras's tensorflow backend. "
-            f"Received: {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
-        )
-    unknown = [name for name in formats if name not in FILES]
-    if unknown or not formats:
-        raise UserError(f"`formats` must be of {', '.join(FILES)}. Received: {unknown}")
-    if opset not in OPSETS:
-        raise UserError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: {opset}")
-    if quantize and ONNX not in formats and WEB not in formats:
-        raise UserError("`quantize` makes int8 from the ONNX file: add onnx to `formats`")
-    if runtime is not None and WEB not in formats:
-        raise UserError("`runtime` is for the page: add web to `formats`")
 
 
 def output_folder(path: Path | str, output: Path | str | None) -> Path:
@@ -172,39 +137,32 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _write_keras(net: keras.Model, folder: Path) -> None:
-    """model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://."""
-    net.save(folder / KERAS_FILE)
-    with zipfile.ZipFile(folder / KERAS_FILE) as archive:
-        archive.extractall(folder)
-
-
 def _write_int8(data: Dataset, folder: Path, facts: dict[str, Any]) -> None:
     """Write model.int8.onnx; measure its test error, and print it beside that of float32."""
-    errors = facts["test_error"]
-    float32_file, int8_file = folder / FILES[ONNX], folder / INT8_FILE
-    chosen = np.random.default_rng(0).permutation(len(data.train_images))
-    images = data.train_images[np.sort(chosen[: quantize.CALIBRATION_IMAGES])]
-    quantize.quantize(float32_file, int8_file, images)
+    errors, int8_file = facts["test_error"], folder / INT8_FILE
+    quantize.quantize(folder / FILES[ONNX], int8_file, data.train_images)
     if "keras" not in errors:  # else it was measured when the run ended
-        errors["onnx"] = _test_error(float32_file, data)
-    errors["int8"] = _test_error(int8_file, data)
-    onnx_file.set_metadata(int8_file, test_error=errors["int8"])
-    float32, int8 = errors.get("keras", errors.get("onnx")), errors["int8"]
+        errors["onnx"] = _test_error(folder / FILES[ONNX], data)
+    float32 = next(iter(errors.values()))
+    errors["int8"] = error = _test_error(int8_file, data)
+    model = onnx.load(int8_file)
+    onnx_file.save(model, int8_file, facts, test_error=error, quantization=quantize.METHOD)
     console.print_line(
         f"test error on {len(data.test_labels):,} {data.name} images: float32 {float32:.2f} %, "
-        f"int8 {int8:.2f} % ({int8 - float32:+.2f})"
+        f"int8 {error:.2f} % ({error - float32:+.2f})"
     )
-    if int8 - float32 > MAX_INT8_COST:
+    if error - float32 > MAX_INT8_COST:
         console.print_line(
             f"warning: int8 costs more than {MAX_INT8_COST} percentage points of test error"
         )
 
 
-def _test_error(onnx: Path, data: Dataset) -> float:
+def _test_error(file: Path, data: Dataset) -> float:
     """In percent."""
-    predict = onnx_file.load(onnx)
-    result = evaluate(lambda images: predict(images)[0], data.test_images, data.test_labels)
+    predict = onnx_file.load(file)
+    result = evaluate(
+        lambda images: predict(images)["probabilities"], data.test_images, data.test_labels
+    )
     return round(result.error, 4)
 
 
@@ -216,9 +174,8 @@ def _size(item: Path) -> int:
 def _write_texts(folder: Path, facts: dict[str, Any]) -> None:
     """labels.txt, the card and export.json, which holds the SHA-256 of all other files."""
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in facts["class_names"]))
-    text = card.render_card(facts)
     for name in ("MODEL_CARD.md", "README.md"):
-        (folder / name).write_text(text)
+        (folder / name).write_text(render_card(facts))
     facts["sha256"] = {
         str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
         for item in sorted(folder.rglob("*"))

@@ -7,17 +7,16 @@ cost precision.
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
 
-from keras_resnet.export import onnx_file
 from keras_resnet.export.signature import INPUT
 
 CALIBRATION_IMAGES = 512
+METHOD = f"static QDQ, uint8 x int8 per channel, {CALIBRATION_IMAGES} training images"
 _BATCH = 64
 # Relu is listed so that it disappears: the range of the 8 bits then starts at zero.
 _INTEGER_OPS = ["Conv", "Relu", "Add", "AveragePool", "MaxPool", "Pad"]
@@ -31,12 +30,12 @@ def quantize(source: Path, target: Path, images: np.ndarray) -> None:
     CIFAR-10 ResNet-20 of 23.43 % test error, int8 had 23.32 % with 7 bits and 23.52 % with 8.
 
     Args:
-        source: `model.onnx` as `onnx_file.write` writes it.
-        target: file to write, with the same inputs, outputs and metadata.
-        images: training images to calibrate the ranges with, uint8 `(N, H, W, 3)`.
+        images: training images, uint8 `(N, H, W, 3)`; some of them calibrate the ranges.
     """
     from onnxruntime import quantization
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    chosen = np.random.default_rng(0).permutation(len(images))[:CALIBRATION_IMAGES]
+    images = images[np.sort(chosen)]
 
     class Images(quantization.CalibrationDataReader):
         batches = iter(np.array_split(images, -(-len(images) // _BATCH)))
@@ -45,12 +44,20 @@ def quantize(source: Path, target: Path, images: np.ndarray) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    onnx.helper.set_model_props(
+        model, {"onnx.quant.pre_process": "onnxruntime.quant"}
+    )  # no warning
+    constants = {tensor.name for tensor in model.graph.initializer}
+    float32 = [  # the normalization and the head
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Add" and not constants.isdisjoint(node.input)
+    ]
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        prepared = Path(folder) / "prepared.onnx"
-        quant_pre_process(source, prepared, skip_optimization=True, skip_symbolic_shape=True)
         quantization.quantize_static(
-            prepared,
+            model,
             target,
             Images(),
             quant_format=quantization.QuantFormat.QDQ,
@@ -59,24 +66,6 @@ def quantize(source: Path, target: Path, images: np.ndarray) -> None:
             per_channel=True,
             reduce_range=True,
             op_types_to_quantize=_INTEGER_OPS,
-            nodes_to_exclude=_additions_of_constants(onnx.load(prepared).graph),
+            nodes_to_exclude=float32,
             calibrate_method=quantization.CalibrationMethod.MinMax,
         )
-    original, model = onnx.load(source), onnx.load(target)
-    metadata = {entry.key: entry.value for entry in original.metadata_props}
-    metadata["quantization"] = (
-        f"static QDQ, uint8 x int8 per channel, {len(images)} training images"
-    )
-    onnx.helper.set_model_props(model, metadata)
-    model.doc_string = original.doc_string
-    onnx_file.save(model, target)
-
-
-def _additions_of_constants(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that add a constant: of the normalization and of the head, which stay float32."""
-    constants = {tensor.name for tensor in graph.initializer}
-    return [
-        node.name
-        for node in graph.node
-        if node.op_type == "Add" and not constants.isdisjoint(node.input)
-    ]

@@ -20,19 +20,14 @@ import tensorflow as tf
 from keras_resnet import console
 from keras_resnet.errors import UserError
 
-NAME = "serving_default"  # of the signature, in formats that can hold several
 INPUT, INPUT_DTYPE = "image", "uint8"
 OUTPUTS = ("probabilities", "class_id")
 
-# From uint8 images (N, H, W, 3) to probabilities (N, classes) and class_id (N,).
-Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+Predict = Callable[[np.ndarray], dict[str, np.ndarray]]  # from images to outputs by name
 
 
 class _ClassId(keras.layers.Layer):
-    """Index of the largest probability.
-
-    `keras.ops.argmax` adds bit operations for -0.0 that neither tf2onnx nor LiteRT supports.
-    """
+    """Index of the largest value. `keras.ops.argmax` adds operations that tf2onnx and LiteRT lack."""
 
     def call(self, probabilities: Any) -> Any:
         return tf.argmax(probabilities, axis=-1, output_type=tf.int64)
@@ -81,9 +76,11 @@ def serving_model(net: keras.Model) -> keras.Model:
     return keras.Model(image, outputs, name="serving")
 
 
-def input_signature(serving: keras.Model) -> list[keras.InputSpec]:
-    """The input's name, shape and dtype as `keras.Model.export` wants them."""
-    return [keras.InputSpec(shape=serving.input_shape, dtype=INPUT_DTYPE, name=INPUT)]
+def export(serving: keras.Model, path: Path, format: str, **options: Any) -> None:
+    """Let Keras write an ONNX or LiteRT file with this signature."""
+    spec = keras.InputSpec(shape=serving.input_shape, dtype=INPUT_DTYPE, name=INPUT)
+    with without_warnings():
+        serving.export(path, format=format, input_signature=[spec], verbose=False, **options)
 
 
 @contextmanager

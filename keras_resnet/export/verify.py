@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from keras_resnet import console
 from keras_resnet.data import synthetic
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DISAGREES, UserError
-from keras_resnet.export import litert, onnx_file, saved_model
-from keras_resnet.export.formats import FILES, INT8_FILE, KERAS_FILE, LITERT, ONNX, SAVED_MODEL
+from keras_resnet.export import onnx_file, tensorflow_files
+from keras_resnet.export.options import FILES, INT8_FILE, KERAS_FILE, LITERT, ONNX, SAVED_MODEL
 from keras_resnet.export.signature import Predict
 
 TOLERANCE = 1e-4  # largest difference of a probability that a float32 file may have
@@ -25,88 +25,53 @@ BATCHES = (1, 7, IMAGES)
 def _load_keras(path: Path) -> Predict:
     net = keras.models.load_model(path, compile=False)
 
-    def predict(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
         probabilities = net.predict_on_batch(images)
-        return probabilities, probabilities.argmax(axis=-1)
+        return {"probabilities": probabilities, "class_id": probabilities.argmax(axis=-1)}
 
     return predict
 
 
 LOADERS: dict[str, Callable[[Path], Predict]] = {
     KERAS_FILE: _load_keras,
-    FILES[SAVED_MODEL]: saved_model.load,
+    FILES[SAVED_MODEL]: tensorflow_files.load_saved_model,
     FILES[ONNX]: onnx_file.load,
-    FILES[LITERT]: litert.load,
+    FILES[LITERT]: tensorflow_files.load_litert,
     INT8_FILE: onnx_file.load,
 }
 
 
-def verification_images(shape: tuple[int, ...], data: Dataset | None) -> tuple[str, np.ndarray]:
-    """256 uint8 images of a shape, and what they are: test images where the data set has that shape."""
-    if data is not None and data.test_images.shape[1:] == shape:
-        return f"{data.name} test", data.test_images[:IMAGES]
-    if shape == (32, 32, 3):
-        return "synthetic", synthetic.synthetic((IMAGES, IMAGES)).test_images
-    rng = np.random.default_rng(0)
-    return "random", rng.integers(0, 256, (IMAGES, *shape), dtype=np.uint8)
-
-
-def compare(net: keras.Model, images: np.ndarray, folder: Path) -> list[dict[str, Any]]:
-    """Run every file of an export in batches of 1, 7 and 256, and compare it with the net.
-
-    Args:
-        net: float32, from pixels to probabilities.
-        images: uint8 `(256, H, W, 3)`.
-        folder: of the export.
+def verify(net: keras.Model, folder: Path, data: Dataset | None) -> dict[str, Any]:
+    """Compare every file of an export with the net in batches of 1, 7 and 256, and print the result.
 
     Returns:
-        For each file its name, its largest difference of a probability, the number of images that get
-        the net's class in every batch, and whether it passed: None for int8, which is rounded.
+        The `verification` of export.json. A row is a file's name, its largest difference of a probability,
+        the number of images that get the net's class in every batch, and whether it passed: None for
+        int8, which is rounded.
+
+    Raises:
+        UserError: (exit code 4) where a float32 file did not pass.
     """
+    kind, images = _images(net.input_shape[1:], data)
     expected = net.predict(images.astype(np.float32), batch_size=IMAGES, verbose=0)
-    rows = []
+    console.print_line(f"compared with Keras on {IMAGES} {kind} images:")
+    console.print_line(f"  {'file':<16} {'largest difference':>18} {'same top-1':>12}")
+    rows: list[dict[str, Any]] = []
     for name, load in LOADERS.items():
         if not (folder / name).exists():
             continue
         predict, difference, agreement = load(folder / name), 0.0, IMAGES
         for batch in BATCHES:
-            probabilities, class_id = predict(images[:batch])
+            outputs = predict(images[:batch])
             # np.max keeps NaN, max() would not.
-            difference = float(np.max([difference, abs(probabilities - expected[:batch]).max()]))
-            same = int(np.sum(class_id == expected[:batch].argmax(axis=-1)))
+            differences = abs(outputs["probabilities"] - expected[:batch])
+            difference = float(np.max([difference, differences.max()]))
+            same = int(np.sum(outputs["class_id"] == expected[:batch].argmax(axis=-1)))
             agreement = min(agreement, IMAGES - batch + same)
         passed = None if name == INT8_FILE else difference <= TOLERANCE and agreement == IMAGES
         row = {"file": name, "difference": difference, "agreement": agreement, "passed": passed}
         rows.append(row)
-    return rows
-
-
-def print_table(kind: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print each file's largest difference, and how many images get the net's class."""
-    console.print_line(f"compared with Keras on {IMAGES} {kind} images:")
-    console.print_line(f"  {'file':<16} {'largest difference':>18} {'same top-1':>12}")
-    for row in rows:
-        same = f"{row['agreement']}/{IMAGES}"
-        console.print_line(f"  {row['file']:<16} {row['difference']:>18.1e} {same:>12}")
-
-
-def verify(net: keras.Model, folder: Path, data: Dataset | None) -> dict[str, Any]:
-    """Compare every file with the net, and print the result.
-
-    Args:
-        net: float32, from pixels to probabilities.
-        folder: of the export.
-        data: the net's data set, where it is on this machine.
-
-    Returns:
-        The `verification` of export.json.
-
-    Raises:
-        UserError: (exit code 4) where a float32 file did not pass.
-    """
-    kind, images = verification_images(net.input_shape[1:], data)
-    rows = compare(net, images, folder)
-    print_table(kind, rows)
+        console.print_line(f"  {name:<16} {difference:>18.1e} {f'{agreement}/{IMAGES}':>12}")
     if failed := [row["file"] for row in rows if row["passed"] is False]:
         raise UserError(
             f"{', '.join(failed)} does not compute what Keras computes (a difference above "
@@ -114,9 +79,16 @@ def verify(net: keras.Model, folder: Path, data: Dataset | None) -> dict[str, An
             exit_code=DISAGREES,
         )
     return {
-        "images": kind,
-        "count": IMAGES,
-        "batches": list(BATCHES),
-        "tolerance": TOLERANCE,
+        "images": kind, "count": IMAGES, "batches": list(BATCHES), "tolerance": TOLERANCE,
         "rows": rows,
-    }
+    }  # fmt: skip
+
+
+def _images(shape: tuple[int, ...], data: Dataset | None) -> tuple[str, np.ndarray]:
+    """256 uint8 images of a shape, and what they are: test images where the data set has that shape."""
+    if data is not None and data.test_images.shape[1:] == shape:
+        return f"{data.name} test", data.test_images[:IMAGES]
+    if shape == (32, 32, 3):
+        return "synthetic", synthetic.synthetic((IMAGES, IMAGES)).test_images
+    rng = np.random.default_rng(0)
+    return "random", rng.integers(0, 256, (IMAGES, *shape), dtype=np.uint8)

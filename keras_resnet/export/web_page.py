@@ -25,7 +25,6 @@ from typing import Any
 
 from keras_resnet.errors import UserError
 from keras_resnet.export.card import DATASETS
-from keras_resnet.runs import files
 
 PAGE = Path(__file__).resolve().parent / "web"  # what is copied
 RUNTIME_VERSION = "1.30.0"
@@ -39,16 +38,6 @@ INTEGRITY = {
     WASM: "sha384-vjBJ1z7qrhkTyYsNqKeF6c7N+nOJSU94czEo+tvZcu8G75JparGq9kB+kTnEUNVM",
 }
 CDN = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{RUNTIME_VERSION}/dist/"
-_README = """\
----
-title: {title}
-sdk: static{license}
----
-
-A page that classifies pictures in the browser. Any static server serves this folder as it is:
-
-    python -m http.server --bind 127.0.0.1
-"""
 
 
 def integrity(data: bytes) -> str:
@@ -67,15 +56,13 @@ def read_runtime(folder: Path) -> dict[str, bytes]:
     """
     runtime = {}
     for name, expected in INTEGRITY.items():
-        data = files.read_bytes(folder / name)
-        if data is None:
-            data = files.read_bytes(folder / "dist" / name)
-        if data is None or integrity(data) != expected:
-            problem = "without" if data is None else "with another version of"
+        places = (folder / name, folder / "dist" / name)
+        data = next((place.read_bytes() for place in places if place.is_file()), b"")
+        if integrity(data) != expected:
             raise UserError(
                 f"`runtime` must hold the npm package onnxruntime-web {RUNTIME_VERSION} or its dist. "
-                f"Received: {folder}, {problem} {name}; npm pack onnxruntime-web@{RUNTIME_VERSION} and "
-                "unpack it"
+                f"Received: {folder}, which {'has another' if data else 'lacks'} {name}; "
+                f"npm pack onnxruntime-web@{RUNTIME_VERSION} and unpack it"
             )
         runtime[name] = data
     return runtime
@@ -84,12 +71,9 @@ def read_runtime(folder: Path) -> dict[str, bytes]:
 def write(
     folder: Path, model: Path, facts: Mapping[str, Any], runtime: Mapping[str, bytes] | None = None
 ) -> None:
-    """Write the folder.
+    """Write the folder of the page that runs an ONNX file.
 
     Args:
-        folder: to make.
-        model: the ONNX file, verified.
-        facts: the content of export.json.
         runtime: what `read_runtime` returned; None lets the page load ONNX Runtime Web from `CDN`.
     """
     shutil.copytree(PAGE, folder)
@@ -97,12 +81,13 @@ def write(
         if item.stem not in facts["class_names"]:  # the net would have no right answer
             item.unlink()
     shutil.copyfile(model, folder / model.name)
+    if runtime:
+        (folder / "onnxruntime").mkdir()
     for name, data in (runtime or {}).items():
-        (folder / "onnxruntime").mkdir(exist_ok=True)
         (folder / "onnxruntime" / _BESIDE[name]).write_bytes(data)
-    index = Template((PAGE / "index.html").read_text())
     values = _addresses(runtime is None) | _texts(folder, model, facts)
-    (folder / "index.html").write_text(index.substitute(values))
+    for name in ("index.html", "README.md"):
+        (folder / name).write_text(Template((PAGE / name).read_text()).substitute(values))
     content = {
         "file": model.name,
         "integrity": integrity(model.read_bytes()),
@@ -110,12 +95,6 @@ def write(
         "classes": facts["class_names"],
     }
     (folder / "model.json").write_text(json.dumps(content, indent=2) + "\n")
-    license_line = (
-        "\nlicense: mit" if facts["training"] else ""
-    )  # unknown for weights from elsewhere
-    (folder / "README.md").write_text(
-        _README.format(title=json.dumps(_title(facts)), license=license_line)
-    )
 
 
 def _addresses(from_cdn: bool) -> dict[str, str]:
@@ -137,13 +116,16 @@ def _addresses(from_cdn: bool) -> dict[str, str]:
 
 
 def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str]:
-    """What the page says about the net, as HTML."""
-    height, width, _ = facts["input_shape"]
+    """What the page says about the net, as HTML, and its README.md as YAML."""
+    (height, width, _), dataset = facts["input_shape"], facts["dataset"]
     error = facts["test_error"].get("keras", facts["test_error"].get("onnx"))
     measured = f", {error:.2f} % test error" if error is not None else ""
     paper = "Built as in He et al. 2015, Deep Residual Learning for Image Recognition. "
+    kinds = {"resnet": f"ResNet-{facts['depth']}", "plain": f"Plain-{facts['depth']}"}
+    title = kinds.get(facts["model"], facts["name"])
+    title += f", trained on {DATASETS.get(dataset, (dataset,))[0]}" if dataset else ""
     texts = {
-        "title": _title(facts),
+        "title": title,
         "introduction": f"It knows {facts['num_classes']} classes, and gives every picture one of them.",
         "facts": f"{facts['parameters']:,} parameters{measured}. {paper if facts['model'] else ''}"
         f"Exported by keras-resnet {facts['versions']['keras_resnet']}.",
@@ -152,27 +134,18 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
         "height": str(height),
         "width": str(width),
     }
-    escaped = {name: html.escape(text) for name, text in texts.items()}
-    return escaped | {"examples": _examples(folder / "examples")}
-
-
-def _examples(folder: Path) -> str:
-    """The pictures to try, as HTML; empty where there are none."""
-    items = "".join(
+    buttons = "".join(
         f'<li><button type="button"><img src="examples/{html.escape(item.name)}" '
         f'alt="{html.escape(item.stem)}" draggable="false"></button></li>'
-        for item in sorted(folder.iterdir())
+        for item in sorted((folder / "examples").iterdir())
     )
-    if not items:
-        return ""
-    return (
-        '<h3 id="examples-heading">Examples</h3>\n        '
-        f'<ul id="examples" role="list" aria-labelledby="examples-heading">{items}</ul>'
-    )
-
-
-def _title(facts: Mapping[str, Any]) -> str:
-    """`ResNet-20, trained on CIFAR-10`."""
-    kinds = {"resnet": f"ResNet-{facts['depth']}", "plain": f"Plain-{facts['depth']}"}
-    name, dataset = kinds.get(facts["model"], facts["name"]), facts["dataset"]
-    return name + (f", trained on {DATASETS.get(dataset, (dataset,))[0]}" if dataset else "")
+    heading = '<h3 id="examples-heading">Examples</h3>\n        '
+    examples = f'<ul id="examples" role="list" aria-labelledby="examples-heading">{buttons}</ul>'
+    return {
+        **{name: html.escape(text) for name, text in texts.items()},
+        "examples": heading + examples if buttons else "",
+        "title_json": json.dumps(title),
+        "license": "\nlicense: mit"
+        if facts["training"]
+        else "",  # unknown for weights from elsewhere
+    }

@@ -16,17 +16,13 @@ import keras_resnet
 from keras_resnet.data import constants
 
 CLASSES = constants.SYNTHETIC_CLASSES
-EVERYTHING = {
-    "model.keras", "config.json", "metadata.json", "model.weights.h5", "saved_model", "model.onnx",
-    "model.int8.onnx", "model.tflite", "web", "labels.txt", "MODEL_CARD.md", "README.md", "export.json",
-}  # fmt: skip
 
 
 def make_net(**options) -> keras.Model:
     """A net whose BN statistics and biases are such as training leaves them: all different."""
     mean, std = constants.NORMALIZATION["synthetic"]
     build = keras_resnet.plain if options.pop("plain", False) else keras_resnet.resnet
-    net = build(options.pop("depth", 8), mean=mean, std=std, **options)
+    net = build(8, mean=mean, std=std, **options)
     rng = np.random.default_rng(1)
     for layer in net.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -41,15 +37,9 @@ def make_net(**options) -> keras.Model:
 
 def another_classifier(logits: bool = True, classes: int = 5) -> keras.Model:
     """A net that this package did not make, of 24 x 40 pixels."""
-    base = keras.Sequential(
-        [
-            keras.Input((24, 40, 3)),
-            layers.RandomFlip(seed=0),
-            layers.Conv2D(8, 3, padding="same", activation="relu"),
-            layers.MaxPooling2D(),
-        ],
-        name="base",
-    )
+    convolution = layers.Conv2D(8, 3, padding="same", activation="relu")
+    inner = [keras.Input((24, 40, 3)), layers.RandomFlip(seed=0), convolution]
+    base = keras.Sequential([*inner, layers.MaxPooling2D()], name="base")
     image = keras.Input((24, 40, 3))
     x = layers.Normalization(mean=[120.0, 120, 120], variance=[4000.0, 4000, 4000])(image)
     x = layers.DepthwiseConv2D(3)(base(x))
@@ -62,9 +52,8 @@ def make_run(folder: Path, net: keras.Model) -> Path:
     """A finished run folder on the synthetic data set."""
     folder.mkdir(parents=True)
     net.save(folder / "model.keras")
-    settings = {"dataset": "synthetic", "depth": 8, "seed": 3, "steps": 100, "data_dir": None}
     config = {
-        "settings": settings,
+        "settings": {"dataset": "synthetic", "depth": 8, "seed": 3, "steps": 100, "data_dir": None},
         "class_names": list(CLASSES),
         "precision": "float32",
         "command": "python train.py --depth 8 --dataset synthetic",
