@@ -1,13 +1,13 @@
 """What happens after each update of a run: small callbacks of Keras, one duty each.
 
-Their order in `run_callbacks` matters: what a checkpoint of a step holds is the state after that step's
+`trainer._fit` puts them in order: what a checkpoint of a step holds is the state after that step's
 evaluation, and the user's callbacks have seen it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -20,50 +20,13 @@ from keras_resnet.inference.evaluate import loss_and_error
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.folder import MetricsRow
-from keras_resnet.runs.run import Run
 from keras_resnet.training import backends, hosts
-from keras_resnet.training.forward import Forward
 from keras_resnet.training.model import logits_of
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Signals
 
 # Updates, after which several processes compare whether a signal came to one of them.
 AGREE_EVERY = 10
-
-
-def run_callbacks(
-    run: Run,
-    progress: Progress,
-    net: keras.Model,
-    validation: tuple[np.ndarray, np.ndarray],
-    signals: Signals,
-    arrays: Mapping[str, np.ndarray] | None,
-    users: Sequence[keras.callbacks.Callback],
-) -> list[keras.callbacks.Callback]:
-    """The callbacks of a run's `fit`, in the order in which they act.
-
-    Args:
-        run: what is trained.
-        progress: how far it is; the callbacks keep it up to date.
-        net: what is trained, from pixels to probabilities.
-        validation: images uint8 `(N, H, W, C)` and labels `(N,)`; N may be 0.
-        signals: asks the run to stop.
-        arrays: a checkpoint's variables, for a run that goes on.
-        users: the callbacks that the user passed to `train`.
-    """
-    bar = ProgressBar(run, progress)
-    shown: list[keras.callbacks.Callback] = [bar] if hosts.is_first() else []
-    logged = [TensorBoard(run, progress)] if hosts.is_first() else []
-    return [
-        Restore(net, arrays),
-        Count(progress),
-        *shown,
-        Evaluate(run, progress, net, validation, bar),
-        *logged,
-        *([Forward(run, progress, net, users)] if users else []),
-        Stop(run, progress, signals),
-        Save(run, progress, net, signals),
-    ]
 
 
 class Restore(keras.callbacks.Callback):
@@ -95,31 +58,24 @@ class Count(keras.callbacks.Callback):
 
 
 class Evaluate(keras.callbacks.Callback):
-    """Measures the validation error, and adds a row to the metrics."""
+    """Measures the error on `(images, labels)`, of which there may be none, and adds a row to the metrics."""
 
     def __init__(
-        self,
-        run: Run,
-        progress: Progress,
-        net: keras.Model,
-        validation: tuple[np.ndarray, np.ndarray],
-        bar: ProgressBar,
+        self, bar: ProgressBar, net: keras.Model, validation: tuple[np.ndarray, np.ndarray]
     ):
         super().__init__()
-        self.run, self.progress, self.bar = run, progress, bar
-        self.logits, self.schedule = logits_of(net), schedule_of(run.recipe)
+        self.bar, self.progress, self.logits = bar, bar.progress, logits_of(net)
         self.images, self.labels = validation
+        self.schedule = schedule_of(self.progress.run.recipe)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self.run.evaluates(self.progress.step):
+        if not self.progress.evaluation_due:
             return
         assert logs is not None and self.model is not None  # on JAX this gives the values back
-        self.bar.show("validating")
         loss, error = None, None
         if len(self.labels):
             logits = backends.current().predict(self.logits, self.images)
             loss, error = loss_and_error(logits, self.labels)
-        rate = self.progress.rate()
         # Updates that were skipped, because a gradient overflowed in float16, do not count here.
         made = int(self.model.optimizer.iterations)
         row: MetricsRow = {
@@ -129,30 +85,28 @@ class Evaluate(keras.callbacks.Callback):
             "train_error": _rounded(100 - 100 * logs["accuracy"]),
             "val_loss": _rounded(loss),
             "val_error": _rounded(error),
-            "images_per_second": _rounded(rate and rate * self.run.recipe.batch_size, 5),
+            "images_per_second": _rounded(self.progress.images_per_second(), 5),
         }
         self.progress.rows.append(row)
         self.progress.begin_interval()
         self.model.reset_metrics()
-        if hosts.is_first():
-            self.bar.show("")
-            self.bar.print_row(row)
+        self.bar.print_row(row)
 
 
 class TensorBoard(keras.callbacks.Callback):
     """Writes the rows of metrics.csv for TensorBoard; its step counts updates."""
 
-    def __init__(self, run: Run, progress: Progress):
+    def __init__(self, progress: Progress):
         super().__init__()
-        self.run, self.progress = run, progress
+        self.progress = progress
         self._writer: Writer | None = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self.run.evaluates(self.progress.step):
+        if not self.progress.evaluation_due:
             return
         try:
             if self._writer is None:
-                folder = self.run.folder.path / "tensorboard"
+                folder = self.progress.run.folder.path / "tensorboard"
                 folder.mkdir(exist_ok=True)
                 self._writer = Writer(str(folder))
             for name, value in self.progress.rows[-1].items():
@@ -167,40 +121,32 @@ class TensorBoard(keras.callbacks.Callback):
             self._writer.close()
 
 
-class Stop(keras.callbacks.Callback):
-    """Ends `fit` where a signal or a callback of the user's asks for it."""
-
-    def __init__(self, run: Run, progress: Progress, signals: Signals):
-        super().__init__()
-        self.run, self.progress, self.signals = run, progress, signals
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        step = self.progress.step
-        if hosts.count() == 1 or self.run.evaluates(step) or step % AGREE_EVERY == 0:
-            self.progress.signum = hosts.agree(self.signals.received)
-        if self.progress.signum or self.progress.stopped_early:
-            self.model.stop_training = True
-
-
 class Save(keras.callbacks.Callback):
-    """Saves checkpoints and metrics.csv. The last callback, so that the clock goes on behind it."""
+    """Saves checkpoints and metrics.csv, and ends `fit` where a signal or a user's callback asks for it.
 
-    def __init__(self, run: Run, progress: Progress, net: keras.Model, signals: Signals):
+    The last callback, so that the clock goes on behind it.
+    """
+
+    def __init__(self, progress: Progress, net: keras.Model, signals: Signals):
         super().__init__()
-        self.run, self.progress, self.net, self.signals = run, progress, net, signals
+        self.progress, self.net, self.signals = progress, net, signals
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        step = self.progress.step
-        due = step == self.run.recipe.steps or step % self.run.config.checkpoint_every == 0
-        if due or self.progress.signum:
-            save_checkpoint(self.run, self.progress, self.net, self.model)
-            self.signals.saved = step
-        if self.run.evaluates(step):
-            hosts.on_first(lambda: self.run.folder.write_metrics(self.progress.rows))
-        self.progress.resume_clock()
+        progress, run = self.progress, self.progress.run
+        if progress.evaluation_due or progress.step % AGREE_EVERY == 0 or hosts.count() == 1:
+            progress.signum = hosts.agree(self.signals.received)
+        if progress.signum or progress.stopped_early:
+            self.model.stop_training = True
+        due = progress.step % run.config.checkpoint_every == 0
+        if due or progress.signum or progress.step == run.recipe.steps:
+            save_checkpoint(progress, self.net, self.model)
+            self.signals.saved = progress.step
+        if progress.evaluation_due:
+            hosts.on_first(run.folder.write_metrics, progress.rows)
+        progress.resume_clock()
 
 
-def save_checkpoint(run: Run, progress: Progress, net: keras.Model, model: keras.Model) -> None:
+def save_checkpoint(progress: Progress, net: keras.Model, model: keras.Model) -> None:
     """Save the state of this update.
 
     Raises:
@@ -210,11 +156,11 @@ def save_checkpoint(run: Run, progress: Progress, net: keras.Model, model: keras
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise diverged(name.removeprefix("net/"), progress.step)
-    hosts.on_first(lambda: checkpoint.save(run.folder.path, arrays, progress.state(run)))
+    hosts.on_first(checkpoint.save, progress.run.folder.path, arrays, progress.state())
 
 
 def diverged(what: str, step: int) -> UserError:
-    """The error for a run whose numbers are none any more."""
+    """The error for a run that holds NaN or infinity."""
     return UserError(
         f"{what} became NaN or infinite at or before update {step}: training has diverged. "
         "Try `restart` with a smaller `learning_rate` or with `warmup_steps`",

@@ -1,4 +1,4 @@
-"""What the CPU is, and which 16-bit types it multiplies."""
+"""What the CPU is, and which 16-bit types it multiplies (Linux; elsewhere it is not known)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,12 @@ NATIVE = {
 
 def cpu_name() -> str:
     """Model name of the CPU, as the kernel gives it."""
-    for line in _cpuinfo():
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return "CPU"
+    return _cpuinfo("model name") or "CPU"
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction-set flags of the CPU on Linux; empty elsewhere."""
-    for line in _cpuinfo():
-        if line.startswith("flags"):
-            return frozenset(line.split(":", 1)[1].split())
-    return frozenset()
+    """Instruction-set flags of the CPU; empty where they are not known."""
+    return frozenset(_cpuinfo("flags").split())
 
 
 def native(policy: str) -> tuple[bool, str]:
@@ -32,14 +26,14 @@ def native(policy: str) -> tuple[bool, str]:
     flags = cpu_flags()
     if not flags:
         return False, "what the CPU multiplies natively is not known"
-    if not flags & set(NATIVE[policy]):
-        return False, f"the CPU has no {' or '.join(NATIVE[policy])}"
-    named = ", ".join(sorted(flags & set(NATIVE[policy])))
-    return True, f"the CPU multiplies {policy.removeprefix('mixed_')} natively ({named})"
+    if found := sorted(flags & set(NATIVE[policy])):
+        return True, f"the CPU multiplies {policy.removeprefix('mixed_')} natively ({found[0]})"
+    return False, f"the CPU has no {' or '.join(NATIVE[policy])}"
 
 
-def _cpuinfo() -> list[str]:
+def _cpuinfo(key: str) -> str:
     try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return []
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")

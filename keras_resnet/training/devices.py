@@ -10,22 +10,16 @@ import keras
 from keras_resnet import console
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import Device, RunConfig
-from keras_resnet.training import backends
-from keras_resnet.training.cpu import NATIVE, cpu_flags
-
-
-def device() -> tuple[str, str]:
-    """Kind ("GPU", "TPU", "MPS" or "CPU") and name of the device that is trained on."""
-    return backends.current().device()
+from keras_resnet.training import backends, cpu
 
 
 def facts() -> Device:
-    """The device as it is recorded; `count` where there are several."""
-    kind, name = device()
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return {"kind": kind, "name": name}
-    return {"kind": kind, "name": name, "count": int(distribution.device_mesh.devices.size)}
+    """The device as config.json and results.json record it; `count` where there are several."""
+    hardware, distribution = backends.current().hardware(), keras.distribution.distribution()
+    device: Device = {"kind": hardware.kind, "name": hardware.name}
+    if distribution is not None:
+        device["count"] = int(distribution.device_mesh.devices.size)
+    return device
 
 
 @contextlib.contextmanager
@@ -57,42 +51,52 @@ def precision(requested: str, began: RunConfig | None = None) -> tuple[str, str]
         return requested, "as asked for"
     if began is not None:
         return began["precision"], "as this run began"
-    native, reason = backends.current().native("mixed_bfloat16")
-    return "mixed_bfloat16" if native else "float32", reason
+    fast, reason = native("mixed_bfloat16")
+    return "mixed_bfloat16" if fast else "float32", reason
 
 
-def emulation(policy: str) -> str:
-    """Why a policy's 16-bit type is slow on this CPU; empty where it is fast or not known, and on a GPU.
+def native(policy: str) -> tuple[bool, str]:
+    """Whether the hardware multiplies a mixed policy's 16-bit type, and how that is known.
 
-    It matters for a policy that was asked for, or that a run from another machine has. On an AMD EPYC with
-    AVX2 alone, float32 trained ResNet-20 11 times as fast as bfloat16 and 4 times as fast as float16 (20
-    updates).
+    It decides about speed: on an AMD EPYC with AVX2 alone, float32 trained ResNet-20 11 times as fast as
+    bfloat16 and 4 times as fast as float16.
     """
-    if policy not in NATIVE or device()[0] != "CPU" or not cpu_flags():
-        return ""
-    native, reason = backends.current().native(policy)
-    return "" if native else reason
+    kind, _, capability, _ = backends.current().hardware()
+    match kind:
+        case "GPU":
+            known = f"compute capability {capability}.x; 16 bits are native from 8.0 on"
+            return capability >= 8, known
+        case "TPU":
+            return True, "a TPU multiplies bfloat16 natively"
+        case "CPU" if keras.backend.backend() == "jax":
+            return False, "on a CPU, 16 bits were not found to be faster with XLA"
+        case "CPU" if onednn() is False:
+            return False, "TensorFlow runs without oneDNN on the CPU"
+        case "CPU":
+            return cpu.native(policy)
+    return False, "16 bits were not measured on this device"
 
 
 def onednn() -> bool | None:
-    """Whether TensorFlow computes with oneDNN on the CPU; None on another backend."""
+    """Whether TensorFlow computes with oneDNN on the CPU (see `commands.startup`); None elsewhere.
+
+    Without it the same training has other bits.
+    """
     if keras.backend.backend() != "tensorflow":
         return None
-    from keras_resnet.training.backends import tensorflow
+    from tensorflow.python.util import _pywrap_util_port  # there is no public name for it
 
-    return tensorflow.onednn()
+    return bool(_pywrap_util_port.IsMklEnabled())
 
 
 def print_changes(old: RunConfig) -> None:
     """Print what differs from where a run began: its bits may not be repeatable then."""
-    facts_now: list[tuple[str, object, object]] = [
-        ("other versions", old.get("versions"), provenance.versions(keras.backend.backend())),
-        ("another device", old.get("device"), facts()),
-    ]
-    now = onednn()
-    if now is not None and device()[0] == "CPU":  # on a GPU it changes nothing of the training
-        other = "another" if "onednn" in old else "perhaps another"
-        facts_now.append((f"{other} use of oneDNN", old.get("onednn", "not recorded"), now))
-    for what, then, now_ in facts_now:
-        if then != now_:
-            console.print_line(f"note: this run began with {what} ({then}): not exactly repeatable")
+    for what, before, now in (
+        ("set of versions", old.get("versions"), provenance.versions(keras.backend.backend())),
+        ("device", old.get("device"), facts()),
+        ("use of oneDNN", old.get("onednn", onednn()), onednn()),
+    ):
+        if before != now:
+            console.print_line(
+                f"note: this run began with another {what} ({before}): not exactly repeatable"
+            )

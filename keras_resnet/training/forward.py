@@ -8,8 +8,6 @@ from typing import Any
 import keras
 
 from keras_resnet.errors import UserError
-from keras_resnet.runs.folder import MetricsRow
-from keras_resnet.runs.run import Run
 from keras_resnet.training.progress import Progress
 
 # The recipe sets the learning rate, and our checkpoints resume the run.
@@ -23,14 +21,10 @@ class Forward(keras.callbacks.Callback):
     """
 
     def __init__(
-        self,
-        run: Run,
-        progress: Progress,
-        net: keras.Model,
-        users: Sequence[keras.callbacks.Callback],
+        self, progress: Progress, net: keras.Model, users: Sequence[keras.callbacks.Callback]
     ):
         super().__init__()
-        self.run, self.progress, self.net = run, progress, net
+        self.progress, self.net = progress, net
         self.users = keras.callbacks.CallbackList(list(users), model=net)
         self.net.stop_training = False
 
@@ -42,17 +36,15 @@ class Forward(keras.callbacks.Callback):
         self.users.on_epoch_begin(len(self.progress.rows))
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        step = self.progress.step
+        step, rows = self.progress.step, self.progress.rows
         self.users.on_train_batch_end(step - 1, dict(logs or {}))
-        if self.run.evaluates(step):
+        if self.progress.evaluation_due:
             assert self.model is not None  # on JAX this gives the values back
-            self.users.on_epoch_end(
-                len(self.progress.rows) - 1, _keras_logs(self.progress.rows[-1])
-            )
+            self.users.on_epoch_end(len(rows) - 1, keras_logs(rows[-1]))
         if self.net.stop_training:
-            self.progress.stopped_early = step < self.run.recipe.steps
-        elif self.run.evaluates(step) and step < self.run.recipe.steps:
-            self.users.on_epoch_begin(len(self.progress.rows))
+            self.progress.stopped_early = not self.progress.ended
+        elif self.progress.evaluation_due and not self.progress.ended:
+            self.users.on_epoch_begin(len(rows))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         assert self.model is not None  # EarlyStopping may give the net its best weights here
@@ -70,17 +62,10 @@ def refuse_callbacks(users: Sequence[keras.callbacks.Callback]) -> None:
             )
 
 
-def _keras_logs(row: MetricsRow) -> dict[str, float]:
-    values = {
-        "loss": row["train_loss"],
-        "accuracy": _accuracy(row["train_error"]),
-        "val_loss": row["val_loss"],
-        "val_accuracy": _accuracy(row["val_error"]),
-        "learning_rate": row["learning_rate"],
-        "step": row["step"],
-    }
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _accuracy(error: float | None) -> float | None:
-    return None if error is None else 1 - error / 100
+def keras_logs(row: Any) -> dict[str, float]:
+    """A row of metrics.csv under Keras's names, without what was not measured."""
+    named = {"loss": row["train_loss"], "val_loss": row["val_loss"]}
+    named |= {"learning_rate": row["learning_rate"], "step": row["step"]}
+    for name, error in (("accuracy", row["train_error"]), ("val_accuracy", row["val_error"])):
+        named[name] = None if error is None else 1 - error / 100
+    return {name: value for name, value in named.items() if value is not None}

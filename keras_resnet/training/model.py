@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import layers, ops
 
 from keras_resnet.data import augmentation, stream
 from keras_resnet.data.augmentation import RandomPadCrop
@@ -21,7 +21,7 @@ from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs.run import Run
 from keras_resnet.training import backends
-from keras_resnet.training.backends.base import Chunk
+from keras_resnet.training.backends import Chunk
 
 # Batches that the stream makes at a time: NumPy's calls cost less for many.
 CHUNK = 32
@@ -47,7 +47,7 @@ def logits_of(net: keras.Model) -> keras.Model:
     return keras.Model(net.input, net.get_layer("head_dense").output)
 
 
-class _ResidentImages(keras.layers.Layer):
+class _ResidentImages(layers.Layer):
     """Indices `(N,)` -> images `(N, H, W, C)` uint8, from a data set that lives on the device."""
 
     def __init__(self, images: np.ndarray, **kwargs: Any):
@@ -78,11 +78,14 @@ def training_model(run: Run, data: Dataset, net: keras.Model, start: int = 0) ->
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
+    # One call of the device may make several updates, at most 50, where every interval is a multiple.
+    config = run.config
+    interval = math.gcd(recipe.steps, config.eval_every, config.checkpoint_every, start)
     model.compile(
         optimizer,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        **backends.current().compile_options(_divisor(run, start)),
+        **backends.current().compile_options(max(k for k in range(1, 51) if interval % k == 0)),
     )
     # Keras would build slots and metrics at the first update; a resume fills them before it.
     optimizer.build(model.trainable_variables)
@@ -104,20 +107,11 @@ def normalized_kernels(net: keras.Model) -> list[str]:
     """Paths of the kernels whose output goes into a batch normalisation and nowhere else."""
     paths = []
     for layer in net.layers:
-        if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
+        if isinstance(layer, layers.Conv2D | layers.Dense):
             following = [node.operation for node in layer._outbound_nodes]
-            if following and all(
-                isinstance(other, keras.layers.BatchNormalization) for other in following
-            ):
+            if following and all(isinstance(o, layers.BatchNormalization) for o in following):
                 paths.append(layer.kernel.path)
     return paths
-
-
-def _divisor(run: Run, start: int) -> int:
-    """The most updates, at most 50, that divide every interval a run counts in, from `start` on."""
-    config = run.config
-    common = math.gcd(run.recipe.steps, config.eval_every, config.checkpoint_every, start)
-    return max(k for k in range(1, 51) if common % k == 0)
 
 
 def chunks_of_batches(

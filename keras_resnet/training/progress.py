@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from typing import Any
 
@@ -13,13 +12,17 @@ from keras_resnet import console
 from keras_resnet.runs.checkpoint import State
 from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.runs.run import Run
+from keras_resnet.training import hosts
 
-ESTIMATE_AFTER = 20  # updates, after which the speed is steady enough for an estimate
+ESTIMATE_AFTER = 19  # timed updates, after which the speed is steady enough for an estimate
 
 
-@dataclasses.dataclass
 class Progress:
     """What a run has done, over all its sessions.
+
+    Args:
+        run: what is trained.
+        state: of the checkpoint that it goes on from.
 
     Attributes:
         step: updates made.
@@ -31,25 +34,16 @@ class Progress:
         signum: the signal that stops this session, or 0.
     """
 
-    step: int = 0
-    rows: list[MetricsRow] = dataclasses.field(default_factory=list)
-    seconds: float = 0.0
-    timed: int = 0
-    stopped_early: bool = False
-    signum: int = 0
-    _interval: tuple[float, int] = (0.0, 0)  # seconds and timed when the interval began
-    _last: float | None = None  # when the last update ended
+    def __init__(self, run: Run, state: State | None = None):
+        self.run, self.signum = run, 0
+        state = state or {"step": 0, "rows": [], "seconds": 0.0}
+        self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
+        self.timed = state.get("timed", self.step)
+        self.stopped_early = state.get("stopped_early", False)
+        self._last: float | None = None  # when the last update ended
+        self.begin_interval()
 
-    @classmethod
-    def of(cls, state: State) -> Progress:
-        """The progress that a checkpoint holds."""
-        timed = state.get("timed", state["step"])
-        early = state.get("stopped_early", False)
-        progress = cls(state["step"], state["rows"], state["seconds"], timed, early)
-        progress.begin_interval()
-        return progress
-
-    def state(self, run: Run) -> State:
+    def state(self) -> State:
         """What a checkpoint holds beside the variables."""
         return {
             "step": self.step,
@@ -57,8 +51,18 @@ class Progress:
             "seconds": self.seconds,
             "timed": self.timed,
             "stopped_early": self.stopped_early,
-            "settings": run.settings(),
+            "settings": self.run.settings(),
         }
+
+    @property
+    def ended(self) -> bool:
+        """Whether all updates were made, or a callback of the user's has ended the run."""
+        return self.stopped_early or self.step >= self.run.recipe.steps
+
+    @property
+    def evaluation_due(self) -> bool:
+        """Whether the run is evaluated after this update."""
+        return self.run.evaluates(self.step)
 
     def count(self, step: int) -> None:
         """Take the time since `resume_clock` as that of the updates up to `step`."""
@@ -66,85 +70,63 @@ class Progress:
             self.seconds += time.perf_counter() - self._last
             self.timed += step - self.step
         self.step = step
-        self.resume_clock()
 
     def resume_clock(self) -> None:
-        """Time updates from now on: what came before was none."""
+        """Time updates from now on; what was done since the last one was something else."""
         self._last = time.perf_counter()
 
     def begin_interval(self) -> None:
-        """Begin the interval that `interval_updates` and `rate` are about."""
+        """Begin the interval that `images_per_second` is about."""
         self._interval = self.seconds, self.timed
 
-    @property
-    def interval_updates(self) -> int:
-        """Timed updates of this interval."""
-        return self.timed - self._interval[1]
-
-    def rate(self) -> float | None:
-        """Updates per second of this interval; None while none was timed."""
-        seconds = max(self.seconds - self._interval[0], 1e-9)
-        return self.interval_updates / seconds if self.interval_updates else None
+    def images_per_second(self, at_least: int = 1) -> float | None:
+        """Speed in this interval; None where fewer than `at_least` updates were timed."""
+        seconds, updates = self.seconds - self._interval[0], self.timed - self._interval[1]
+        images = updates * self.run.recipe.batch_size
+        return images / max(seconds, 1e-9) if updates >= at_least else None
 
 
 class ProgressBar(keras.callbacks.Callback):
-    """A bar where stderr is a terminal, an estimate of the time after the first updates."""
+    """A bar where stderr is a terminal, and an estimate of the time after the first updates."""
 
-    def __init__(self, run: Run, progress: Progress):
+    def __init__(self, progress: Progress):
         super().__init__()
-        self.steps, self.batch_size = run.recipe.steps, run.recipe.batch_size
-        self.progress = progress
-        self._start = progress.step
-        self._images_per_second: float | None = None
-        self._estimated = False
-        self._bar: tqdm | None = None
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.progress, self._start = progress, progress.step
+        self._speed: float | None = None  # images per second
         self._bar = tqdm(
-            total=self.steps,
-            initial=self._start,
-            unit="update",
-            disable=None,  # without a terminal, the line per evaluation is progress enough
+            total=progress.run.recipe.steps,
+            initial=progress.step,
+            # None: without a terminal, the line per evaluation is progress enough.
+            disable=None if hosts.is_first() else True,
             dynamic_ncols=True,
             # Not tqdm's {remaining}: it takes compiling and validating for updates.
             bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        assert self._bar is not None and logs is not None
-        step = self.progress.step
-        first = self._images_per_second is None and step - self._start >= ESTIMATE_AFTER
-        if first or self.progress.interval_updates >= ESTIMATE_AFTER:
-            self._images_per_second = (self.progress.rate() or 0.0) * self.batch_size or None
-        if step % 10 == 0:
-            speed = f", {self._images_per_second:.0f} images/s" if self._images_per_second else ""
-            left = f"{self._time_left()} left, " if self._images_per_second else ""
-            self._bar.set_postfix_str(f"{left}loss {logs['loss']:.3f}{speed}", refresh=False)
+        step, known = self.progress.step, self._speed is not None
+        self._speed = self.progress.images_per_second(ESTIMATE_AFTER) or self._speed
+        remaining = self.progress.run.recipe.steps - step
+        speed, left = "", ""
+        if self._speed:
+            speed = f"{self._speed:.0f} images/s"
+            left = console.duration(remaining * self.progress.run.recipe.batch_size / self._speed)
+        if step % 10 == 0 and logs is not None:
+            loss = f"loss {logs['loss']:.3f}"
+            self._bar.set_postfix_str(f"{left} left, {loss}, {speed}" if left else loss, False)
         self._bar.update(step - self._bar.n)
-        if not self._estimated and self._images_per_second:
-            self._estimated = True
-            if self.steps - step > 100:
-                self.print(
-                    f"first {step - self._start} updates: {self._images_per_second:.0f} images/s; the "
-                    f"remaining {self.steps - step:,} updates will take about {self._time_left()}"
-                )
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        self.close()
+        if speed and not known and remaining > 100:
+            self.print(
+                f"first {step - self._start} updates: {speed}; the remaining {remaining:,} updates will "
+                f"take about {left}"
+            )
 
     def close(self) -> None:
         """Remove the bar."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, text: str) -> None:
-        """Show what is done now, beside the bar."""
-        if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=True)
+        self._bar.close()
 
     def print(self, text: str) -> None:
         """Print a line above the bar."""
-        assert self._bar is not None
         self._bar.clear()
         console.print_line(text)
         self._bar.refresh()
@@ -154,12 +136,7 @@ class ProgressBar(keras.callbacks.Callback):
         validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
         speed = row["images_per_second"]
         self.print(
-            f"update {row['step']:,}/{self.steps:,}: loss {row['train_loss']:.4f}, "
+            f"update {row['step']:,}/{self.progress.run.recipe.steps:,}: loss {row['train_loss']:.4f}, "
             f"error: training {row['train_error']:.2f} %{validation}, "
             f"rate {row['learning_rate']:g}" + ("" if speed is None else f", {speed:.0f} images/s")
         )
-
-    def _time_left(self) -> str:
-        assert self._images_per_second
-        remaining = self.steps - self.progress.step
-        return console.duration(remaining * self.batch_size / self._images_per_second)

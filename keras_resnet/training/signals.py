@@ -31,8 +31,7 @@ class Interrupted(Exception):
 class Signals:
     """In its `with` block, remembers the first of `SIGNALS`. A second one has the effect it had before.
 
-    Ignored signals, as under `nohup`, stay ignored. In a thread it does nothing: Python gives signals to
-    the main thread only.
+    Ignored signals, as under `nohup`, stay ignored; so do all in a thread, where Python allows no handlers.
 
     Args:
         message: what is printed when the first one comes; `{saved}` in it is the attribute `saved`.

@@ -15,6 +15,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,22 +31,22 @@ from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunResults
 from keras_resnet.runs.run import Run, runs_of, write_summary
-from keras_resnet.training import backends, devices, hosts
-from keras_resnet.training.callbacks import run_callbacks, save_checkpoint
-from keras_resnet.training.forward import refuse_callbacks
+from keras_resnet.training import backends, callbacks, devices, hosts
+from keras_resnet.training.forward import Forward, refuse_callbacks
 from keras_resnet.training.model import build_net, chunks_of_batches, logits_of, training_model
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted, Signals
 
 # Of the code that this process runs: asked for once, as the checkout may change while it trains.
 _commit = functools.cache(provenance.git_commit)
+UserCallbacks = Sequence[keras.callbacks.Callback]
 
 
 def train(
     config: TrainConfig,
     restart: bool = False,
     data: Dataset | None = None,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    callbacks: UserCallbacks = (),
 ) -> Path:
     """Train `config.runs` seeds one after the other; finished ones are not repeated.
 
@@ -74,13 +75,12 @@ def train(
         hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
         # What is wrong is said before the first seed trains, not after hours, at the second.
         if restart or not hosts.on_first(lambda: all([_results(run) for run in runs])):
-            with hosts.together():
-                data = _load(config, data, count)
+            data = _load(config, data, count)
         for run in runs if restart else ():
-            hosts.on_first(functools.partial(_move_aside, run))
+            hosts.on_first(_move_aside, run)
         for run in runs:
             signum = train_run(run, data, count, callbacks)
-            summary = hosts.on_first(functools.partial(write_summary, run))
+            summary = hosts.on_first(write_summary, run)
             if summary and run is runs[-1]:
                 console.print_line(summary)
             if signum and run is not runs[-1]:
@@ -89,24 +89,22 @@ def train(
     return runs[0].folder.path.parent
 
 
-def train_run(
-    run: Run, data: Dataset | None, count: int, users: Sequence[keras.callbacks.Callback] = ()
-) -> int:
+def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks = ()) -> int:
     """Train one seed on `count` devices, or go on with it; returns a signal that came too late, or 0."""
     with contextlib.ExitStack() as held:
-        opened = hosts.on_first(lambda: _open(run, held))
+        opened = hosts.on_first(_open, run, held)
         if opened is None:  # finished
             return 0
         assert data is not None
         began, newest = opened
+        arrays, state = newest or (None, None)
+        progress = Progress(run, state)
         precision, reason = devices.precision(run.config.precision, began)
-        if began is not None:
-            devices.print_changes(began)
-        arrays, progress = (newest[0], Progress.of(newest[1])) if newest else (None, Progress())
         if began is None:
-            config = _describe(run, data, precision)
-            hosts.on_first(lambda: run.folder.write_config(config))
-        hosts.on_first(lambda: run.folder.write_metrics(progress.rows))
+            hosts.on_first(run.folder.write_config, _describe(run, data, precision))
+        else:
+            devices.print_changes(began)
+        hosts.on_first(run.folder.write_metrics, progress.rows)
         net = build_net(run, data, precision)
         model = training_model(run, data, net, start=progress.step)
         _print_plan(run, net, count, precision, reason)
@@ -114,79 +112,12 @@ def train_run(
             console.print_line(f"resuming at update {progress.step:,} of {run.recipe.steps:,}")
         with Signals() as signals:
             signals.saved = progress.step
-            if progress.step < run.recipe.steps and not progress.stopped_early:
-                _fit(run, data, net, model, progress, signals, arrays, users)
+            if not progress.ended:
+                _fit(progress, signals, data, net, model, arrays, users)
             elif arrays is not None:  # all that is missing is the end
                 checkpoint.restore(net, model, arrays)
-            _finish(run, data, net, progress, precision)
+            _finish(progress, data, net, precision)
             return hosts.agree(signals.received)
-
-
-def _fit(
-    run: Run,
-    data: Dataset,
-    net: keras.Model,
-    model: keras.Model,
-    progress: Progress,
-    signals: Signals,
-    arrays: Arrays | None,
-    users: Sequence[keras.callbacks.Callback],
-) -> None:
-    """Make the updates that are left. Raises Interrupted where a signal ended them."""
-    train, val = stream.split(len(data.train_labels), run.config.val_size, run.config.seed)
-    validation = data.train_images[val], data.train_labels[val]
-    fed = backends.current().feed(chunks_of_batches(run, data.train_labels, train, progress.step))
-    made = run_callbacks(run, progress, net, validation, signals, arrays, users)
-    steps = run.recipe.steps - progress.step
-    try:
-        model.fit(fed, steps_per_epoch=steps, callbacks=made, shuffle=False, verbose=0)
-    finally:
-        for callback in made:
-            if isinstance(callback, ProgressBar):
-                callback.close()
-    if progress.stopped_early:  # with the weights that the user's callback left
-        save_checkpoint(run, progress, net, model)
-    elif progress.step < run.recipe.steps:
-        raise Interrupted(progress.signum, progress.step)
-
-
-def _finish(run: Run, data: Dataset, net: keras.Model, progress: Progress, precision: str) -> None:
-    """The saved net, its test error, measured once, and results.json last, because it says "finished"."""
-    saved = stock(net)
-    console.print_line(f"testing on {len(data.test_labels):,} images")
-    logits = backends.current().predict(logits_of(saved), data.test_images)
-    test_loss, test_error = loss_and_error(logits, data.test_labels)
-    images = progress.timed * run.recipe.batch_size
-    config, last = run.config, progress.rows[-1]
-    results: RunResults = {
-        "test_error": round(test_error, 4),
-        "test_loss": test_loss if math.isfinite(test_loss) else None,
-        "val_error": last["val_error"],
-        "train_error": last["train_error"] or 0.0,
-        "steps": progress.step,
-        "recipe": run.recipe.name,
-        "seconds": round(progress.seconds, 1),
-        "images_per_second": round(images / progress.seconds, 1) if progress.seconds else None,
-        "parameters": _parameters(net),
-        "model": config.model,
-        "depth": config.depth,
-        "shortcut": config.shortcut if config.model == "resnet" else None,
-        "dataset": config.dataset,
-        "seed": config.seed,
-        "backend": keras.backend.backend(),
-        "precision": precision,
-        "peak_memory_mib": provenance.peak_memory_mib(),
-        "device": devices.facts(),
-        "versions": provenance.versions(keras.backend.backend()),
-        "git_commit": _commit(),
-    }
-    if progress.stopped_early:
-        results["stopped_early"] = True
-    hosts.on_first(lambda: _save(run, saved, results))
-    console.print_line(
-        f"test error {test_error:.2f} % after {progress.step:,} updates in "
-        f"{console.duration(progress.seconds)}; saved {run.folder.model_path}"
-    )
 
 
 def _open(
@@ -203,6 +134,79 @@ def _open(
     return run.folder.read_config(), resume.find_checkpoint(run)
 
 
+def _fit(
+    progress: Progress,
+    signals: Signals,
+    data: Dataset,
+    net: keras.Model,
+    model: keras.Model,
+    arrays: Arrays | None,
+    users: UserCallbacks,
+) -> None:
+    """Make the updates that are left. Raises Interrupted where a signal ended them."""
+    run, images, labels = progress.run, data.train_images, data.train_labels
+    train, val = stream.split(len(labels), run.config.val_size, run.config.seed)
+    fed = backends.current().feed(chunks_of_batches(run, labels, train, progress.step))
+    steps = run.recipe.steps - progress.step
+    with contextlib.closing(ProgressBar(progress)) as bar:
+        after_updates = [
+            callbacks.Restore(net, arrays),
+            callbacks.Count(progress),
+            bar,
+            callbacks.Evaluate(bar, net, (images[val], labels[val])),
+            *([callbacks.TensorBoard(progress)] if hosts.is_first() else []),
+            *([Forward(progress, net, users)] if users else []),
+            callbacks.Save(progress, net, signals),
+        ]
+        model.fit(fed, steps_per_epoch=steps, callbacks=after_updates, shuffle=False, verbose=0)
+    if progress.stopped_early:  # with the weights that the user's callback left
+        callbacks.save_checkpoint(progress, net, model)
+    elif not progress.ended:
+        raise Interrupted(progress.signum, progress.step)
+
+
+def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str) -> None:
+    """The saved net, its test error, measured once, and results.json last, because it says "finished"."""
+    run, config, last = progress.run, progress.run.config, progress.rows[-1]
+    saved = stock(net)
+    console.print_line(f"testing on {len(data.test_labels):,} images")
+    logits = backends.current().predict(logits_of(saved), data.test_images)
+    test_loss, test_error = loss_and_error(logits, data.test_labels)
+    images = progress.timed * run.recipe.batch_size
+    results: RunResults = {
+        "test_error": round(test_error, 4),
+        "test_loss": test_loss if math.isfinite(test_loss) else None,
+        "val_error": last["val_error"],
+        "train_error": last["train_error"] or 0.0,
+        "steps": progress.step,
+        "recipe": run.recipe.name,
+        "seconds": round(progress.seconds, 1),
+        "images_per_second": round(images / progress.seconds, 1) if progress.seconds else None,
+        "parameters": _parameters(net),
+        "model": config.model,
+        "depth": config.depth,
+        "shortcut": config.shortcut if config.model == "resnet" else None,
+        "dataset": config.dataset,
+        "seed": config.seed,
+        "precision": precision,
+        "peak_memory_mib": provenance.peak_memory_mib(),
+        **_made_with(),  # type: ignore[typeddict-item]
+    }
+    if progress.stopped_early:
+        results["stopped_early"] = True
+
+    def save() -> None:
+        with files.atomic(run.folder.model_path) as temporary:
+            saved.save(temporary)
+        run.folder.write_results(results)
+
+    hosts.on_first(save)
+    console.print_line(
+        f"test error {test_error:.2f} % after {progress.step:,} updates in "
+        f"{console.duration(progress.seconds)}; saved {run.folder.model_path}"
+    )
+
+
 def _results(run: Run) -> RunResults | None:
     """results.json of a finished run. Without its net, a run is finished again from its last checkpoint.
 
@@ -211,12 +215,6 @@ def _results(run: Run) -> RunResults | None:
     """
     results = resume.read_results(run, keras.backend.backend())
     return results if run.folder.model_path.is_file() else None
-
-
-def _save(run: Run, net: keras.Model, results: RunResults) -> None:
-    with files.atomic(run.folder.model_path) as temporary:
-        net.save(temporary)
-    run.folder.write_results(results)
 
 
 def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
@@ -230,14 +228,10 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
         )
     left = stream.training_size(len(data.train_labels), config.val_size)
     batch_size = config.resolve_recipe().batch_size
-    if left < batch_size:
+    if left < batch_size or batch_size % count:
         raise UserError(
-            f"`batch_size` must be at most the {left} training images. Received: {batch_size}"
-        )
-    if batch_size % count:
-        raise UserError(
-            f"`batch_size` must be divisible by the {count} devices. Received: {batch_size}; give "
-            "another, or fewer `devices`"
+            f"`batch_size` must be at most the {left} training images, and divisible by the number of "
+            f"devices, {count}. Received: {batch_size}"
         )
     return data
 
@@ -251,39 +245,44 @@ def _move_aside(run: Run) -> None:
 
 
 def _describe(run: Run, data: Dataset, precision: str) -> RunConfig:
+    """config.json of a run that begins."""
+    script = Path(sys.argv[0]).name
+    program = (
+        ["keras-resnet"] if script in ("keras-resnet", "__main__.py") else ["python", sys.argv[0]]
+    )
     config: RunConfig = {
         "settings": run.settings(),
-        "backend": keras.backend.backend(),
-        "precision": precision,  # type: ignore[typeddict-item]
+        "precision": precision,
         "class_names": list(data.class_names),
-        "versions": provenance.versions(keras.backend.backend()),
-        "git_commit": _commit(),
-        "device": devices.facts(),
-        "command": _command(),
+        "command": shlex.join([*program, *sys.argv[1:]]),  # as it can be given again
+        **_made_with(),  # type: ignore[typeddict-item]
     }
     onednn = devices.onednn()
     return config if onednn is None else {**config, "onednn": onednn}
 
 
-def _command() -> str:
-    """The command that trains this, as it can be given again."""
-    script = Path(sys.argv[0]).name
-    installed = script in ("keras-resnet", "__main__.py")
-    return shlex.join(
-        [*(["keras-resnet"] if installed else ["python", sys.argv[0]]), *sys.argv[1:]]
-    )
+def _made_with() -> dict[str, Any]:
+    """What config.json and results.json both record."""
+    backend = keras.backend.backend()
+    return {
+        "backend": backend,
+        "device": devices.facts(),
+        "versions": provenance.versions(backend),
+        "git_commit": _commit(),
+    }
 
 
 def _print_plan(run: Run, net: keras.Model, count: int, precision: str, reason: str) -> None:
-    kind, device = devices.device()
+    hardware = backends.current().hardware()
     console.print_line(f"{run}: {_parameters(net):,} parameters; run folder {run.folder.path}")
     console.print_line(
-        f"backend: {keras.backend.backend()}; "
-        f"{'device' if count == 1 else f'{count} devices'}: {kind} ({device}); "
-        f"precision: {precision} ({reason})"
+        f"backend: {keras.backend.backend()}; {'device' if count == 1 else f'{count} devices'}: "
+        f"{hardware.kind} ({hardware.name}); precision: {precision} ({reason})"
     )
-    if slow := devices.emulation(precision):
-        console.print_line(f"note: {precision} may be much slower than float32 here: {slow}")
+    if precision != "float32" and hardware.kind == "CPU":
+        fast, known = devices.native(precision)
+        if not fast:
+            console.print_line(f"note: {precision} may be much slower than float32 here: {known}")
     console.print_line(f"recipe: {recipes.describe_changes(run.recipe, run.config.depth)}")
 
 

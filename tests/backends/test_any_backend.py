@@ -21,7 +21,7 @@ import train as command
 from keras_resnet.commands import evaluate, predict, terminal
 from keras_resnet.data import synthetic
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.training import devices
+from keras_resnet.training import backends, devices
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = REPOSITORY / "examples"
@@ -125,42 +125,38 @@ def test_several_devices_need_jax(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "--devices must be 1" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="JAX's devices")
-@pytest.mark.parametrize(
-    ("platform", "capability", "expected"),
-    [("gpu", "7.5", "float32"), ("gpu", "9.0", "mixed_bfloat16"), ("tpu", None, "mixed_bfloat16")],
+@pytest.mark.skipif(
+    BACKEND == "tensorflow", reason="tests/training/test_devices.py has TensorFlow's"
 )
-def test_precision_on_jax(
-    platform: str, capability: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As far as a CPU can tell: what JAX says of such a device leads to the right choice."""
-    import jax
-
-    device = SimpleNamespace(
-        platform=platform, compute_capability=capability, device_kind="a device"
-    )
-    monkeypatch.setattr(jax, "devices", lambda: [device])
-    assert devices.precision("auto")[0] == expected
-    assert devices.device() == (platform.upper(), "a device")
-
-
-@pytest.mark.skipif(BACKEND != "torch", reason="PyTorch's devices")
 @pytest.mark.parametrize(
-    ("kind", "capability", "name", "expected"),
-    [
-        ("cuda", (7, 5), ("GPU", "a device"), "float32"),
-        ("cuda", (9, 0), ("GPU", "a device"), "mixed_bfloat16"),
-        ("mps", None, ("MPS", "the Mac's GPU"), "float32"),
-    ],
+    ("kind", "capability", "expected"),
+    [("gpu", (7, 5), "float32"), ("gpu", (9, 0), "mixed_bfloat16"), ("other", (0, 0), "auto")],
 )
-def test_precision_on_torch(
-    kind: str, capability: tuple, name: tuple, expected: str, monkeypatch: pytest.MonkeyPatch
+def test_precision_of_devices(
+    kind: str, capability: tuple, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import torch
+    """As far as a CPU can tell: what JAX and PyTorch say of such a device leads to the right choice."""
+    if BACKEND == "jax":
+        import jax
 
-    there = SimpleNamespace(device=SimpleNamespace(type=kind))
-    monkeypatch.setattr(keras.ops, "zeros", lambda shape: there)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda place: capability)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda place: "a device")
-    assert devices.device() == name
-    assert devices.precision("auto")[0] == expected
+        other = "TPU", "a device", "mixed_bfloat16"
+        there = SimpleNamespace(
+            platform="tpu" if kind == "other" else "gpu",
+            compute_capability=".".join(map(str, capability)),
+            device_kind="a device",
+        )
+        monkeypatch.setattr(jax, "devices", lambda: [there])
+    else:
+        import torch
+
+        other = "MPS", "the Mac's GPU", "float32"
+        device = SimpleNamespace(type="mps" if kind == "other" else "cuda")
+        monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=device))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a device")
+    hardware = backends.current().hardware()
+    if kind == "other":
+        assert (*hardware[:2], devices.precision("auto")[0]) == other
+    else:
+        assert hardware[:3] == ("GPU", "a device", capability[0])
+        assert devices.precision("auto")[0] == expected

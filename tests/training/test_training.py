@@ -1,14 +1,14 @@
-"""Training for real: a small net learns, the same seed repeats, the artefacts are what they say."""
+"""Training for real: a small net learns, the same seed repeats, the files are what they say."""
 
 from __future__ import annotations
 
-import csv
 import functools
 import itertools
 import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,9 @@ from keras_resnet.data import augmentation, constants, datasets, stream, synthet
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.folder import RunFolder
+from keras_resnet.runs.folder import MetricsRow, RunFolder
 from keras_resnet.runs.run import runs_of
-from keras_resnet.training import backends, cpu, devices, trainer
+from keras_resnet.training import backends, devices, trainer
 from keras_resnet.training.backends import tensorflow
 from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
 from keras_resnet.training.progress import ProgressBar
@@ -33,19 +33,19 @@ from keras_resnet.training.signals import Signals
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
 SMALL = ["--depth", "8", "--dataset", "synthetic", "--val-size", "300", "--batch-size", "32"]
+Capture = pytest.CaptureFixture[str]
 
 
 def run(*flags: object) -> int:
     return terminal.run(lambda: command.main([*SMALL, *map(str, flags)]))
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "metrics.csv", newline="") as file:
-        return list(csv.DictReader(file))
+def rows(folder: Path) -> list[MetricsRow]:
+    return RunFolder(folder).read_metrics()
 
 
-def numbers(folder: Path) -> list[dict[str, str]]:
-    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows(folder)]
+def results(folder: Path) -> Any:
+    return json.loads((folder / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +54,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "SYNTHETIC_SIZES", (2_000, 500))
-        code = run("--steps", 300, "--eval-every", 100, "--output-dir", output, "--name", "small")
-    assert code == 0
-    return output / "small" / "seed-0"
+        assert run("--steps", 300, "--eval-every", 100, "--output-dir", output, "--name", "x") == 0
+    return output / "x/seed-0"
 
 
-@pytest.mark.parametrize("start", [0, 7, CHUNK, 100])
-def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> tuple[Path, Callable[[], int]]:
+    """A copy of that run, and the same command for it."""
+    folder = tmp_path / "x/seed-0"
+    shutil.copytree(finished, folder)
+    flags = ["--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "x"]
+    return folder, lambda: run(*flags)
+
+
+@pytest.mark.parametrize("start", [0, 7, CHUNK])
+def test_fit_is_fed_the_stream_from_any_step_on(start: int) -> None:
     (run,) = runs_of(TrainConfig(batch_size=30, seed=3))
     # 1,000 images: a permutation ends inside a chunk, and inside a batch.
     train = np.arange(0, 2_000, 2)
@@ -72,69 +80,25 @@ def test_what_fit_is_fed_is_the_stream_from_any_step_on(start: int) -> None:
         np.testing.assert_array_equal(label, labels[expected])
         np.testing.assert_array_equal(draw, augmentation.draws(3, step, 1, 30)[0])
         assert index.dtype == label.dtype == draw.dtype == "int32"
-    assert step == start + 2 * CHUNK + 4
 
 
-def test_a_small_net_learns(finished: Path) -> None:
-    results = json.loads((finished / "results.json").read_text())
-    assert results["test_error"] < 45  # chance: 90
-    losses = [float(row["train_loss"]) for row in rows(finished)]
+def test_a_small_net_learns_and_its_folder_says_how(finished: Path) -> None:
+    found, config = results(finished), RunFolder(finished).read_config()
+    assert found["test_error"] < 45  # chance: 90
+    assert [row["step"] for row in rows(finished)] == [100, 200, 300]
+    assert [row["learning_rate"] for row in rows(finished)] == [0.1, 0.01, 0.001]
+    losses = [row["train_loss"] for row in rows(finished)]
     assert losses[-1] < 0.7 * losses[0]
-
-
-def test_the_run_folder(finished: Path) -> None:
-    assert [row["step"] for row in rows(finished)] == ["100", "200", "300"]
-    assert [row["learning_rate"] for row in rows(finished)] == ["0.1", "0.01", "0.001"]
-    config = json.loads((finished / "config.json").read_text())
-    assert config["settings"]["depth"] == 8 and config["device"]["kind"] in ("CPU", "GPU")
+    assert config["settings"]["depth"] == 8 and found["device"] == config["device"]
     assert config["class_names"] == list(constants.SYNTHETIC_CLASSES)
     assert set(config["versions"]) >= {"keras", "tensorflow", "numpy"}
     assert config["onednn"] is devices.onednn()
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
     assert not list(finished.rglob(".tmp-*"))
-    results = json.loads((finished / "results.json").read_text())
-    assert results["device"] == config["device"]
     # The first update pays for tracing and is not timed.
     state = checkpoint.load(checkpoint.list_checkpoints(finished)[0])[1]
     assert state["timed"] == 299
-    assert results["images_per_second"] == pytest.approx(299 * 32 / state["seconds"], rel=1e-3)
-
-
-def test_other_cpu_kernels_are_told(
-    finished: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    config = json.loads((finished / "config.json").read_text())
-    config["device"] = {"kind": "CPU", "name": "a CPU"}  # on a GPU the kernels make no difference
-    monkeypatch.setattr(devices, "device", lambda: ("CPU", "a CPU"))
-    now = devices.onednn()
-    for recorded, told in (
-        ({"onednn": now}, ""),
-        ({"onednn": not now}, f"with another use of oneDNN ({not now})"),
-        ({}, "with perhaps another use of oneDNN (not recorded)"),
-    ):
-        old = {key: value for key, value in config.items() if key != "onednn"}
-        (tmp_path / "config.json").write_text(json.dumps({**old, **recorded}))
-        devices.print_changes(RunFolder(tmp_path).read_config())
-        out = capsys.readouterr().out
-        assert told in out and bool(out) is bool(told)
-
-
-def test_an_emulated_precision_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for module in (cpu, devices):
-        monkeypatch.setattr(module, "cpu_flags", lambda: frozenset({"avx2"}))
-    monkeypatch.setattr(tensorflow, "onednn", lambda: True)
-    monkeypatch.setattr(tensorflow, "device", lambda: ("CPU", "a CPU"))
-    flags = ["--steps", 4, "--val-size", 0, "--output-dir", tmp_path]
-    assert run(*flags, "--precision", "mixed_bfloat16") == 0
-    note = (
-        "note: mixed_bfloat16 may be much slower than float32 here: the CPU has no avx512_bf16 or"
-    )
-    assert capsys.readouterr().out.count(note) == 1
+    assert found["images_per_second"] == pytest.approx(299 * 32 / state["seconds"], rel=1e-3)
 
 
 def test_the_saved_net_scores_the_test_error(finished: Path) -> None:
@@ -142,44 +106,73 @@ def test_the_saved_net_scores_the_test_error(finished: Path) -> None:
     assert {layer.dtype_policy.name for layer in net.layers} == {"float32"}
     data = datasets.load("synthetic")
     predicted = net.predict(data.test_images, verbose=0).argmax(axis=1)
-    results = json.loads((finished / "results.json").read_text())
-    assert np.mean(predicted != data.test_labels) * 100 == pytest.approx(results["test_error"])
+    error = np.mean(predicted != data.test_labels) * 100
+    assert error == pytest.approx(results(finished)["test_error"])
 
 
-def test_a_finished_run_is_left_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
-    again = ["--steps", 300, "--eval-every", 100, "--output-dir", finished.parent.parent]
-    assert run(*again, "--name", "small") == 0
-    assert "is finished" in capsys.readouterr().out
-    assert before == {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+def test_a_finished_run_is_left_alone(copied: Any, capsys: Capture) -> None:
+    folder, again = copied
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert again() == 0 and "is finished" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_other_settings_are_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--steps", 300, "--output-dir", finished.parent.parent, "--name", "small"]
+def test_a_finished_run_without_its_net_is_saved_again(copied: Any, finished: Path) -> None:
+    folder, again = copied
+    (folder / "model.keras").unlink()
+    assert again() == 0 and rows(folder) == rows(finished)
+    a, b = (keras.models.load_model(path / "model.keras") for path in (finished, folder))
+    for before, after in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_other_settings_are_refused(finished: Path, capsys: Capture) -> None:
+    flags = ["--steps", 300, "--output-dir", finished.parent.parent, "--name", "x"]
     assert run(*flags, "--learning-rate", 0.05, "--checkpoint-every", 100) == 2
     error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    for part in (
-        "--learning-rate 0.1 there, 0.05 now",
-        "--eval-every 100 there, 500 now",
-        "--checkpoint-every 500 there, 100 now",
-    ):
+    for part in ("--learning-rate 0.1 there, 0.05 now", "--eval-every 100 there, 500 now"):
         assert part in error
-    assert "--depth" not in error
+    assert "--depth" not in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("config.json", lambda text: "{}", "must be a file of this program"),
+        ("results.json", lambda text: "{}", "must be a file of this program"),
+        ("results.json", lambda text: text.replace('"depth": 8', '"depth": 56'), "Received: 56"),
+        ("metrics.csv", lambda text: "step,train_loss\nthree,1.5\n", "could not be read"),
+        ("checkpoint", None, "does not fit this version"),
+    ],
+)
+def test_files_that_make_no_sense(
+    name: str, change: Any, message: str, copied: Any, capsys: Capture
+) -> None:
+    folder, again = copied
+    if name != "results.json":
+        (folder / "results.json").unlink()
+    if change:
+        (folder / name).write_text(change((folder / name).read_text()))
+    else:
+        arrays, state = checkpoint.load(checkpoint.list_checkpoints(folder)[0])
+        arrays.pop("net/head_dense/bias")
+        checkpoint.save(folder, arrays, state)
+    assert again() == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1, error
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_same_seed_repeats_and_another_does_not(tmp_path: Path, precision: str) -> None:
+    found = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         flags = ["--steps", 8, "--eval-every", 2, "--seed", seed, "--precision", precision]
         assert run(*flags, "--output-dir", tmp_path, "--name", name) == 0
-    a, b = (numbers(tmp_path / name / "seed-1") for name in "ab")
-    assert a == b
-    c = numbers(tmp_path / "c" / "seed-2")
-    assert [row["train_loss"] for row in a] != [row["train_loss"] for row in c]
+        found.append([row["train_loss"] for row in rows(tmp_path / name / f"seed-{seed}")])
+    assert found[0] == found[1] != found[2]
 
 
-def test_float16_scales_its_loss(tmp_path: Path) -> None:
+def test_float16_scales_its_loss() -> None:
     """And scales the gradients back: its updates are those of float32."""
     data = datasets.load("synthetic")
     index, changes = np.arange(8, dtype="int32"), {}
@@ -188,12 +181,12 @@ def test_float16_scales_its_loss(tmp_path: Path) -> None:
         net = build_net(run, data, precision)
         model = training_model(run, data, net)
         before = net.get_weights()
+        draw = augmentation.draws(0, 0, 1, 8)[0]
         for _ in range(2):
-            model.train_on_batch(
-                (index, augmentation.draws(0, 0, 1, 8)[0]), data.train_labels[index]
-            )
+            model.train_on_batch((index, draw), data.train_labels[index])
+        after = net.get_weights()
         changes[precision] = np.concatenate(
-            [(b - a).ravel() for a, b in zip(before, net.get_weights(), strict=True)]
+            [(b - a).ravel() for a, b in zip(before, after, strict=True)]
         )
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     error = np.linalg.norm(changes["mixed_float16"] - changes["float32"])
@@ -214,30 +207,28 @@ def test_float16_s_skipped_updates_do_not_advance_the_schedule(
     skipped = 8 - made
     assert 0 < skipped < 4, "otherwise this tests nothing"
     rates = [row["learning_rate"] for row in rows(tmp_path / "half/seed-0")]
-    assert rates.count("0.1") == 4 + skipped and rates == sorted(rates, reverse=True)
+    assert rates.count(0.1) == 4 + skipped and rates == sorted(rates, reverse=True)
 
 
-@pytest.fixture
-def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def play_a_gpu(patch: pytest.MonkeyPatch) -> None:
     """What only a GPU gets, XLA and several updates per execution, on the CPU that is here."""
-    monkeypatch.setattr(tensorflow, "device", lambda: ("GPU", "a CPU that plays one"))
+    gpu = backends.Hardware("GPU", "a CPU that plays one")
+    patch.setattr(tensorflow.BACKEND, "hardware", lambda: gpu)
 
 
-GPU = ["--steps", 300, "--eval-every", 100, "--checkpoint-every", 50, "--precision", "float32"]
-
-
-@pytest.mark.usefixtures("a_gpu")
-def test_the_code_for_gpus_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(*GPU, "--output-dir", tmp_path, "--name", "gpu") == 0
-    folder = tmp_path / "gpu" / "seed-0"
-    assert [row["step"] for row in rows(folder)] == ["100", "200", "300"]
-    assert json.loads((folder / "results.json").read_text())["test_error"] < 45
-    assert [path.name for path in checkpoint.list_checkpoints(folder)] == [
-        "step-00000300.npz",
-        "step-00000250.npz",
-    ]
+def test_the_code_for_gpus_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    play_a_gpu(monkeypatch)
+    flags = ["--steps", 300, "--eval-every", 100, "--checkpoint-every", 50, "--name", "gpu"]
+    assert run(*flags, "--precision", "float32", "--output-dir", tmp_path) == 0
+    folder = tmp_path / "gpu/seed-0"
+    assert [row["step"] for row in rows(folder)] == [100, 200, 300]
+    assert results(folder)["test_error"] < 45
+    newest = checkpoint.list_checkpoints(folder)
+    assert [path.name for path in newest] == ["step-00000300.npz", "step-00000250.npz"]
     # The first execution, of 50 updates, compiles and is not timed.
-    assert checkpoint.load(checkpoint.list_checkpoints(folder)[0])[1]["timed"] == 250
+    assert checkpoint.load(newest[0])[1]["timed"] == 250
     assert capsys.readouterr().out.count("first 100 updates: ") == 1
 
 
@@ -254,7 +245,7 @@ def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_that_moves_to_a_gpu_at_an_odd_update(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     flags = ["--steps", 40, "--eval-every", 20, "--checkpoint-every", 20, "--output-dir", tmp_path]
     flags += ["--precision", "float32"]
@@ -262,59 +253,57 @@ def test_a_run_that_moves_to_a_gpu_at_an_odd_update(
     with monkeypatch.context() as patch:
         stop_at(17, patch)
         assert run(*flags, "--name", "moved") == 128 + signal.SIGTERM
-    monkeypatch.setattr(tensorflow, "device", lambda: ("GPU", "a CPU that plays one"))
+    play_a_gpu(monkeypatch)
     capsys.readouterr()
     assert run(*flags, "--name", "moved") == 0
     out = capsys.readouterr().out
     assert "resuming at update 17 of 40" in out and "began with another device" in out
     cpu, moved = (rows(tmp_path / name / "seed-0") for name in ("cpu", "moved"))
-    assert [row["step"] for row in moved] == ["20", "40"]
+    assert [row["step"] for row in moved] == [20, 40]
     # The same batches, crops and flips; sums in another order.
-    assert float(moved[0]["train_loss"]) == pytest.approx(float(cpu[0]["train_loss"]), rel=0.02)
-    newest = checkpoint.list_checkpoints(tmp_path / "moved" / "seed-0")[0]
+    assert moved[0]["train_loss"] == pytest.approx(cpu[0]["train_loss"], rel=0.02)
+    newest = checkpoint.list_checkpoints(tmp_path / "moved/seed-0")[0]
     assert newest.name == "step-00000040.npz"
     # One update of each session is not timed.
     assert checkpoint.load(newest)[1]["timed"] == 40 - 2
 
 
-def test_several_runs_are_summarised(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--steps", 8, "--val-size", 0, "--output-dir", tmp_path, "--name", "x", "--seed", 4]
-    assert run(*flags, "--runs", 2) == 0
-    summary = json.loads((tmp_path / "x" / "summary.json").read_text())
-    assert summary["seeds"] == [4, 5] and summary["runs"] == 2
-    assert summary["test_error_mean"] == pytest.approx(np.mean(summary["test_errors"]), abs=1e-3)
-    assert summary["test_error_std"] == pytest.approx(
-        np.std(summary["test_errors"], ddof=1), abs=1e-3
-    )
-    assert "2 runs, seeds [4, 5]" in capsys.readouterr().out
-    assert run(*flags, "--runs", 2) == 0  # both are finished
-    assert capsys.readouterr().out.count("2 runs, seeds [4, 5]") == 1
-    assert rows(tmp_path / "x" / "seed-4")[0]["val_error"] == ""
+def test_several_runs_are_summarised(tmp_path: Path, capsys: Capture) -> None:
+    flags = ["--val-size", 0, "--output-dir", tmp_path, "--name", "x"]
+    both = [*flags, "--seed", 4, "--runs", 2, "--steps", 8]
+    assert run(*both) == 0
+    summary = tmp_path / "x/summary.json"
+    found, text = json.loads(summary.read_text()), summary.read_text()
+    assert found["seeds"] == [4, 5] and found["runs"] == 2
+    assert found["test_error_std"] == pytest.approx(np.std(found["test_errors"], ddof=1), abs=1e-3)
+    assert rows(tmp_path / "x/seed-4")[0]["val_error"] is None
+    summary.unlink()
+    assert run(*both) == 0  # both are finished
+    assert capsys.readouterr().out.count("2 runs, seeds [4, 5]") == 2
+    assert summary.read_text() == text
+    assert run(*flags, "--steps", 12, "--seed", 1) == 0  # another recipe: not averaged with them
+    assert json.loads(summary.read_text())["seeds"] == [1]
 
 
 def test_the_next_seed_has_the_same_devices() -> None:
     """Else it would train on one of them, and on several hosts each would train a net of its own."""
     parallel = keras.distribution.DataParallel(devices=["cpu:0"])
     keras.distribution.set_distribution(parallel)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         devices.clear_session()
         assert keras.distribution.distribution() is parallel
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
     finally:
         keras.distribution.set_distribution(None)
-        keras.config.set_dtype_policy(policy)
 
 
-def test_a_loss_that_becomes_nan_stops_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--steps", 100, "--learning-rate", 1e30, "--output-dir", tmp_path]
-    assert run(*flags) == DIVERGED == 3
+@pytest.mark.parametrize("rate", [1e30, 1000])
+def test_a_run_that_diverges_ends(rate: float, tmp_path: Path, capsys: Capture) -> None:
+    """ReLU hides the NaN of the second from the loss: the variables are checked before they are saved."""
+    flags = ["--steps", 20, "--learning-rate", rate, "--output-dir", tmp_path]
+    assert run(*flags, "--checkpoint-every", 5) == DIVERGED == 3
     error = capsys.readouterr().err
     assert "NaN or infinite at or before update" in error and error.count("\n") == 1
-    assert not list(tmp_path.rglob("results.json"))
+    assert not list(tmp_path.rglob("results.json")) and not list(tmp_path.rglob("model.keras"))
 
 
 @pytest.mark.parametrize(
@@ -325,43 +314,27 @@ def test_a_loss_that_becomes_nan_stops_the_run(
         (["--depth", "many"], "invalid int value: 'many'"),
         (["--batch-size", 0], "--batch-size must be 1 or more. Received: 0"),
         (["--batch-size", 5000], "--batch-size must be at most the 1700 training images"),
-        (["--learning-rate", -1], "--learning-rate must be above 0 and at most 1e30. Received: -1"),
-        (
-            ["--learning-rate", "nan"],
-            "--learning-rate must be above 0 and at most 1e30. Received: nan",
-        ),
-        (
-            ["--learning-rate", 1e39],
-            "--learning-rate must be above 0 and at most 1e30. Received: 1e+39",
-        ),
+        (["--learning-rate", "nan"], "--learning-rate must be above 0 and at most 1e30"),
         (["--weight-decay", -1], "--weight-decay must be 0 or more"),
         (["--momentum", 1], "--momentum must be 0 or more and below 1"),
         (["--steps", 3], "--steps must be 4 to 1000000000"),
-        (["--steps", 10**30], "--steps must be"),
         (["--steps", 100, "--warmup-steps", 60], "--warmup-steps must be 0 or more and below half"),
-        (["--runs", 0], "--runs must be int >= 1"),
         (["--runs", 10**12], "--runs must be int <= 10000"),
         (["--seed", -1], "--seed must be int >= 0"),
         (["--val-size", 2000], "--val-size must be 0 or more and below the 2000"),
-        (["--dataset", "mnist"], "invalid choice: 'mnist'"),
         (["--shortcut", "none"], "invalid choice: 'none'"),
         (["--model", "plain", "--shortcut", "projection"], "--shortcut must be left out"),
         (["--name", "a/b"], "--name must be a folder name"),
-        (["--name", " "], "--name must be printable text, not empty"),
         (["--name", "a\nb"], r"Received: 'a\nb'"),
-        (["--name", "a\udcff"], r"Received: 'a\udcff'"),  # a byte that is not UTF-8
+        (["--data-dir", "a\udcff"], "--data-dir must be printable text"),  # not UTF-8
         (["--output-dir", ""], "--output-dir must be printable text, not empty"),
-        (["--output-dir", "a\udcff"], "--output-dir must be printable text"),
-        (["--data-dir", "a\udcff"], "--data-dir must be printable text"),
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
         (["--name", "x" * 300], "(File name too long)"),
         (["--name", "x" * 300, "--restart"], "(File name too long)"),
         (["--wings", 2], "--wings is no flag"),
     ],
 )
-def test_bad_flags(
-    flags: list, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_flags(flags: list, message: str, tmp_path: Path, capsys: Capture) -> None:
     try:
         # Few steps, so that a check that is gone fails here and does not train for hours.
         code = run("--output-dir", tmp_path, "--steps", 8, *flags)
@@ -369,26 +342,7 @@ def test_bad_flags(
         code = stop.code
     error = capsys.readouterr().err
     assert code == 2 and message in error and error.count("\n") == 1, error
-    assert not list(tmp_path.rglob("metrics.csv"))
-
-
-@pytest.mark.slow
-def test_resnet20_passes_90_percent_on_synthetic_within_500_updates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (50_000, 10_000))
-    flags = ["--dataset", "synthetic", "--steps", 500, "--output-dir", tmp_path]
-    assert terminal.run(lambda: command.main(list(map(str, flags)))) == 0
-    results = json.loads((tmp_path / "resnet20-synthetic/seed-0/results.json").read_text())
-    assert results["test_error"] < 10
-
-
-@pytest.mark.slow
-def test_resnet20_learns_the_real_cifar10(tmp_path: Path, data_dir: str) -> None:
-    flags = ["--steps", 300, "--data-dir", data_dir, "--output-dir", tmp_path]
-    assert terminal.run(lambda: command.main(list(map(str, flags)))) == 0
-    results = json.loads((tmp_path / "resnet20/seed-0/results.json").read_text())
-    assert results["test_error"] < 60  # chance: 90
+    assert not list(tmp_path.iterdir())
 
 
 def test_data_of_another_name_than_the_settings_is_refused(tmp_path: Path) -> None:
@@ -398,56 +352,31 @@ def test_data_of_another_name_than_the_settings_is_refused(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_summary_comes_again_and_recipes_are_not_mixed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    flags = ["--output-dir", tmp_path, "--name", "x", "--val-size", 0]
-    assert run(*flags, "--steps", 8) == 0
-    summary = tmp_path / "x" / "summary.json"
-    before = summary.read_text()
-    summary.unlink()
-    assert run(*flags, "--steps", 8) == 0
-    assert summary.read_text() == before
-    assert run(*flags, "--steps", 12, "--seed", 1) == 0
-    assert json.loads(summary.read_text())["seeds"] == [1]
-
-
-@pytest.mark.parametrize("name", ["config.json", "results.json"])
-def test_foreign_json_is_refused(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "x" / "seed-0"
-    folder.mkdir(parents=True)
-    (folder / name).write_text("{}")
-    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 2
-    error = capsys.readouterr().err
-    assert "must be a file of this program" in error and error.count("\n") == 1
-
-
-def test_restart_where_a_file_is_in_the_way(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "x").mkdir()
-    (tmp_path / "x" / "seed-0").touch()
-    assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x", "--restart") == 2
-    error = capsys.readouterr().err
-    assert "lock could not be locked" in error and error.count("\n") == 1
-
-
-def test_sizes_that_do_not_fit_leave_no_folder(tmp_path: Path) -> None:
-    assert run("--batch-size", 5000, "--output-dir", tmp_path) == 2
-    assert not list(tmp_path.iterdir())
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dataset", "steps", "limit"), [("synthetic", 500, 10), ("cifar10", 300, 60)]
+)
+def test_resnet20_learns(
+    dataset: str, steps: int, limit: float, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (50_000, 10_000))
+    flags = [f"--steps={steps}", f"--dataset={dataset}", f"--output-dir={tmp_path}", "--name=x"]
+    if dataset == "cifar10":
+        flags.append(f"--data-dir={request.getfixturevalue('data_dir')}")
+    assert terminal.run(lambda: command.main(flags)) == 0
+    assert results(tmp_path / "x/seed-0")["test_error"] < limit  # chance: 90
 
 
 def test_what_is_wrong_with_a_later_seed_is_said_before_the_first_trains(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: Capture
 ) -> None:
     flags = ["--steps", 8, "--output-dir", tmp_path, "--name", "x"]
     assert run(*flags, "--seed", 1) == 0
     capsys.readouterr()
     assert run(*flags, "--runs", 2, "--learning-rate", 0.05) == 2
     assert "seed-1 holds a run with other settings" in capsys.readouterr().err
-    assert not (tmp_path / "x" / "seed-0").exists()
+    assert not (tmp_path / "x/seed-0").exists()
 
 
 def test_restart_moves_all_runs_aside_before_the_first_trains(
@@ -459,48 +388,14 @@ def test_restart_moves_all_runs_aside_before_the_first_trains(
         stop_at(3, patch)
         assert run(*flags, "--restart") == 128 + signal.SIGTERM
     # So that the same command without --restart trains seed 1 too.
-    assert {path.name for path in (tmp_path / "x").glob("seed-*")} == {
-        "seed-0", "seed-0.old-1", "seed-1.old-1",
-    }  # fmt: skip
+    found = {path.name for path in (tmp_path / "x").glob("seed-*")}
+    assert found == {"seed-0", "seed-0.old-1", "seed-1.old-1"}
     assert run(*flags) == 0
-    assert (tmp_path / "x" / "seed-1" / "results.json").exists()
+    assert (tmp_path / "x/seed-1/results.json").exists()
 
 
-def test_a_checkpoint_of_another_program_is_refused_at_the_very_end_too(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "small" / "seed-0"
-    shutil.copytree(finished, folder)
-    (folder / "results.json").unlink()
-    arrays, state = checkpoint.load(checkpoint.list_checkpoints(folder)[0])
-    arrays.pop("net/head_dense/bias")
-    checkpoint.save(folder, arrays, state)
-    assert (
-        run("--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small") == 2
-    )
-    error = capsys.readouterr().err
-    assert "does not fit this version" in error and error.count("\n") == 1
-    assert not (folder / "results.json").exists()
-
-
-def test_a_metrics_file_changed_by_hand_ends_in_one_line(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "small" / "seed-0"
-    shutil.copytree(finished, folder)
-    (folder / "results.json").unlink()
-    (folder / "metrics.csv").write_text("step,train_loss\nthree,1.5\n")
-    assert (
-        run("--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small") == 2
-    )
-    error = capsys.readouterr().err
-    assert "metrics.csv could not be read" in error and error.count("\n") == 1
-
-
-def test_a_log_that_cannot_be_written_stops_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "x" / "seed-0"
+def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "x/seed-0"
     folder.mkdir(parents=True)
     (folder / "tensorboard").touch()  # a file where the folder should be
     assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 0
@@ -509,7 +404,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(
 
 
 def test_a_seed_that_another_process_finished_meanwhile_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     flags = ["--steps", 8, "--output-dir", tmp_path, "--name", "x"]
     load = datasets.load
@@ -524,48 +419,9 @@ def test_a_seed_that_another_process_finished_meanwhile_is_left_alone(
     assert capsys.readouterr().out.count("is finished") == 1
 
 
-def test_a_finished_run_without_its_net_is_saved_again_from_the_checkpoint(
-    finished: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "small" / "seed-0"
-    shutil.copytree(finished, folder)
-    (folder / "model.keras").unlink()
-    flags = ["--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small"]
-    assert run(*flags) == 0
-    for name in ("results.json", "metrics.csv"):
-        before, after = ((path / name).read_text() for path in (finished, folder))
-        assert name == "results.json" or before == after
-    a, b = (keras.models.load_model(path / "model.keras") for path in (finished, folder))
-    for before, after in zip(a.get_weights(), b.get_weights(), strict=True):
-        np.testing.assert_array_equal(before, after)
-
-
-def test_results_of_another_run_are_refused(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "small" / "seed-0"
-    shutil.copytree(finished, folder)
-    results = json.loads((folder / "results.json").read_text())
-    (folder / "results.json").write_text(json.dumps({**results, "depth": 56}))
-    flags = ["--steps", 300, "--eval-every", 100, "--output-dir", tmp_path, "--name", "small"]
-    assert run(*flags) == 2
-    error = capsys.readouterr().err
-    assert "must have depth 8" in error and "Received: 56" in error and error.count("\n") == 1
-
-
-def test_weights_that_are_not_finite_end_the_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """ReLU hides NaN from the loss, so the variables are looked at before anything is saved."""
-    flags = ["--steps", 20, "--learning-rate", 1000, "--output-dir", tmp_path]
-    assert run(*flags, "--checkpoint-every", 5) == DIVERGED
-    assert not list(tmp_path.rglob("results.json")) and not list(tmp_path.rglob("model.keras"))
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 @pytest.mark.parametrize("runs", [1, 2])
 def test_a_signal_during_the_test_of_a_seed(
-    runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
     """The seed ends as usual; that it was interrupted is said only where another would have followed."""
     known = trainer.loss_and_error
@@ -581,19 +437,16 @@ def test_a_signal_during_the_test_of_a_seed(
     assert (code, error) == (0, "") if runs == 1 else (code == 143 and "resumes" in error)
 
 
-def test_in_a_thread_signals_are_left_alone() -> None:
+def test_signals_are_left_alone_in_a_thread_and_where_they_are_ignored() -> None:
+    """The second is what `nohup` is for."""
     old = signal.getsignal(signal.SIGTERM)
     with ThreadPoolExecutor() as pool:
         assert pool.submit(lambda: Signals().__enter__()).result().received == 0
     assert signal.getsignal(signal.SIGTERM) is old
-
-
-def test_an_ignored_hangup_stays_ignored() -> None:
-    """What `nohup` is for."""
-    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Signals() as signals:
             os.kill(os.getpid(), signal.SIGHUP)
         assert signals.received == 0
     finally:
-        signal.signal(signal.SIGHUP, old)
+        signal.signal(signal.SIGHUP, hangup)

@@ -1,25 +1,70 @@
-"""What differs between Keras's backends: one small module for each, with the same functions."""
+"""What Keras's backends offer for training; one small module for each says what differs."""
 
 from __future__ import annotations
 
-import keras
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from keras_resnet.training.backends.base import Backend
+import keras
+import numpy as np
+
+from keras_resnet import console
+from keras_resnet.errors import UserError
+
+EVALUATION_BATCH = 500
+# Of several updates: indices (updates, batch), crops (updates, batch, 3) and labels (updates, batch); int32.
+Chunk = tuple[tuple[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Hardware(NamedTuple):
+    """What Keras trains on."""
+
+    kind: str  # "GPU", "TPU", "MPS" or "CPU"
+    name: str
+    capability: int = 0  # major version of the compute capability of an NVIDIA GPU
+    gpus: int = 1  # that the backend sees on this host
+
+
+class Backend:
+    """The defaults: one device, to which Python feeds batch after batch."""
+
+    def hardware(self) -> Hardware:
+        """The first device that Keras trains on."""
+        raise NotImplementedError
+
+    def distribute(self, devices: int | None) -> int:
+        """Train on so many devices of this host, None for all; returns the sum over all hosts.
+
+        Call it before anything is built. Raises UserError where there are not so many.
+        """
+        name, gpus = keras.backend.backend(), self.hardware().gpus
+        if devices is not None and devices > 1:
+            raise UserError(
+                f"`devices` must be 1 on {name}. Received: {devices}; KERAS_BACKEND=jax uses several"
+            )
+        if devices is None and gpus > 1:
+            console.print_line(
+                f"note: {name} trains on one of the {gpus} GPUs; KERAS_BACKEND=jax uses all"
+            )
+        return 1
+
+    def feed(self, chunks: Callable[[], Iterator[Chunk]]) -> Any:
+        """What `fit` takes, made from a function that begins an endless stream of chunks."""
+        for (index, draw), label in chunks():
+            yield from zip(zip(index, draw, strict=True), label, strict=True)
+
+    def compile_options(self, divisor: int) -> dict[str, Any]:
+        """Arguments of `compile`, where `divisor` updates may be made in one call of the device."""
+        return {"jit_compile": False, "steps_per_execution": 1}
+
+    def predict(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
+        """The model's outputs for all images."""
+        return model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
 
 
 def current() -> Backend:
-    """The module of the backend that Keras has."""
-    match keras.backend.backend():
-        case "tensorflow":
-            from keras_resnet.training.backends import tensorflow
-
-            return tensorflow
-        case "jax":
-            from keras_resnet.training.backends import jax
-
-            return jax
-        case "torch":
-            from keras_resnet.training.backends import torch
-
-            return torch
-    raise AssertionError(keras.backend.backend())  # commands refuse others
+    """What Keras's backend offers."""
+    module = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
+    backend: Backend = module.BACKEND
+    return backend

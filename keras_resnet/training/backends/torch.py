@@ -1,64 +1,31 @@
-"""PyTorch: a Mac's GPU, and one NVIDIA GPU."""
+"""PyTorch: a Mac's GPU, and one NVIDIA GPU.
+
+Keras refuses more than one step per execution here, and torch.compile takes minutes to begin.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
 import keras
-import numpy as np
 import torch
 
 from keras_resnet.training import cpu
-from keras_resnet.training.backends.base import (
-    EVALUATION_BATCH,
-    Batch,
-    Chunk,
-    one_device,
-    unchunked,
-)
+from keras_resnet.training.backends import Backend, Hardware
 
 
-def device() -> tuple[str, str]:
-    there = _place()
-    match there.type:
-        case "cuda":
-            return "GPU", torch.cuda.get_device_name(there)
-        case "mps":
-            return "MPS", "the Mac's GPU"
-        case "cpu":
-            return "CPU", cpu.cpu_name()
-    return there.type.upper(), str(there)
+class Torch(Backend):
+    def hardware(self) -> Hardware:
+        # Keras takes mps, else cuda, else the CPU, unless KERAS_TORCH_DEVICE says otherwise.
+        device = keras.ops.zeros(()).device
+        match device.type:
+            case "cuda":
+                major, _ = torch.cuda.get_device_capability(device)
+                name = torch.cuda.get_device_name(device)
+                return Hardware("GPU", name, major, torch.cuda.device_count())
+            case "mps":
+                return Hardware("MPS", "the Mac's GPU")
+            case "cpu":
+                return Hardware("CPU", cpu.cpu_name())
+        return Hardware(device.type.upper(), str(device))
 
 
-def _place() -> torch.device:
-    """Where Keras puts tensors: mps, else cuda, else the CPU, unless KERAS_TORCH_DEVICE says otherwise."""
-    return keras.ops.zeros(()).device
-
-
-def native(policy: str) -> tuple[bool, str]:
-    match device()[0]:
-        case "GPU":
-            major, minor = torch.cuda.get_device_capability(_place())
-            known = f"the GPU's compute capability is {major}.{minor}"
-            return major >= 8, f"{known}; bfloat16 is native from 8.0 on"
-        case "CPU":
-            return cpu.native(policy)
-    return False, "bfloat16 was not measured on this device"
-
-
-def distribute(devices: int | None) -> int:
-    return one_device(devices, torch.cuda.device_count() if _place().type == "cuda" else 1)
-
-
-def feed(chunks: Callable[[], Iterator[Chunk]]) -> Iterator[Batch]:
-    return unchunked(chunks())
-
-
-def compile_options(divisor: int) -> dict[str, Any]:
-    # Keras refuses more than one step per execution here; torch.compile takes minutes to begin.
-    return {"jit_compile": False, "steps_per_execution": 1}
-
-
-def predict(model: keras.Model, images: np.ndarray) -> np.ndarray:
-    return model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
+BACKEND = Torch()
