@@ -138,10 +138,10 @@ def test_other_settings_are_refused(finished: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("config.json", lambda text: "{}", "must be a file of this program"),
-        ("results.json", lambda text: "{}", "must be a file of this program"),
+        ("config.json", lambda text: "{}", "as this program writes it"),
+        ("results.json", lambda text: "{}", "as this program writes it"),
         ("results.json", lambda text: text.replace('"depth": 8', '"depth": 56'), "Received: 56"),
-        ("metrics.csv", lambda text: "step,train_loss\nthree,1.5\n", "could not be read"),
+        ("metrics.csv", lambda text: "step,train_loss\nthree,1.5\n", "as this program writes it"),
         ("checkpoint", None, "does not fit this version"),
     ],
 )
