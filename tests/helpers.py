@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import zlib
 from pathlib import Path
 
@@ -82,63 +83,49 @@ def export(net, folder, names=NAMES):
 
 def bomb_png(width, height):
     """A PNG of `width` x `height` black pixels, one bit each: small as a file."""
-    row = zlib.compressobj(9)
-    data = (
-        b"".join(row.compress(b"\0" * (1 + (width + 7) // 8)) for _ in range(height)) + row.flush()
+    parts = {
+        b"IHDR": struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(bytes(height * (1 + (width + 7) // 8))),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts.items()
     )
-
-    def chunk(kind, body):
-        return (
-            len(body).to_bytes(4, "big") + kind + body
-            + zlib.crc32(kind + body).to_bytes(4, "big")
-        )  # fmt: skip
-
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, 0])
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 def bad_models(folder, files):
-    """name -> (path, what the message says): the table of bad input."""
+    """name -> (path, what the message says): models that cannot be opened."""
     uint8, float32 = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
-    made = {}
-
-    def write(name, content, message):
+    keras_file, onnx_file = files["keras"].read_bytes(), files["onnx"].read_bytes()
+    (folder / "empty").mkdir()
+    made = {
+        "missing": (folder / "no.keras", "does not exist"),
+        "empty folder": (folder / "empty", "empty"),
+    }
+    for name, content, message in (
+        ("truncated.keras", keras_file[: len(keras_file) // 2], "damaged"),
+        ("zero.keras", b"", "damaged"),
+        ("model.h5", b"x", r"must be a \.keras file.*another file"),
+        ("truncated.onnx", onnx_file[: len(onnx_file) // 2], "could not be read as an ONNX"),
+        ("zero.onnx", b"", "ONNX|not a model"),
+        ("text.onnx", b"I am a poem.\n", "could not be read as an ONNX"),
+    ):
         (folder / name).write_bytes(content)
         made[name] = (folder / name, message)
-
-    made["missing"] = (folder / "no.keras", "does not exist")
-    (folder / "empty").mkdir()
-    made["empty folder"] = (folder / "empty", "empty")
-    whole = files["keras"].read_bytes()
-    write("truncated.keras", whole[: len(whole) // 2], "damaged")
-    write("zero.keras", b"", "damaged")
-    zipped = shutil.make_archive(
-        str(folder / "z"), "zip", files["saved_model"].parent, "labels.txt"
-    )
-    write("zip.keras", Path(zipped).read_bytes(), "could not be opened as a Keras file")
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    other.save(folder / "other.keras")
+    images = r"must take RGB images \(N, height, width, 3\)"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(folder / "other.keras")
     made["other.keras"] = (folder / "other.keras", "must take RGB images")
-    write("model.h5", b"x", r"must be a \.keras file.*another file")
-    proto = files["onnx"].read_bytes()
-    write("truncated.onnx", proto[: len(proto) // 2], "could not be read as an ONNX")
-    write("zero.onnx", b"", "ONNX|not a model")
-    write("text.onnx", b"I am a poem.\n", "could not be read as an ONNX")
     for name, inputs in {
-        "name.onnx": [("input", uint8, ["N", 32, 32, 3])],
-        "float.onnx": [("image", float32, ["N", 32, 32])],
-        "two.onnx": [("image", uint8, ["N", 32, 32, 3]), ("mask", uint8, ["N"])],
+        "name": [("input", uint8, ["N", 32, 32, 3])],
+        "float": [("image", float32, ["N", 32, 32])],
+        "two": [("image", uint8, ["N", 32, 32, 3]), ("mask", uint8, ["N"])],
+        "channels-first": [("image", uint8, ["N", 3, 32, 32])],
+        "fixed": [("image", uint8, [1, 32, 32, 3])],
+        "rank": [("image", uint8, [3])],
     }.items():
-        made[name] = (foreign_onnx(folder / name, inputs), r"must take RGB images")
-    for name, shape in {
-        "channels-first": ["N", 3, 32, 32],
-        "fixed": [1, 32, 32, 3],
-        "rank": [3],
-    }.items():
-        path = foreign_onnx(folder / f"{name}.onnx", [("image", uint8, shape)])
-        made[name] = (path, r"must take RGB images \(N, height, width, 3\)")
+        made[name] = (foreign_onnx(folder / f"{name}.onnx", inputs), images)
     (folder / "saved").mkdir()
     (folder / "saved/saved_model.pb").write_bytes(b"I am a poem.\n")
     made["text SavedModel"] = (folder / "saved", "could not be read as a SavedModel")
@@ -146,10 +133,6 @@ def bad_models(folder, files):
     for file in (folder / "torn/variables").iterdir():
         file.write_bytes(file.read_bytes()[:50])
     made["torn SavedModel"] = (folder / "torn", "could not be read as a SavedModel")
-    module = tf.Module()
-    module.f = tf.function(lambda x: x, input_signature=[tf.TensorSpec((None, 4), name="x")])
-    tf.saved_model.save(module, str(folder / "foreign"), signatures={"serving_default": module.f})
-    made["foreign SavedModel"] = (folder / "foreign", "must take RGB images")
     return made
 
 

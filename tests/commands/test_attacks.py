@@ -134,19 +134,6 @@ def test_a_resume_without_config_keeps_the_settings_of_its_checkpoint(
     assert contents(run) == before
 
 
-def test_a_flipped_bit_in_an_exported_file_is_told(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call("export", run, "--formats", "onnx", "--output", "out") == 0
-    capsys.readouterr()
-    for path in (Path("out/model.onnx"), Path("out/model.keras")):
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-        assert call("evaluate", "--model", path) == 2
-        assert_one_line(capsys, f"{path.name} is damaged: its SHA-256")
-
-
 def test_complex_tensors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from safetensors.numpy import save_file
 
