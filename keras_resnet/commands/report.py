@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
@@ -35,5 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     startup.start_keras()
     from keras_resnet.report.build import build
 
-    console.print_line(f"written: {build(arguments.paths, arguments.output, arguments.data_dir)}")
+    console.print_line(
+        f"written: {build(arguments.paths, Path(arguments.output), arguments.data_dir)}"
+    )
     return 0

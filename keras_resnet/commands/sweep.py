@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import filelock
@@ -26,34 +26,59 @@ from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.run import Run, write_summary
+from keras_resnet.runs.run import write_summary
 from keras_resnet.sweep import cluster, plan, table
 from keras_resnet.sweep.driver import Driver
 from keras_resnet.sweep.plan import SweepRun
 from keras_resnet.sweep.task import Job
+from keras_resnet.training.signals import signal_name
 
 FAILED = 1  # exit code: some runs have failed, the others are finished
-COMMAND = ("-m", "keras_resnet.sweep.task", "train")
+COMMAND = ["-m", "keras_resnet.sweep.task", "train"]
 FORWARDED = ("TF_", "KERAS_", "XLA_", "JAX_")  # variables that go with a run to its node
 GIB = 1 << 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
-    runs, left_out = _runs(arguments)
-    for text in left_out:
-        console.print_line(f"left out: {text}")
-    if not arguments.dry_run:  # an error here, where the folder cannot be written to
-        files.write_atomic(Path(runs[0].config.output_dir) / ".sweep-test", "")
-    console.print_status("joining Ray" if arguments.address else "starting Ray")
-    with cluster.connected(arguments.address):
-        return _sweep(arguments, [SweepRun(run) for run in runs])
+    runs = _plan(arguments)
+    # Nodes see by this locked file whether they share the output folder.
+    token = Path(runs[0].run.config.output_dir) / f".sweep-{uuid.uuid4().hex[:12]}"
+    if not arguments.dry_run:
+        files.write_atomic(token, "")
+    try:
+        console.print_status("joining Ray" if arguments.address else "starting Ray")
+        with cluster.connected(arguments.address):
+            received = _sweep(arguments, runs, token)
+    finally:
+        with contextlib.suppress(OSError):
+            token.unlink()
+    return 0 if arguments.dry_run else _conclude(runs, received)
+
+
+def _sweep(arguments: argparse.Namespace, runs: Sequence[SweepRun], token: Path) -> int:
+    """Print what is to be trained, and train it; returns the signal that ended it earlier, or 0."""
+    for run in runs:
+        run.look()
+    share, there = _share(arguments)
+    slots = cluster.count_slots(share)
+    if not slots and arguments.address is None:
+        raise UserError(
+            f"a run must fit on this machine, which has {_describe(there)}. Received: "
+            f"{_describe(share)} per run; take less of it with --cpus-per-run and the like"
+        )
+    console.print_line(table.progress_table(runs, slots))
+    console.print_line(f"{slots} at once, with {_describe(share)} per run")
+    if arguments.dry_run:
+        return 0
+    for run in runs:
+        run.job = _job(run.run.config, str(run.log), str(token), share)
+    with filelock.FileLock(token), table.live_table(runs, slots) as refresh:
+        return Driver(runs, share, refresh).work()
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.ArgumentParser(
-        prog="keras-resnet sweep", description=__doc__, formatter_class=flags.HelpFormatter
-    )
+    parser = flags.ArgumentParser(prog="keras-resnet sweep", description=__doc__)
     flags.add_flags(parser, TrainConfig, several=plan.SEVERAL)
     parser.set_defaults(runs=None)
     add = parser.add_argument_group("sweep").add_argument
@@ -80,106 +105,55 @@ def _amount(text: str) -> float:
     return value
 
 
-def _runs(arguments: argparse.Namespace) -> tuple[list[Run], list[str]]:
+def _plan(arguments: argparse.Namespace) -> list[SweepRun]:
     """The runs that the flags ask for, in folders whose paths mean the same on every node."""
-    given = {
-        field.name: getattr(arguments, field.name) for field in dataclasses.fields(TrainConfig)
-    }
-    several = {name: given[name] for name in plan.SEVERAL if given[name] is not None}
-    shared = {name: value for name, value in given.items() if name not in plan.SEVERAL}
-    nets: Sequence[Mapping[str, object]] = ({},)
-    if arguments.preset:
-        if clash := [f"--{name}" for name in ("model", "depth", "shortcut") if name in several]:
-            raise UserError(f"--preset names the nets; leave out {' and '.join(clash)}")
-        nets = plan.PAPER_TABLE
-    if shared["runs"] is None:
-        shared["runs"] = plan.PAPER_SEEDS if arguments.preset else 1
-    for name in ("output_dir", "data_dir"):
-        if shared[name] is not None:
-            shared[name] = os.path.abspath(os.path.expanduser(shared[name]))
-    return plan.plan_runs(shared, several, nets)
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    given = {key: getattr(arguments, key) for key in names}
+    several = {key: given.pop(key) for key in plan.SEVERAL}
+    several = {key: values for key, values in several.items() if values is not None}
+    if arguments.preset and {"model", "depth"} & several.keys():
+        raise UserError("--preset names the nets: leave out --model and --depth")
+    if given["runs"] is None:
+        given["runs"] = plan.PAPER_SEEDS if arguments.preset else 1
+    for key in ("output_dir", "data_dir"):
+        if given[key] is not None:
+            given[key] = os.path.abspath(os.path.expanduser(given[key]))
+    nets = plan.PAPER_NETS if arguments.preset else ()
+    return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
 
 
-def _sweep(arguments: argparse.Namespace, runs: list[SweepRun]) -> int:
-    for run in runs:
-        run.look()
-    output = Path(runs[0].run.config.output_dir)
-    nodes = list(cluster.living_nodes().values())
-    share = _share(arguments, nodes)
-    slots, rates = plan.count_slots(nodes, share), plan.known_rates(output)
-    todo = [run for run in runs if run.state == "waiting"]
-    if todo and not slots and arguments.address is None:
-        raise UserError(
-            f"a run must fit on this machine, which has {_amounts(nodes[0])}. Received: "
-            f"{_amounts(share)} per run; take less of it with --cpus-per-run and the like"
-        )
-    console.print_line(table.plan_table(runs, rates))
-    at_once = f"{slots} at once" if slots else "none at once until a node joins"
-    count = f"{len(nodes)} node{'s' * (len(nodes) > 1)}"
-    console.print_line(f"{at_once}: {_amounts(share)} per run, on {count}")
-    console.print_line(table.Lines(runs, rates, slots).counts())
-    if arguments.dry_run:
-        return 0
-    with _token(output) as token, table.watching(runs, rates, slots) as shown:
-        for run in todo:
-            run.job = _job(run, token, share)
-        received = Driver(runs, share, shown).work()
-    return _conclude(runs, received)
+def _share(arguments: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
+    """What one run takes of a node, as Ray counts it (memory in bytes), and what all nodes have of that."""
+    import ray
 
-
-@contextlib.contextmanager
-def _token(output: Path) -> Iterator[Path]:
-    """A locked file in the output folder, by which nodes see whether they share it."""
-    for old in output.glob(".sweep-*"):  # of drivers that were killed
-        with contextlib.suppress(OSError, filelock.Timeout), filelock.FileLock(old, blocking=False):
-            old.unlink()
-    path = output / f".sweep-{uuid.uuid4().hex[:12]}"
-    try:
-        with filelock.FileLock(path):
-            yield path
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _share(arguments: argparse.Namespace, nodes: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """What one run takes of a node, as Ray counts it; memory in bytes."""
+    there = ray.cluster_resources()
     share = {"CPU": arguments.cpus_per_run, "memory": arguments.memory_per_run * GIB}
     for name, given in (("GPU", arguments.gpus_per_run), ("TPU", arguments.tpus_per_run)):
-        exists = any(node.get(name, 0.0) >= 1 for node in nodes)
-        share[name] = float(exists) if given is None else given
+        share[name] = float(name in there) if given is None else given
     share = {name: amount for name, amount in share.items() if amount > 0}
-    if not share:
-        raise UserError("a run must take something of a node: --cpus-per-run must be above 0")
-    return share
+    return share, {name: there.get(name, 0.0) for name in share}
 
 
-def _amounts(resources: Mapping[str, float]) -> str:
-    shown = [f"{resources[name]:g} {name}" for name in ("CPU", "GPU", "TPU") if name in resources]
-    memory = resources.get("memory")
-    return ", ".join(shown + [f"{memory / GIB:.1f} GiB"] if memory else shown)
+def _describe(resources: Mapping[str, float]) -> str:
+    return ", ".join(
+        f"{amount / GIB:.3g} GiB" if name == "memory" else f"{amount:g} {name}"
+        for name, amount in resources.items()
+    )
 
 
-def _job(run: SweepRun, token: Path, share: Mapping[str, float]) -> Job:
-    config, data = run.run.config, None
+def _job(config: TrainConfig, log: str, token: str, share: Mapping[str, float]) -> Job:
+    data = None
     if config.dataset != "synthetic":
         folder = os.path.abspath(folder_of(config.dataset, config.data_dir))
         config = dataclasses.replace(config, data_dir=folder)
         data = os.path.join(folder, config.dataset)
     environment = {"TF_NUM_INTRAOP_THREADS": str(max(1, round(share.get("CPU", 1))))}
-    if 0 < share.get("GPU", 0) < 1:  # the GPU is shared: take its memory as it is needed
-        environment |= {
-            "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        }
+    if share.get("GPU", 1) < 1:  # it is shared: take its memory as it is needed
+        environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+        environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     environment |= {name: v for name, v in os.environ.items() if name.startswith(FORWARDED)}
     environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = "1"  # alone, whatever Slurm or a TPU pod says
-    return {
-        "command": [*COMMAND, *flags.flags_of(config)],
-        "log": str(run.log),
-        "token": str(token),
-        "data": data,
-        "environment": environment,
-    }
+    return Job([*COMMAND, *flags.flags_of(config)], log, token, data, environment)
 
 
 def _conclude(runs: Sequence[SweepRun], received: int) -> int:
@@ -190,17 +164,15 @@ def _conclude(runs: Sequence[SweepRun], received: int) -> int:
     if finished:
         console.print_result(f"\n{table.results_table(runs)}")
     failed = [run for run in runs if run.state == "failed"]
-    for member in failed:
-        why = terminal.with_flags(f"{member}: {member.why}")
-        console.print_error(f"failed: {why} (log: {member.log})")
-    left = sum(run.state not in ("finished", "failed") for run in runs)
+    for each in failed:
+        console.print_error(terminal.with_flags(f"failed: {each}: {each.why} (log: {each.log})"))
+    left = sum(not run.ended for run in runs)
     if received and left:
         console.print_error(
-            f"stopped by signal {received}: {left} of {len(runs)} runs are not finished, the same "
+            f"stopped by {signal_name(received)}: {left} of {len(runs)} runs are not finished, the same "
             "command goes on"
         )
         return 128 + received
     if failed:
         console.print_error(f"error: {len(failed)} of {len(runs)} runs failed")
-        return FAILED
-    return 0
+    return FAILED if failed else 0

@@ -17,7 +17,6 @@ from pathlib import Path
 from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.report import page, plots, tables
-from keras_resnet.report.mistakes import find_mistakes
 from keras_resnet.report.rows import best_run, find_runs, group, read_record
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import refuse_foreign_folder
@@ -29,7 +28,7 @@ CAPTION = (
 )
 
 
-def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None = None) -> Path:
+def build(paths: Sequence[str | Path], output: Path, data_dir: str | None = None) -> Path:
     """Write the report and return the path of its page.
 
     Args:
@@ -40,11 +39,9 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
     Raises:
         UserError: if there are no runs, one cannot be read, or `output` cannot be written.
     """
-    rows, repeated = group(read_record(path) for path in find_runs(paths))
-    output = Path(output)
+    rows, repeated = group(map(read_record, find_runs(paths)))
     refuse_foreign_folder(output)
-    finished = sum(len(row.finished) for row in rows)
-    total = sum(len(row.records) for row in rows)
+    total, finished = sum(len(r.records) for r in rows), sum(len(r.finished) for r in rows)
     summary = f"Runs: {total}, finished: {finished}, rows of the table: {len(rows)}."
     left_out = [str(record.run.folder.path) for record in repeated]
     if left_out:
@@ -54,16 +51,19 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
     try:
         if best is None:
             raise UserError("no finished run has a validation error to choose the best run by")
-        mistakes = page.mistakes(best, find_mistakes(best, data_dir))
+        mistakes = page.mistakes(best, data_dir)
     except UserError as error:
         mistakes = f"<p>No images: {html.escape(str(error))}.</p>"
         console.print_line(f"no wrongly classified images on the page: {error}")
-    svg = plots.figure6_file(rows, "svg")
-    description = "Error over the updates; plain nets left, residual nets right"
+    svg = plots.draw_figure6(rows, "svg")
+    picture = page.image(
+        svg, "svg+xml", "Error over the updates; plain nets left, residual nets right"
+    )
+    picture = f'<div class="scroll">{picture}</div><p>{CAPTION}</p>'
     main, runs = tables.table(rows), tables.run_table(rows)
     sections = [
-        ("Error over the updates (figure 6 of the paper)", page.figure(svg, description, CAPTION)),
-        ("Test error", page.table(main, tables.NOTE)),
+        ("Error over the updates (figure 6 of the paper)", picture),
+        ("Test error", f"{page.table(main)}<p>{tables.NOTE}</p>"),
         ("Wrongly classified test images", mistakes),
         ("How each run was made", page.table(runs)),
     ]
@@ -76,7 +76,7 @@ def build(paths: Sequence[str | Path], output: str | Path, data_dir: str | None 
     text = f"# Results\n\n{summary}\n\n{tables.markdown(main)}\n{tables.NOTE}\n\n"
     text += f"## How each run was made\n\n{tables.markdown(runs)}"
     written: dict[str, bytes | str] = {
-        "figure6.png": plots.figure6_file(rows, "png"),
+        "figure6.png": plots.draw_figure6(rows, "png"),
         "figure6.svg": svg,
         "results.md": text,
         "results.json": json.dumps(content, indent=2) + "\n",

@@ -7,65 +7,84 @@ import io
 from collections.abc import Sequence
 from html import escape
 
+import numpy as np
 import PIL.Image
 
-from keras_resnet.report.mistakes import Mistakes
+from keras_resnet.data import datasets
+from keras_resnet.errors import UserError
 from keras_resnet.report.rows import Record
 from keras_resnet.report.tables import Table
+
+MAX_IMAGES = 45
 
 
 def page(summary: str, sections: Sequence[tuple[str, str]]) -> str:
     """The page, of a sentence below its title and sections: (heading, HTML)."""
-    body = "\n".join(
-        f"<section><h2>{escape(heading)}</h2>{content}</section>" for heading, content in sections
-    )
-    return f"{_HEAD}<p>{escape(summary)}</p>\n{body}\n</main></body></html>\n"
+    body = "\n".join(f"<h2>{escape(heading)}</h2>{content}" for heading, content in sections)
+    return f"{_HEAD}<p>{escape(summary)}</p>\n{body}\n</body></html>\n"
 
 
-def figure(svg: bytes, description: str, caption: str) -> str:
-    """A picture with its caption, as HTML."""
-    return (
-        f'<figure><div class="scroll">{_image(svg, "svg+xml", description)}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )
-
-
-def table(table: Table, note: str = "") -> str:
-    """A table with a note below, as HTML."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table[0])
-    rows = "\n".join(f"<tr>{''.join(map(_cell, line.values()))}</tr>" for line in table)
-    return (
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{rows}\n'
-        f"</tbody></table></div><p>{escape(note)}</p>"
-    )
-
-
-def mistakes(best: Record, shown: Mistakes) -> str:
-    """The best run's mistakes, as HTML."""
-    text = (
-        f"The best run by validation error ({best.number('val_error'):.2f} %; the test error has no say) "
-        f"is {best.run.folder.path}. Its net classifies {shown.count:,} of {shown.total:,} test images "
-        f"wrongly ({100 * shown.count / shown.total:.2f} %; its results.json says "
-        f"{best.number('test_error'):.2f} %). Of these {len(shown.captions)} mistakes it is surest: what "
-        "it says, how sure it is, and what the image is."
-    )
-    figures = []
-    for image, caption in zip(shown.images, shown.captions, strict=True):
-        png = io.BytesIO()
-        PIL.Image.fromarray(image).save(png, "png")
-        picture = _image(png.getvalue(), "png", caption)
-        figures.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>\n")
-    return f'<p>{escape(text)}</p><div class="grid">\n{"".join(figures)}</div>'
-
-
-def _image(data: bytes, kind: str, description: str) -> str:
+def image(data: bytes, kind: str, description: str) -> str:
+    """A picture as HTML; `kind` is `"png"` or `"svg+xml"`."""
     content = base64.b64encode(data).decode()
     return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{content}">'
 
 
+def table(table: Table) -> str:
+    """A table as HTML."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table[0])
+    lines = "\n".join(f"<tr>{''.join(map(_cell, line.values()))}</tr>" for line in table)
+    return (
+        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{lines}\n'
+        "</tbody></table></div>"
+    )
+
+
 def _cell(text: str) -> str:
-    short = ' class="short"' if len(text) <= 16 else ""  # not broken into lines
-    return f"<td{short}>{escape(text).replace('/', '/<wbr>')}</td>"
+    text = escape(text) if len(text) > 16 else escape(text).replace(" ", "\u00a0")  # on one line
+    return f"<td>{text.replace('/', '/<wbr>')}</td>"
+
+
+def mistakes(best: Record, data_dir: str | None) -> str:
+    """The test images that a run's net classifies wrongly and is surest of, as HTML.
+
+    Args:
+        best: the finished run.
+        data_dir: folder of tensorflow_datasets; default the run's own where it exists here, else
+            `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Nothing is downloaded.
+
+    Raises:
+        UserError: where the net or the data is missing or damaged.
+    """
+    from keras_resnet.inference.classifier import Classifier
+
+    dataset, path = best.run.config.dataset, best.run.folder.model_path
+    if not path.is_file():
+        raise UserError(f"the best run's net is missing: {path} does not exist")
+    folder = datasets.folder_of(dataset, data_dir, recorded=best.run.config.data_dir)
+    if dataset != "synthetic" and not datasets.is_in(folder, dataset):
+        raise UserError(f"{dataset} is not in {folder}: name its folder with --data-dir")
+    data = datasets.load(dataset, str(folder))
+    probabilities = Classifier.load(path).predict(data.test_images)
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != data.test_labels)
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")[:MAX_IMAGES]]
+    total = len(data.test_labels)
+    text = (
+        f"The best run by validation error ({best.results['val_error']:.2f} %; the test error has no say) "
+        f"is {best.run.folder.path}. Its net classifies {len(wrong):,} of {total:,} test images wrongly "
+        f"({100 * len(wrong) / total:.2f} %; its results.json says {best.results['test_error']:.2f} %). Of "
+        f"these {len(shown)} mistakes it is surest: what it says, how sure it is, and what the image is."
+    )
+    figures = []
+    for k in shown:
+        named = data.class_names[predicted[k]], data.class_names[data.test_labels[k]]
+        caption = f"{named[0]} {100 * confidence[k]:.0f}\u00a0%\nis {named[1]}"
+        png = io.BytesIO()
+        PIL.Image.fromarray(data.test_images[k]).save(png, "png")
+        picture = image(png.getvalue(), "png", caption)
+        figures.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>\n")
+    return f'<p>{escape(text)}</p><div class="grid">\n{"".join(figures)}</div>'
 
 
 # The policy keeps the page self-contained, whatever the texts of a run folder hold.
@@ -74,25 +93,17 @@ _HEAD = """<!DOCTYPE html>
 <meta http-equiv="Content-Security-Policy"
  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light">
 <title>CIFAR ResNets: report</title>
 <style>
-body { margin: 0; background: #fff; color: #1a1a1a; font: 16px/1.5 system-ui, sans-serif; }
-main { max-width: 1180px; margin: 0 auto; padding: 16px; }
-h1 { font-size: 1.7rem; margin: .3em 0; }
-h2 { font-size: 1.25rem; margin: 2em 0 .5em; }
+body { max-width: 1180px; margin: auto; padding: 16px; background: #fff; font: 16px/1.5 sans-serif; }
 figure { margin: 0; }
-figcaption, section > p { color: #444; font-size: .9rem; overflow-wrap: anywhere; }
+p, figcaption { color: #444; font-size: .9rem; overflow-wrap: anywhere; white-space: pre-line; }
 .scroll { overflow-x: auto; }
 .scroll img { width: 100%; min-width: 760px; }
-table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 9px 5px 0; border-bottom: 1px solid #ddd; text-align: left; }
-th, td { vertical-align: top; min-width: 7em; }
-th, .short { min-width: 0; }
-.short { white-space: nowrap; }
+th, td { vertical-align: top; font-size: .85rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 14px; }
-.grid img { width: 100%; display: block; }
-.grid figcaption { white-space: pre-line; font-size: .78rem; line-height: 1.3; margin-top: 3px; }
-</style></head><body><main>
+.grid img { width: 100%; }
+</style></head><body>
 <h1>CIFAR ResNets: report</h1>
 """

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import io
 import statistics
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_LINES = 20  # of panels: a picture may not have more than 65,536 pixels on a side
+MAX_RECIPES = 20  # of panels: a picture may not have more than 65,536 pixels on a side
+PANEL = (5.6, 4.3)  # inches
 PAPER_TOP = 25.0  # percent: the end of the paper's error axis
-FEW = 10  # evaluations up to which each has a mark: a line of one point would draw nothing
+SHORT = 5_000  # updates up to which all errors are on the axis
 KINDS = {"plain": "Plain nets", "resnet": "Residual nets"}
 # Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale on white. Each of
 # the paper's depths always has its own colour; other depths take turns.
@@ -28,9 +28,11 @@ COLORS = {
     20: "#E69F00", 32: "#56B4E9", 44: "#009E73", 56: "#D55E00", 110: "#000000", 1202: "#CC79A7",
 }  # fmt: skip
 OTHER_COLORS = ("#0072B2", "#7A4B00", "#8A8A8A")
-VALIDATION: dict[str, Any] = {"lw": 2.2, "solid_capstyle": "round"}
-TRAINING: dict[str, Any] = {"lw": 1.1, "ls": (0, (4, 1.2))}
+VALIDATION: dict[str, Any] = {"lw": 2.4, "solid_capstyle": "round"}
+TRAINING: dict[str, Any] = {"lw": 1.2, "ls": (0, (4, 1.2))}
+FONT = "DejaVu Sans of matplotlib"  # a system's may be of another version and give another SVG
 STYLE = {
+    "font.family": FONT,
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.grid": True,
@@ -38,17 +40,22 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "grid.color": "#E3E3E3",
-    "svg.fonttype": "path",
     "svg.hashsalt": "keras_resnet",  # the same runs give the same bytes
 }
 
 
-def figure6_file(rows: Sequence[Row], kind: str) -> bytes:
+def draw_figure6(rows: Sequence[Row], kind: str) -> bytes:
     """`figure6` as a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
     import matplotlib
+    from matplotlib.font_manager import FontEntry, fontManager
 
+    if FONT not in fontManager.get_font_names():
+        folder = Path(matplotlib.get_data_path()) / "fonts/ttf"
+        for file, weight in (("DejaVuSans.ttf", 400), ("DejaVuSans-Bold.ttf", 700)):
+            entry = FontEntry(fname=str(folder / file), name=FONT, weight=weight)
+            fontManager.ttflist.append(entry)
     data = io.BytesIO()
-    with matplotlib.rc_context({**STYLE, "font.family": _font()}):
+    with matplotlib.rc_context(STYLE):
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
         figure6(rows).savefig(data, format=kind, dpi=150, metadata=metadata)
     return data.getvalue()
@@ -57,26 +64,25 @@ def figure6_file(rows: Sequence[Row], kind: str) -> bytes:
 def figure6(rows: Sequence[Row]) -> Figure:
     """Plain nets left, residual nets right: one line of panels per recipe, on the same axes.
 
-    A kind of net that no row has gets no column. At most `MAX_LINES` recipes are drawn.
+    A kind of net that no row has gets no column. At most `MAX_RECIPES` recipes are drawn.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    from matplotlib.transforms import Bbox
 
-    by_title: dict[str, list[Row]] = {}
+    recipes: dict[str, list[Row]] = {}
     for row in rows:
         numbers = f"{row.recipe.steps:,} updates, {row.config.dataset}, {row.precision}"
-        by_title.setdefault(f"recipe {row.recipe_text}\n{numbers}", []).append(row)
-    drawn = list(by_title.items())[:MAX_LINES]
+        recipes.setdefault(f"recipe {row.recipe_text}\n{numbers}", []).append(row)
+    drawn = list(recipes.items())[:MAX_RECIPES]
     kinds = [kind for kind in KINDS if any(row.config.model == kind for row in rows)]
-    figure = Figure(figsize=(5.6 * len(kinds), 4.2 * len(drawn) + 0.4))
-    figure.set_layout_engine("constrained", hspace=0, h_pad=0.06)
-    grid = figure.add_gridspec(len(drawn), len(kinds))
+    width, height = PANEL[0] * len(kinds), PANEL[1] * len(drawn) + 0.3
+    figure = Figure(figsize=(width, height))
     for line, (title, members) in enumerate(drawn):
         for column, kind in enumerate(kinds):
-            cells = grid[line, column].subgridspec(2, 1, height_ratios=[5, 1], hspace=0)
-            errors = figure.add_subplot(cells[0])
+            left, top = PANEL[0] * column + 0.65, height - PANEL[1] * line - 0.5
+            box = (left / width, (top - 2.6) / height, 3.75 / width, 2.6 / height)
+            errors = figure.add_axes(box)
             shown = [row for row in members if row.config.model == kind]
             if not shown:
                 errors.set_axis_off()
@@ -86,19 +92,15 @@ def figure6(rows: Sequence[Row]) -> Figure:
             lines = [textwrap.fill(text, 62) for text in f"{KINDS[kind]}, {title}".split("\n")]
             errors.set_title("\n".join(lines), loc="left", linespacing=1.3)
             _draw_errors(errors, shown, _top(members))
-            _draw_rates(figure.add_subplot(cells[1], sharex=errors), shown)
+            box = (left / width, (top - 3.3) / height, 3.75 / width, 0.55 / height)
+            _draw_rates(figure.add_axes(box, sharex=errors), shown)
     keys: list[Any] = [
         Line2D([], [], color="#555555", **VALIDATION, label="validation error"),
         Line2D([], [], color="#555555", **TRAINING, label="training error"),
         Patch(color="#555555", alpha=0.25, lw=0, label="range of the seeds"),
     ]
     keys = keys if any(len(row.finished) > 1 for row in rows) else keys[:2]
-    figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False)
-    # The layout's last digits differ from process to process, and so would names in the SVG.
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    for axes in figure.axes:
-        axes.set_position(Bbox(axes.get_position().get_points().round(4)))
+    figure.legend(handles=keys, loc="lower center", ncols=3, frameon=False)
     return figure
 
 
@@ -107,28 +109,25 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
     axes.set(xlim=(0, rows[0].recipe.steps), ylim=(0, top), ylabel="error (%)")
     axes.tick_params(labelbottom=False)
     ends: list[tuple[float, float, str, str, str]] = []  # error, step, label, its weight, colour
-    for row, records in _lines(rows):
+    lines = [(row, row.finished) for row in rows if row.finished]
+    lines += [(row, [record]) for row in rows for record in row.unfinished]
+    for row, records in lines:
         color = COLORS.get(row.config.depth) or OTHER_COLORS[row.config.depth // 6 % 3]
-        finished = records[0].results is not None
+        finished = bool(records[0].results)
         label = row.name if finished else f"{row.name}, unfinished"
-        for column, style, weight in (
-            ("train_error", TRAINING, "normal"),
-            ("val_error", VALIDATION, "bold"),
-        ):
-            steps, mean, low, high = _curve(records, column)
+        for column, style in (("train_error", TRAINING), ("val_error", VALIDATION)):
+            steps, values = _curve(records, column)
             if steps:
-                marks = {"marker": "o", "ms": 4, "clip_on": False} if len(steps) <= FEW else {}
-                axes.plot(steps, mean, **{"color": color, **style, **marks})
+                mean = [*map(statistics.fmean, values)]
+                axes.plot(steps, mean, color=color, **style)
+                low, high = [*map(min, values)], [*map(max, values)]
                 axes.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
-                if not finished:
-                    axes.plot(steps[-1], mean[-1], "o", color=color, mfc="white", mew=1.6)
+                if len(steps) == 1 or not finished:
+                    axes.plot(steps[-1], mean[-1], "o", color=color, mfc="white", clip_on=False)
+                weight = "bold" if style is VALIDATION else "normal"
                 ends.append((mean[-1], steps[-1], label, weight, color))
-        if finished and not row.values("val_error"):
-            error = statistics.fmean(row.values("test_error"))
-            axes.plot(row.recipe.steps, error, "D", color=color, clip_on=False)
-            ends.append((error, row.recipe.steps, f"{label}, test error", "bold", color))
     ends.sort()
-    heights = _moved_apart([min(error, top) for error, *_ in ends], gap=0.05 * top)
+    heights = _moved_apart([min(error, top) for error, *_ in ends], gap=0.055 * top)
     for (error, step, label, weight, color), height in zip(ends, heights, strict=True):
         axes.annotate(
             label, xy=(step, error), xytext=(1.04, height), textcoords=axes.get_yaxis_transform(),
@@ -138,38 +137,25 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
         )  # fmt: skip
 
 
-def _lines(rows: Sequence[Row]) -> Iterator[tuple[Row, list[Record]]]:
-    """The runs of each line: all finished ones of a row, of which the mean is drawn; one unfinished."""
-    for row in rows:
-        if row.finished:
-            yield row, row.finished
-        for record in row.unfinished:
-            yield row, [record]
-
-
-def _curve(
-    records: Sequence[Record], column: str
-) -> tuple[list[int], list[float], list[float], list[float]]:
-    """Steps at which all runs have the number, and its mean, lowest and highest value."""
+def _curve(records: Sequence[Record], column: str) -> tuple[list[int], list[list[float]]]:
+    """Updates after which all runs have the number, and the numbers of the runs there."""
     points: list[dict[int, float]] = []
     for record in records:
         numbers = {row["step"]: dict(row)[column] for row in record.metrics}
         points.append({k: v for k, v in numbers.items() if isinstance(v, float) and isfinite(v)})
     steps = sorted(set.intersection(*map(set, points)))
-    values = [[of_run[step] for of_run in points] for step in steps]
-    return steps, [*map(statistics.fmean, values)], [*map(min, values)], [*map(max, values)]
+    return steps, [[of_run[step] for of_run in points] for step in steps]
 
 
 def _top(rows: Sequence[Row]) -> float:
-    """End of the error axis: the paper's 25 %, or more where a line ends above it.
-
-    Of runs with few evaluations all errors are on the axis.
-    """
+    """End of the error axis: the paper's, or more where a line ends above it, or is of a short run."""
     errors = [PAPER_TOP]
-    for record in (record for row in rows for record in row.records):
+    for row in rows:
         for column in ("train_error", "val_error"):
-            _, values, _, _ = _curve([record], column)
-            errors += [1.3 * error for error in (values if len(values) <= FEW else values[-1:])]
+            values = [max(each) for record in row.records for each in _curve([record], column)[1]]
+            errors += [
+                1.3 * error for error in (values if row.recipe.steps < SHORT else values[-1:])
+            ]
     return min(100.0, max(errors))
 
 
@@ -190,7 +176,7 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
     for each in {row.recipe: None for row in rows}:
         axes.plot(*learning_rates(each), color="#333333", lw=1.4)
     highest = recipe.learning_rate
-    axes.locator_params(axis="x", nbins=6)
+    axes.locator_params(axis="x", nbins=5)
     axes.set_yticks([0, highest])
     if recipe.schedule == "step":
         axes.set(yscale="log", ylim=(highest / 300, highest * 2))
@@ -204,30 +190,13 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
         axes.text(1.04, 0.5, text, transform=axes.transAxes, size=9, va="center")
 
 
-@functools.cache
 def learning_rates(recipe: Recipe) -> tuple[list[int], list[float]]:
-    """Updates made, and the learning rate of the next: about 200 points and both sides of drops."""
+    """Updates made, and the learning rate of the next: both sides of each drop, and a curve's points."""
     from keras_resnet.recipes.schedules import schedule_of  # Keras, which takes seconds to import
 
     schedule = schedule_of(recipe)
     drops = (recipe.warmup_steps, recipe.steps // 2, recipe.steps * 3 // 4)
     steps = {0, recipe.steps - 1, *drops, *(max(0, step - 1) for step in drops)}
-    steps.update(range(0, recipe.steps, max(1, recipe.steps // 200)))
+    if recipe.schedule == "cosine":
+        steps.update(range(0, recipe.steps, max(1, recipe.steps // 100)))
     return sorted(steps), [float(schedule(step)) for step in sorted(steps)]
-
-
-def _font() -> str:
-    """The DejaVu Sans that comes with matplotlib, under a name of its own.
-
-    A system's DejaVu Sans may be of another version: the same runs would give another SVG.
-    """
-    import matplotlib
-    from matplotlib import font_manager
-
-    name = "DejaVu Sans of matplotlib"
-    if name not in font_manager.fontManager.get_font_names():
-        folder = Path(matplotlib.get_data_path()) / "fonts/ttf"
-        for file, weight in (("DejaVuSans.ttf", 400), ("DejaVuSans-Bold.ttf", 700)):
-            entry = font_manager.FontEntry(fname=str(folder / file), name=name, weight=weight)
-            font_manager.fontManager.ttflist.append(entry)
-    return name

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
-import os
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import PAPER_ERRORS
-from keras_resnet.recipes import RECIPES, Recipe, describe_changes
+from keras_resnet.recipes import RECIPES, describe_changes
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.files import MOVED_ASIDE
-from keras_resnet.runs.folder import MetricsRow, RunConfig, RunResults
+from keras_resnet.runs.folder import MetricsRow, RunConfig
 from keras_resnet.runs.resume import decisive
 from keras_resnet.runs.run import Run, read_run
 
@@ -26,59 +24,31 @@ PYTORCH_ERRORS = {
 _IN_COLUMNS = {"model", "depth", "shortcut", "dataset", "precision", "recipe"}  # of the table
 
 
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """A run with the contents of its files; `results` is None while the run is unfinished."""
+class Record(NamedTuple):
+    """A run with the contents of its files."""
 
     run: Run
     saved: RunConfig
+    settings: dict[
+        str, Any
+    ]  # what decides its numbers, but for the seed; also those of a later version
     metrics: list[MetricsRow]
-    results: RunResults | None
-
-    @property
-    def step(self) -> int:
-        """Updates made up to the last evaluation."""
-        return self.metrics[-1]["step"] if self.metrics else 0
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """What decides the run's numbers, but for the seed; also settings of a later version."""
-        settings = {**self.saved["settings"], **self.run.settings()}
-        return decisive({**self.saved, "settings": settings})
-
-    def number(self, name: str) -> float | None:
-        """A number of results.json; None where the run is unfinished or did not measure it."""
-        return dict(self.results or {}).get(name)  # type: ignore[return-value]
+    step: int  # updates made up to the last evaluation
+    results: dict[str, Any]  # empty while it is unfinished
 
 
-@dataclasses.dataclass(frozen=True)
 class Row:
-    """Runs that agree in everything but the seed, ordered by seed."""
+    """Runs that agree in everything but the seed, ordered by seed. Its numbers are of the finished ones."""
 
-    records: tuple[Record, ...]
-
-    @property
-    def config(self) -> TrainConfig:
-        return self.records[0].run.config
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.records[0].run.recipe
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return self.records[0].settings
-
-    @property
-    def name(self) -> str:
-        """E.g. `"ResNet-56"`, `"ResNet-20 (projection)"`."""
+    def __init__(self, records: Sequence[Record]):
+        run, self.settings = records[0].run, records[0].settings
+        self.records, self.config, self.recipe = records, run.config, run.recipe
+        self.precision: str = self.settings["precision"] or run.config.precision
+        self.finished = [record for record in records if record.results]
+        self.unfinished = [record for record in records if not record.results]
         kind = "ResNet" if self.config.model == "resnet" else "Plain"
         shortcut = "" if self.config.shortcut == "zeropad" else f" ({self.config.shortcut})"
-        return f"{kind}-{self.config.depth}{shortcut}"
-
-    @property
-    def precision(self) -> str:
-        return self.settings["precision"] or self.config.precision
+        self.name = f"{kind}-{self.config.depth}{shortcut}"
 
     @property
     def recipe_text(self) -> str:
@@ -91,28 +61,15 @@ class Row:
         ]
         return ", ".join([describe_changes(self.recipe, self.config.depth), *others])
 
-    @property
-    def finished(self) -> list[Record]:
-        """The runs with results. Only these count in the numbers."""
-        return [record for record in self.records if record.results is not None]
-
-    @property
-    def unfinished(self) -> list[Record]:
-        return [record for record in self.records if record.results is None]
-
-    def values(self, name: str) -> list[float]:
-        """A number of results.json, of each finished run that measured it."""
-        return [v for record in self.finished if (v := record.number(name)) is not None]
-
     def mean(self, name: str) -> float | None:
-        """Mean of `values`; None where there are none."""
-        values = self.values(name)
+        """Mean of a number of results.json over the runs that measured it; None where none did."""
+        values = [v for record in self.records if (v := record.results.get(name)) is not None]
         return statistics.fmean(values) if values else None
 
     @property
     def std(self) -> float | None:
         """Sample standard deviation (n - 1) of the test error; None for fewer than two runs."""
-        errors = self.values("test_error")
+        errors = [record.results["test_error"] for record in self.finished]
         return statistics.stdev(errors) if len(errors) > 1 else None
 
     @property
@@ -139,11 +96,11 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
         if not path.is_dir():
             reason = "is no folder" if path.exists() else "does not exist"
             raise UserError(f"a folder with runs was expected. Received: {path}, which {reason}")
-        for folder, below, names in os.walk(path):
-            below[:] = sorted(n for n in below if not MOVED_ASIDE.search(n) and n[0] != ".")
-            if {"config.json", "metrics.csv"} <= set(names):
-                folders.setdefault(Path(folder).resolve(), Path(folder))
-                below.clear()
+        for folder in sorted(file.parent for file in path.rglob("metrics.csv")):
+            below = folder.relative_to(path).parts
+            aside = any(name[0] == "." or MOVED_ASIDE.search(name) for name in below)
+            if not aside and (folder / "config.json").is_file():
+                folders.setdefault(folder.resolve(), folder)
     if not folders:
         raise UserError(
             f"no runs found in {', '.join(map(str, paths))}: a run folder holds config.json and "
@@ -155,9 +112,11 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
 def read_record(path: Path) -> Record:
     """Read a run folder. Raises UserError, naming the file, where one makes no sense."""
     run = read_run(path)
-    saved = run.folder.read_config()
+    saved, metrics = run.folder.read_config(), run.folder.read_metrics()
     assert saved is not None  # `read_run` has read it
-    return Record(run, saved, run.folder.read_metrics(), run.folder.read_results())
+    settings = decisive({**saved, "settings": {**saved["settings"], **run.settings()}})
+    step = metrics[-1]["step"] if metrics else 0
+    return Record(run, saved, settings, metrics, step, dict(run.folder.read_results() or {}))
 
 
 def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:
@@ -171,23 +130,19 @@ def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:
     """
     groups: dict[str, dict[int, Record]] = {}
     repeated: list[Record] = []
-    for record in sorted(records, key=lambda r: (r.results is None, -r.step)):
+    for record in sorted(records, key=lambda r: (not r.results, -r.step)):
         seeds = groups.setdefault(repr(sorted(record.settings.items())), {})
         if seeds.setdefault(record.run.config.seed, record) is not record:
             repeated.append(record)
-    rows = [Row(tuple(seeds[seed] for seed in sorted(seeds))) for seeds in groups.values()]
+    rows = [Row([seeds[seed] for seed in sorted(seeds)]) for seeds in groups.values()]
     return sorted(rows, key=_order), repeated
 
 
 def best_run(rows: Iterable[Row]) -> Record | None:
-    """The finished run with the lowest validation error, of CIFAR-10 where one is; None for none.
-
-    The test error has no say.
-    """
-    records = [r for row in rows for r in row.finished if r.number("val_error") is not None]
-    return min(
-        records, key=lambda r: (r.run.config.dataset != "cifar10", r.number("val_error")), default=None
-    )  # fmt: skip
+    """The finished run with the lowest validation error, of CIFAR-10 where one is; None for none."""
+    records = [r for row in rows for r in row.finished if r.results.get("val_error") is not None]
+    key = lambda r: (r.run.config.dataset != "cifar10", r.results["val_error"])  # noqa: E731
+    return min(records, key=key, default=None)
 
 
 def _order(row: Row) -> tuple:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from keras_resnet.report.rows import Record, Row
+from keras_resnet.report.rows import Row
 
 Table = list[dict[str, str]]  # of each line, column -> cell
 
@@ -25,14 +25,14 @@ def table(rows: Sequence[Row]) -> Table:
             "net": row.name,
             "recipe": row.recipe_text,
             "updates": f"{row.recipe.steps:,}",
-            "test error (%)": error_text(row),
-            "runs": runs_text(row),
+            "test error (%)": _error(row),
+            "runs": _runs(row),
             "validation error (%)": _text(row.mean("val_error"), ".2f"),
             "training error (%)": _text(row.mean("train_error"), ".2f"),
             "He et al. (%)": row.references[0] or "-",
             "PyTorch (%)": row.references[1] or "-",
             "parameters": _text(row.mean("parameters"), ",.0f"),
-            "hours": _text(_hours(row.mean("seconds")), ".2f"),
+            "hours": _text(row.mean("seconds"), ".2f", 3600),
             "data": row.config.dataset,
             "precision": row.precision,
         }
@@ -40,28 +40,14 @@ def table(rows: Sequence[Row]) -> Table:
     ]
 
 
-def error_text(row: Row) -> str:
-    """E.g. `"8.61 ± 0.17"`, `"8.61"` for one run, `"unfinished"` for none."""
-    if not row.finished:
-        return "unfinished"
-    return _text(row.mean("test_error"), ".2f") + ("" if row.std is None else f" ± {row.std:.2f}")
-
-
-def runs_text(row: Row) -> str:
-    """How many runs count, and how far the others are: `"2; seed 3 unfinished at 31,500"`."""
-    parts = [str(len(row.finished))] if row.finished else []
-    parts += [f"seed {r.run.config.seed} unfinished at {r.step:,}" for r in row.unfinished]
-    return "; ".join(parts)
-
-
 def run_table(rows: Sequence[Row]) -> Table:
     """How the runs of the rows were made: one line per run."""
     return [
         {
             "run": str(record.run.folder.path),
-            "test error (%)": error_text(Row((record,))),
-            "hours": _text(_hours(record.number("seconds")), ".2f"),
-            "images/s": _text(record.number("images_per_second"), ",.0f"),
+            "test error (%)": _error(Row([record])),
+            "hours": _text(record.results.get("seconds"), ".2f", 3600),
+            "images/s": _text(record.results.get("images_per_second"), ",.0f"),
             "command": record.saved.get("command", "-"),
             "commit": record.saved.get("git_commit") or "-",
             "device": str(record.saved["device"]["name"]) if "device" in record.saved else "-",
@@ -79,8 +65,9 @@ def markdown(table: Table) -> str:
 
 
 def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Each row's settings and numbers, not rounded, and its runs."""
+    """Each row's settings and numbers, not rounded, and its runs with their results.json."""
     means = ("test_error", "val_error", "train_error", "parameters", "seconds")
+    made = ("command", "git_commit", "device", "versions")
     return [
         {
             **row.settings,
@@ -91,25 +78,37 @@ def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "test_error_std": row.std,
             "he_et_al": row.references[0],
             "pytorch_reproduction": row.references[1],
-            "members": [_member(record) for record in row.records],
+            "members": [
+                {
+                    "folder": str(record.run.folder.path),
+                    "seed": record.run.config.seed,
+                    "step": record.step,
+                    **{key: record.saved.get(key) for key in made},
+                    **record.results,
+                }
+                for record in row.records
+            ],
         }
         for row in rows
     ]
 
 
-def _member(record: Record) -> dict[str, Any]:
-    """A run's place, command and results.json."""
-    place = {"folder": str(record.run.folder.path), "seed": record.run.config.seed}
-    made = {key: record.saved.get(key) for key in ("command", "git_commit", "device", "versions")}
-    return {**place, "step": record.step, **made, **(record.results or {})}
+def _error(row: Row) -> str:
+    """E.g. `"8.61 ± 0.17"`, `"8.61"` for one run, `"unfinished"` for none."""
+    if not row.finished:
+        return "unfinished"
+    return _text(row.mean("test_error"), ".2f") + ("" if row.std is None else f" ± {row.std:.2f}")
 
 
-def _hours(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds / 3600
+def _runs(row: Row) -> str:
+    """How many runs count, and how far the others are: `"2; seed 3 unfinished at 31,500"`."""
+    parts = [str(len(row.finished))] if row.finished else []
+    parts += [f"seed {r.run.config.seed} unfinished at {r.step:,}" for r in row.unfinished]
+    return "; ".join(parts)
 
 
-def _text(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _text(value: float | None, form: str, divisor: float = 1) -> str:
+    return "-" if value is None else format(value / divisor, form)
 
 
 def _markdown_cell(text: str) -> str:

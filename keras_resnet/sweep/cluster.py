@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from keras_resnet import console
@@ -31,36 +31,32 @@ def connected(address: str | None) -> Iterator[None]:
         UserError: where Ray cannot be joined or does not start.
         ModuleNotFoundError: for Ray or rich.
     """
-    if address is not None and not re.fullmatch(r"auto|[\w.-]+:\d{1,5}", address, re.ASCII):
-        raise UserError(f"`address` must be auto or HOST:PORT. Received: {address}")
     # Ray reads these variables when it is imported.
     tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     if any(map(os.environ.get, tokens)) or os.path.isfile(os.path.expanduser("~/.ray/auth_token")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
-            "0"  # all services on the loopback address
-        )
-        os.environ["RAY_kill_child_processes_on_worker_exit"] = "0"  # noqa: SIM112  they save first
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no reports to the makers of Ray
+        # All services on the loopback address; trainings that save first; no reports to Ray's makers.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ["RAY_kill_child_processes_on_worker_exit"] = "0"  # noqa: SIM112
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Near Ray's minimum: only exit codes go through it.
         options |= {"include_dashboard": False, "object_store_memory": 80 << 20}
     import ray
     import rich  # noqa: F401  else it would be missing after Ray has started
 
-    terminate = signal.getsignal(
-        signal.SIGTERM
-    )  # Ray puts an exit without cleaning up in its place
+    # What Ray prints of lost workers and nodes: the driver reports them.
+    ray._private.worker.print_to_stdstream = lambda *_, **__: None
+    terminate = signal.getsignal(signal.SIGTERM)  # Ray takes it to exit without cleaning up
     # In /tmp, as the path of a socket has at most 107 characters, of which Ray takes 80.
     parent = "/tmp" if os.access("/tmp", os.W_OK) else None
     with tempfile.TemporaryDirectory("", "kr-", parent, ignore_cleanup_errors=True) as folder:
         try:
             if address is None:
                 options["_temp_dir"] = folder
-            elif address != "auto":
+            elif address != "auto":  # where nobody answers, Ray would try for minutes
                 host, _, port = address.rpartition(":")
-                # Where nobody answers, Ray would try for minutes.
                 socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
             with console.without_lines(_WARNINGS):
                 ray.init(address=address or "local", **options)
@@ -70,9 +66,9 @@ def connected(address: str | None) -> Iterator[None]:
             if address is None:
                 raise UserError(f"Ray did not start ({reason})") from None
             raise UserError(
-                f"no Ray cluster could be joined at {address} ({reason}); start this machine's node with "
-                "`ray start --address=HOST:PORT`. A cluster that was started with a token asks for it: "
-                "copy ~/.ray/auth_token of its head node to this machine, or set RAY_AUTH_TOKEN"
+                f"`address` must be auto or HOST:PORT of a Ray cluster. Received: {address} ({reason}). Make "
+                "this machine a node of it with `ray start --address=HOST:PORT`; if it has a token, "
+                "copy ~/.ray/auth_token of its head node, or set RAY_AUTH_TOKEN"
             ) from None
         try:
             yield
@@ -80,8 +76,18 @@ def connected(address: str | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def living_nodes() -> dict[str, Mapping[str, float]]:
-    """Ray's id of each living node -> what it has: `{"CPU": 8.0, "GPU": 1.0, "memory": 3e10}`."""
+def count_slots(share: Mapping[str, float], unfit: Collection[str] = ()) -> int:
+    """How many runs train at once on the living nodes.
+
+    Args:
+        share: what one run takes of a node, as Ray counts it: `{"CPU": 1.0, "GPU": 0.25, "memory": 2e9}`.
+        unfit: Ray's ids of nodes that get none.
+    """
     import ray
 
-    return {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in unfit]
+    return sum(
+        # A tenth of a GPU fits ten times into one, in spite of binary fractions.
+        int(min(node["Resources"].get(name, 0) / amount + 1e-9 for name, amount in share.items()))
+        for node in nodes
+    )

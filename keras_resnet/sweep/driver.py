@@ -6,90 +6,96 @@ on from the newest checkpoint, and the lock of the run folder sees to it that on
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from keras_resnet import console
 from keras_resnet.errors import DIVERGED, USER_ERROR, UserError
 from keras_resnet.runs import files
-from keras_resnet.sweep import cluster, task
-from keras_resnet.sweep.plan import SweepRun, count_slots
-from keras_resnet.sweep.table import Lines
+from keras_resnet.sweep import cluster, table, task
+from keras_resnet.sweep.plan import SweepRun
 from keras_resnet.sweep.task import Outcome
 from keras_resnet.training.signals import Signals
 
 MAX_LOSSES = 3  # in a row, without a new checkpoint between them
 WAIT = 0.5  # seconds between two questions to Ray
 LOOK = 2.0  # seconds between two looks at the run folders
+BUSY_WAIT = 10.0  # seconds until a run is tried again that another process trains
 END = task.END + 4  # seconds that all trainings have to end in
 STOPPING = "stopping: every training saves a checkpoint; a second signal does not wait"
 ADVICE = "give a smaller `learning_rate` or more `warmup_steps`, with another `name`"
 
 
+@dataclasses.dataclass
 class Driver:
-    """Trains the unfinished runs on the Ray cluster that this process is connected to.
+    """Trains the unfinished runs on the Ray cluster that this process is connected to."""
 
-    Args:
-        runs: the runs, in the order in which they begin.
-        share: what one run takes of a node: `{"CPU": 1.0, "GPU": 0.25}`.
-        shown: shows what happens.
-    """
-
-    def __init__(self, runs: Sequence[SweepRun], share: Mapping[str, float], shown: Lines):
-        import ray
-
-        self.runs, self.share, self.shown = runs, share, shown
-        resources = dict(share)
-        self._train = ray.remote(
-            num_cpus=resources.pop("CPU", 0),
-            num_gpus=resources.pop("GPU", 0),
-            memory=resources.pop("memory", None),
-            resources=resources,
-            scheduling_strategy="SPREAD",
-            max_retries=0,
-        )(task.train)
-        self._unfit_nodes: list[str] = []
-        self._stopping = False
+    runs: Sequence[SweepRun]  # in the order in which they begin
+    share: Mapping[str, float]  # what one run takes of a node: `{"CPU": 1.0, "GPU": 0.25}`
+    refresh: Callable[[], None]  # is called when something may have changed
+    _unfit_nodes: list[str] = dataclasses.field(default_factory=list)
+    _stopping: bool = False
 
     def work(self) -> int:
         """Work until every run is finished or has failed; returns the signal that ended it earlier, or 0."""
         looked = 0.0
         with Signals(STOPPING) as signals:
-            while any(run.state not in ("finished", "failed") for run in self.runs):
-                self._submit()
-                self._collect()
-                if signals.received:
-                    self._stop()
-                    break
+            while not all(run.ended for run in self.runs) and not signals.received:
                 if time.monotonic() - looked > LOOK:
                     self._look()
                     looked = time.monotonic()
-        self._look()
+                self._collect()
+            if signals.received:
+                self._stop()
+        self.refresh()
         return signals.received
 
-    def _submit(self) -> None:
-        """Give Ray the runs that may train. Those without a place wait there, in this order."""
-        options = {}
-        if self._unfit_nodes:
-            options["label_selector"] = {"ray.io/node-id": f"!in({','.join(self._unfit_nodes)})"}
+    def _look(self) -> None:
+        """See how far the runs are. Give Ray those that wait: without a place they wait there, in order."""
         for run in self.runs:
-            if run.task is not None or run.state not in ("waiting", "held"):
-                continue
-            if _is_held(run):
-                if run.state == "waiting":
-                    self._print(run, "another process trains it: waiting for that one")
-                run.state = "held"
-                continue
-            if run.state == "held":
-                run.state = "waiting"
-                run.look()
-                if run.state != "waiting":
-                    self._print_end(run)
-                    continue
-            run.log.parent.mkdir(parents=True, exist_ok=True)
-            run.log_bytes = run.log.stat().st_size if run.log.exists() else 0
-            run.task = self._train.options(**options).remote(run.job)
+            if run.task is not None:
+                self._look_at(run)
+            elif not run.ended and time.monotonic() > run.not_before:
+                self._submit(run)
+        self.refresh()
+
+    def _submit(self, run: SweepRun) -> None:
+        import ray
+
+        run.log.parent.mkdir(parents=True, exist_ok=True)
+        run.log_bytes = run.log.stat().st_size if run.log.exists() else 0
+        unfit, amounts = ",".join(self._unfit_nodes), dict(self.share)
+        train = ray.remote(task.train).options(
+            num_cpus=amounts.pop("CPU", 0),
+            num_gpus=amounts.pop("GPU", 0),
+            memory=amounts.pop("memory", None),
+            resources=amounts,
+            scheduling_strategy="SPREAD",
+            max_retries=0,
+            label_selector={"ray.io/node-id": f"!in({unfit})"} if unfit else None,
+        )
+        run.task = train.remote(run.job)
+
+    def _look_at(self, run: SweepRun) -> None:
+        """See in the log of a run whether it was started, and where; then how far it is."""
+        steps = run.run.recipe.steps
+        if run.state == "running":
+            tenth = 10 * run.step // steps
+            run.look()
+            run.state = "running"  # until its task has ended
+            if 10 * run.step // steps > tenth:
+                error = "" if run.val_error is None else f", validation error {run.val_error:.2f} %"
+                self._print(run, f"update {run.step:,}/{steps:,}{error}")
+        elif run.log.exists():
+            with open(run.log, "rb") as log:
+                log.seek(run.log_bytes)
+                header = console.printable(log.readline().decode(errors="replace").strip())
+            if header:
+                run.state = "running"
+                begins = f"goes on from update {run.saved:,}" if run.saved else "begins"
+                self._print(run, f"{begins} on {header.rpartition(' on ')[2]}")
 
     def _collect(self) -> None:
         """Take the outcome of a task that ends within some time."""
@@ -101,64 +107,65 @@ class Driver:
             return
         for ref in ray.wait(list(tasks), num_returns=1, timeout=WAIT)[0]:
             run = tasks[ref]
-            self._notice_start(run)
+            self._look_at(run)
             run.task = None
             try:
                 outcome: Outcome = ray.get(ref, timeout=WAIT)
             except ray.exceptions.RayError as error:
                 self._end(run, None, f"its worker was lost ({type(error).__name__})")
                 continue
-            code = outcome["code"]
-            if not outcome["problem"]:
+            if outcome.problem:
+                self._exclude(outcome)
+            else:
+                code = outcome.code
                 reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
                 self._end(run, code, f"its process ended ({reason})")
-            elif outcome["node"] not in self._unfit_nodes:
-                self._exclude(outcome)
 
     def _exclude(self, outcome: Outcome) -> None:
-        """Give no more runs to a node that cannot train them.
-
-        Raises:
-            UserError: where it was the last one.
-        """
-        self._unfit_nodes.append(outcome["node"])
-        reason = f"{outcome['host']} {outcome['problem']}"
-        nodes = cluster.living_nodes()
-        fit = [nodes[node] for node in nodes if node not in self._unfit_nodes]
-        if not count_slots(fit, self.share) and all(run.state != "running" for run in self.runs):
+        """Give no more runs to a node that cannot train them; UserError where it was the last one."""
+        if outcome.node in self._unfit_nodes:
+            return
+        self._unfit_nodes.append(outcome.node)
+        running = any(run.state == "running" for run in self.runs)
+        if not running and not cluster.count_slots(self.share, self._unfit_nodes):
             raise UserError(
                 "a node must see the output folder, its locks and the data, and have this package. No node "
-                f"does; the last one: {reason}. Name shared folders with `output_dir` and `data_dir`; "
-                "`train` downloads a data set, a sweep does not"
+                f"does; the last one: {outcome.problem}. Name shared folders with `output_dir` and "
+                "`data_dir`; `train` downloads a data set, a sweep does not"
             )
-        self.shown.event(f"no runs for a node: {reason}")
+        console.print_line(f"no runs for a node: {outcome.problem}")
 
     def _end(self, run: SweepRun, code: int | None, what: str) -> None:
         """The training of a run has ended: with an exit code, or None where its worker was lost."""
-        lines = run.log.read_text(errors="replace").split("\n") if run.log.exists() else []
-        written = [console.printable(line) for line in lines if line.strip()]
-        line = written[-1].removeprefix("error: ") if written else ""
+        lines = run.log.read_text(errors="replace").splitlines() if run.log.exists() else []
+        line = console.printable(next(filter(str.strip, reversed(lines)), ""))
+        line = line.removeprefix("error: ")
         run.state = "waiting"
         run.look()
-        if run.state != "waiting":  # finished: whatever went wrong came after that
-            self._print_end(run)
+        if run.state == "finished":  # whatever went wrong came after it
+            self._print(run, f"finished: test error {run.test_error:.2f} %")
+        elif code == USER_ERROR and files.BUSY in line:
+            run.not_before = time.monotonic() + BUSY_WAIT
+            self._print(run, "another process trains it: waiting for that one")
+        elif code == USER_ERROR:
+            self._fail(run, line)
         elif code == DIVERGED:
-            reason = line.partition(": training has diverged")[0]
-            run.state, run.why = "failed", f"{reason}: it has diverged; {ADVICE}"
+            self._fail(
+                run, f"{line.partition(': training has diverged')[0]}: it has diverged; {ADVICE}"
+            )
             run.diverged.write_text(f"{run.why}\n")
-            self._print_end(run)
-        elif code == USER_ERROR and files.BUSY not in line:
-            run.state, run.why = "failed", line
-            self._print_end(run)
-        elif code != USER_ERROR and not self._stopping:
+        elif not self._stopping:
             run.losses = 1 if run.saved > run.lost_at else run.losses + 1
             run.lost_at = run.saved
             if run.losses < MAX_LOSSES:
                 self._print(run, f"{what}; it goes on from update {run.saved:,}")
-                return
-            what += f", {run.losses} times in a row at update {run.saved:,}"
-            run.state, run.why = "failed", f"{what}; its last line: {line}"
-            self._print_end(run)
+            else:
+                times = f"{run.losses} times in a row at update {run.saved:,}"
+                self._fail(run, f"{what}, {times}; its last line: {line}")
+
+    def _fail(self, run: SweepRun, why: str) -> None:
+        run.state, run.why = "failed", why
+        self._print(run, f"failed: {why}")
 
     def _stop(self) -> None:
         """End all trainings, each after a checkpoint."""
@@ -174,47 +181,6 @@ class Driver:
         for run in self.runs:
             if run.task is not None:
                 ray.cancel(run.task, force=True)
-            if run.state not in ("finished", "failed"):
-                run.look()
-                if run.state == "finished":
-                    self._print_end(run)
-
-    def _look(self) -> None:
-        for run in self.runs:
-            self._notice_start(run)
-            state = run.state
-            if state in ("running", "held"):
-                run.look()
-                run.state = state  # until its task has ended
-        self.shown.refresh()
-
-    def _notice_start(self, run: SweepRun) -> None:
-        """See in its log whether a run was started, and where."""
-        if run.task is None or run.state != "waiting" or not run.log.exists():
-            return
-        with open(run.log, "rb") as log:
-            log.seek(run.log_bytes)
-            header = console.printable(log.readline().decode(errors="replace").strip())
-        if header:
-            run.state, run.host = "running", header.rpartition(" on ")[2]
-            begins = f"goes on from update {run.saved:,}" if run.saved else "begins"
-            self._print(run, f"{begins} on {run.host}")
-
-    def _print_end(self, run: SweepRun) -> None:
-        finished = run.state == "finished"
-        result = f"test error {run.test_error:.2f} %" if finished else run.why
-        self._print(run, f"{run.state}: {result}")
 
     def _print(self, run: SweepRun, text: str) -> None:
-        self.shown.event(f"{run}: {text}")
-
-
-def _is_held(run: SweepRun) -> bool:
-    """Whether another process trains in the run folder now."""
-    if not run.run.folder.path.exists():
-        return False
-    try:
-        with files.lock(run.run.folder.path):
-            return False
-    except UserError as error:
-        return files.BUSY in str(error)
+        console.print_line(f"{run}: {text} ({table.count_states(self.runs)})")

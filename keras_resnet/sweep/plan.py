@@ -1,11 +1,10 @@
-"""The runs of a sweep, how far each is, and how long the rest takes: functions of settings and files."""
+"""The runs of a sweep, and how far each is: functions of settings and files."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +12,7 @@ from keras_resnet.errors import UserError
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.resume import read_results
-from keras_resnet.runs.run import Run, read_run, runs_of
+from keras_resnet.runs.run import Run, runs_of
 from keras_resnet.sweep.task import Job
 
 # Settings that take several values -> what names of experiments call them; None where the default name of
@@ -25,20 +24,16 @@ SEVERAL = {
 }  # fmt: skip
 # The nets whose errors the PyTorch reproduction reports, over five seeds each.
 PAPER_NETS = (("resnet", 20), ("resnet", 56), ("resnet", 110), ("plain", 20), ("plain", 56))
-PAPER_TABLE = tuple({"model": model, "depth": depth} for model, depth in PAPER_NETS)
 PAPER_SEEDS = 5
-
-Net = tuple[Any, ...]  # what decides the images per second of a run on one machine
 
 
 @dataclasses.dataclass
 class SweepRun:
-    """A run of a sweep, and how far it is. Held: another process trains it; failed: `why` says the reason."""
+    """A run of a sweep, and how far it is."""
 
     run: Run
-    state: Literal["waiting", "running", "held", "finished", "failed"] = "waiting"
-    host: str = ""
-    why: str = ""
+    state: Literal["waiting", "running", "finished", "failed"] = "waiting"
+    why: str = ""  # it failed
     saved: int = 0  # update of the newest checkpoint
     step: int = 0  # updates up to the newest evaluation or checkpoint
     val_error: float | None = None  # percent
@@ -47,11 +42,16 @@ class SweepRun:
     job: Job | None = None  # what a worker needs to know; None for one that is not to be trained
     task: Any = None  # Ray's reference, while Ray has it
     log_bytes: int = 0  # size of its log when Ray got it
+    not_before: float = 0.0  # when it may be given to Ray, by `time.monotonic`
     losses: int = 0  # deaths of its process since the checkpoint of update `lost_at`
     lost_at: int = 0
 
     def __str__(self) -> str:
         return str(self.run)
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("finished", "failed")
 
     @property
     def log(self) -> Path:
@@ -82,87 +82,43 @@ class SweepRun:
         elif self.diverged.is_file():
             self.state, self.why = "failed", self.diverged.read_text(errors="replace").strip()
 
-    def hours_left(self, rates: Mapping[Net, float]) -> float | None:
-        """Hours of training that are left; None where no rate of such a net is known."""
-        if self.state in ("finished", "failed"):
-            return 0.0
-        rate = self.rate or rates.get(net_of(self.run))
-        images = (self.run.recipe.steps - self.step) * self.run.recipe.batch_size
-        return images / rate / 3600 if rate else None
-
 
 def plan_runs(
     settings: Mapping[str, Any],
     several: Mapping[str, Sequence[Any]],
-    nets: Iterable[Mapping[str, Any]] = ({},),
-) -> tuple[list[Run], list[str]]:
-    """The runs of all combinations with all seeds, the longest first, and the combinations left out.
+    nets: Sequence[tuple[str, int]] = (),
+) -> list[Run]:
+    """The runs of all combinations with all seeds, the longest first.
 
     Args:
         settings: settings of `TrainConfig` that all runs share, `seed` and `runs` among them.
         several: settings of `SEVERAL`, each with its values.
-        nets: settings that belong together, to be combined with `several`.
+        nets: `model` and `depth` that belong together, in place of those in `several`.
 
     Raises:
-        UserError: for a value that no run can have, or where no combination is left.
+        UserError: for a value that no run can have.
     """
     values = {name: list(dict.fromkeys(given)) for name, given in several.items()}
     labels = [name for name in values if SEVERAL[name] is not None and len(values[name]) > 1]
+    chosen = [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    if nets:
+        chosen = [{**own, "model": m, "depth": d} for own in chosen for m, d in nets]
     configs: dict[str, TrainConfig] = {}
-    left_out: dict[str, None] = {}
-    for net, chosen in itertools.product(nets, itertools.product(*values.values())):
-        own = {"depth": TrainConfig.depth, **net, **dict(zip(values, chosen, strict=True))}
-        if own.get("model") == "plain" and own.get("shortcut", "zeropad") != "zeropad":
-            left_out[f"plain{own['depth']} with {own['shortcut']}: it has no shortcuts"] = None
-            continue
+    for own in chosen:
+        if own.get("model") == "plain" and "resnet" in values.get("model", ()):
+            own.pop("shortcut", None)  # it is for the residual nets
         try:
             config = TrainConfig(**{**settings, **own, "name": None})
         except (TypeError, ValueError) as error:
             raise UserError(str(error)) from None
-        label = (f"{SEVERAL[name]}{own[name]}" for name in labels)
-        configs["-".join([config.experiment, *label])] = config
-    if not configs:
-        raise UserError(f"nothing is left to train: {'; '.join(left_out)}")
+        name = "-".join([config.experiment, *(f"{SEVERAL[key]}{own[key]}" for key in labels)])
+        configs[name] = config
     runs = []
     for name, config in configs.items():
         if given := settings.get("name"):
             name = given if len(configs) == 1 else f"{given}-{name}"
-        runs += runs_of(
-            config if name == config.experiment else dataclasses.replace(config, name=name)
-        )
+        runs += runs_of(dataclasses.replace(config, name=name))
     # A long run that began last would train alone at the end.
-    runs.sort(key=lambda run: -run.config.depth * run.recipe.steps * run.recipe.batch_size)
-    return runs, list(left_out)
-
-
-def net_of(run: Run) -> Net:
-    """What decides the images per second of a run on one machine."""
-    return run.config.model, run.config.depth, run.config.shortcut, run.recipe.batch_size
-
-
-def known_rates(output: Path) -> dict[Net, float]:
-    """Net -> images per second: the median of the runs in an output folder, finished or not."""
-    rates: dict[Net, list[float]] = {}
-    for path in output.glob("*/seed-*/config.json"):
-        try:
-            run = read_run(path.parent)
-            metrics = run.folder.read_metrics()
-        except UserError:
-            continue  # it is reported where that run is asked for
-        if metrics and (rate := metrics[-1]["images_per_second"]):
-            rates.setdefault(net_of(run), []).append(rate)
-    return {net: statistics.median(several) for net, several in rates.items()}
-
-
-def count_slots(nodes: Iterable[Mapping[str, float]], share: Mapping[str, float]) -> int:
-    """How many runs train at once.
-
-    Args:
-        nodes: the resources of each node as Ray counts them: `{"CPU": 8.0, "GPU": 1.0, "memory": 3e10}`.
-        share: what one run takes of them.
-    """
-    return sum(
-        # A tenth of a GPU fits ten times into one, in spite of binary fractions.
-        int(min(node.get(name, 0.0) / amount + 1e-9 for name, amount in share.items()))
-        for node in nodes
+    return sorted(
+        runs, key=lambda run: -run.config.depth * run.recipe.steps * run.recipe.batch_size
     )

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TypedDict
+from typing import NamedTuple
 
 import filelock
 
@@ -26,7 +26,7 @@ GRACE = 12.0  # seconds that a training has to save a checkpoint in, before it e
 END = GRACE + 3  # seconds after which the task kills it
 
 
-class Job(TypedDict):
+class Job(NamedTuple):
     """What a worker needs to know of a run."""
 
     command: list[str]  # arguments of Python
@@ -36,29 +36,28 @@ class Job(TypedDict):
     environment: dict[str, str]  # variables for the process
 
 
-class Outcome(TypedDict):
+class Outcome(NamedTuple):
     """How a training ended."""
 
     node: str  # Ray's id
-    host: str
-    code: int  # exit code of the process, or minus the signal that killed it
-    problem: str  # why the node did not start it; else empty
+    code: int = 0  # exit code of the process, or minus the signal that killed it
+    problem: str = ""  # why the node did not start it
 
 
 def problem(job: Job) -> str:
     """Why this node cannot train a run, in a few words; empty where it can."""
-    folder = os.path.dirname(job["token"])
-    if not os.path.isfile(job["token"]):
+    folder = os.path.dirname(job.token)
+    if not os.path.isfile(job.token):
         return f"does not see {folder}"
     try:
-        with filelock.FileLock(job["token"], blocking=False):
+        with filelock.FileLock(job.token, blocking=False):
             return f"does not see the locks of other nodes in {folder}"
     except filelock.Timeout:
         pass  # as it should be
     except OSError as error:
         return f"cannot write to {folder} ({error.strerror})"
-    if job["data"] and not any(Path(job["data"]).glob("*/dataset_info.json")):
-        return f"has no data set in {job['data']}"
+    if job.data and not any(Path(job.data).glob("*/dataset_info.json")):
+        return f"has no data set in {job.data}"
     return "" if importlib.util.find_spec("keras") else f"has no Keras for {sys.executable}"
 
 
@@ -70,19 +69,18 @@ def train(job: Job) -> Outcome:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     node, host = ray.get_runtime_context().get_node_id(), socket.gethostname()
     if reason := problem(job):
-        return {"node": node, "host": host, "code": 0, "problem": reason}
+        return Outcome(node, problem=f"{host} {reason}")
     package = str(Path(__file__).resolve().parents[2])  # a checkout is on no path of the process
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, **job["environment"], "PYTHONPATH": os.pathsep.join(paths)}
-    with open(job["log"], "ab") as log:
+    with open(job.log, "ab") as log:
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {host}\n".encode())
         log.flush()
         process = subprocess.Popen(
-            [sys.executable, *job["command"]],
+            [sys.executable, *job.command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={**os.environ, **job.environment, "PYTHONPATH": os.pathsep.join(paths)},
             start_new_session=True,  # Ctrl-C on the terminal is for the driver alone
         )
     try:
@@ -95,7 +93,7 @@ def train(job: Job) -> Outcome:
             process.wait(END)
         except subprocess.TimeoutExpired:
             process.kill()
-    return {"node": node, "host": host, "code": process.returncode, "problem": ""}
+    return Outcome(node, process.returncode)
 
 
 def run_command() -> None:
