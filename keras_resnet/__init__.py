@@ -18,6 +18,7 @@ from keras_resnet._version import __version__
 # ruff: noqa: F401
 if TYPE_CHECKING:  # for editors and type checkers
     from keras_resnet.data.augmentation import RandomPadCrop
+    from keras_resnet.data.dataset import Dataset
     from keras_resnet.inference.classifier import Classifier
     from keras_resnet.inference.evaluate import evaluate
     from keras_resnet.inference.pretrained import plain, resnet
@@ -30,8 +31,8 @@ if TYPE_CHECKING:  # for editors and type checkers
 
 # Public name -> module that defines it.
 _PUBLIC = {
-    "BatchNormalization": "nets.layers", "Classifier": "inference.classifier", "Muon": "recipes.muon",
-    "RandomPadCrop": "data.augmentation", "SGD": "recipes.optimizer", "TrainConfig": "runs.config",
+    "BatchNormalization": "nets.layers", "Classifier": "inference.classifier", "Dataset": "data.dataset",
+    "Muon": "recipes.muon", "RandomPadCrop": "data.augmentation", "SGD": "recipes.optimizer", "TrainConfig": "runs.config",
     "ZeroPadShortcut": "nets.layers", "evaluate": "inference.evaluate",
     "learning_rate_schedule": "recipes.schedules", "plain": "inference.pretrained",
     "resnet": "inference.pretrained", "train": "training.trainer",

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.data import datasets
-from keras_resnet.data.constants import CLASS_NAMES, DATASETS
+from keras_resnet.data.constants import CLASS_NAMES
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(prog="keras-resnet evaluate", description=__doc__)
     flags.add_model_flag(parser)
     text = "(default: what the files beside the model say, else cifar10)"
-    parser.add_argument("--dataset", choices=DATASETS, help=text)
+    parser.add_argument("--dataset", metavar="NAME|PATH", help=text)
     parser.add_argument(
         "--data-dir",
         metavar="DIR",
@@ -52,7 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     name, folder = _dataset_of(classifier)
     name = arguments.dataset or name
     console.print_status(f"loading {name}")
-    data = datasets.load(name, str(datasets.folder_of(name, arguments.data_dir, recorded=folder)))
+    folder = datasets.folder_of(name, arguments.data_dir, recorded=folder)
+    data = datasets.load(name, str(folder), classifier.image_size[0], "skip")
     data.check_classes(classifier.class_names)
     images = getattr(data, f"{arguments.split}_images")
     labels = getattr(data, f"{arguments.split}_labels")

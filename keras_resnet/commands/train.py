@@ -14,12 +14,13 @@ from collections.abc import Sequence
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
+from keras_resnet.data.constants import VAL_SIZE
 from keras_resnet.recipes import FAST, PAPER, RECIPES, describe_difference
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training.signals import Interrupted, signal_name
 
 # Updates that see each of the 45,000 training images once.
-EPOCH = -(-(50_000 - TrainConfig.val_size) // PAPER.batch_size)
+EPOCH = -(-(50_000 - VAL_SIZE) // PAPER.batch_size)
 HINTS = {
     "epochs": lambda n: (
         f"1 epoch = {EPOCH} updates, so give --steps {int(n) * EPOCH if n.isdecimal() else 'UPDATES'}"

@@ -52,7 +52,8 @@ def convert(
                 f"`{name}` must be in units of 0..1 (divide pixel units by 255). Received: {values}"
             )
     modules, problems = matching.group_by_module(tensors)
-    found = matching.read_options([m.shape for m in modules if m.kind == "conv"])
+    kernels = [a.shape for name, a in tensors.items() if name.endswith("weight") and a.ndim == 4]
+    found = matching.read_options(kernels)
     for name, value, read in zip(("depth", "shortcut"), (depth, shortcut), found, strict=True):
         if value is not None and str(value).removesuffix("-maxpool") != str(read):
             raise UserError(

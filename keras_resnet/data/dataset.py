@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_resnet.data.constants import NORMALIZATION
+from keras_resnet.console import printable
+from keras_resnet.data import folders, stream
+from keras_resnet.data.constants import NORMALIZATION, VAL_SIZE
 from keras_resnet.errors import UserError
 
 
@@ -15,11 +22,16 @@ from keras_resnet.errors import UserError
 class Dataset:
     """Images and labels to train on, and to test with.
 
+    `Dataset.from_folder` and `Dataset.from_arrays` make one of your own images.
+
     Args:
-        name: `"cifar10"`, `"cifar100"` or `"synthetic"`.
+        name: `"cifar10"`, `"cifar100"`, `"synthetic"`, or the name of a folder or file.
         class_names: in label order.
         train_images, test_images: uint8 `(N, height, width, channels)`, all of one size.
         train_labels, test_labels: integers `(N,)`, each an index into `class_names`.
+        val_count: how many images at the end of `train_images` are for validation; 0 leaves that to `split`.
+        data_dir: the folder that holds the folder or file.
+        split_note: where the test images come from, if none were given.
 
     Raises:
         ValueError: where an array is of another type, shape or range, or has no images.
@@ -31,6 +43,9 @@ class Dataset:
     train_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    val_count: int = 0
+    data_dir: str | None = None
+    split_note: str = ""
 
     def __post_init__(self) -> None:
         last = len(self.class_names) - 1
@@ -71,11 +86,186 @@ class Dataset:
             )
 
     @property
+    def is_own(self) -> bool:
+        """Whether it is none of the data sets that this package knows by name."""
+        return self.name not in NORMALIZATION
+
+    @property
     def mean(self) -> tuple[float, ...]:
         """Channel means of the training images, 0..255."""
-        return NORMALIZATION[self.name][0]
+        return self._normalization[0]
 
     @property
     def std(self) -> tuple[float, ...]:
         """Channel standard deviations of the training images, in pixel units."""
-        return NORMALIZATION[self.name][1]
+        return self._normalization[1]
+
+    @functools.cached_property
+    def _normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        if not self.is_own:
+            return NORMALIZATION[self.name]
+        images = self.train_images[: len(self.train_images) - self.val_count]
+        values, moments = np.arange(256), []
+        for channel in np.moveaxis(images, -1, 0):
+            share = np.bincount(channel.ravel(), minlength=256) / channel.size
+            mean = float(share @ values)
+            moments.append((mean, max(float(share @ (values - mean) ** 2) ** 0.5, 1.0)))
+        means, stds = zip(*moments, strict=True)
+        return means, stds
+
+    @functools.cached_property
+    def content_hash(self) -> str | None:
+        """SHA-256 of one's own images, labels and class names; None for a data set that is known by name."""
+        if not self.is_own:
+            return None
+        content = hashlib.sha256(repr((self.class_names, self.val_count)).encode())
+        for part in ("train", "test"):
+            images = getattr(self, f"{part}_images")
+            content.update(repr(images.shape).encode())
+            content.update(np.ascontiguousarray(images).data)
+            content.update(getattr(self, f"{part}_labels").astype("<i4").tobytes())
+        return content.hexdigest()
+
+    def split(self, val_size: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the images to train on and to validate with; `val_size` None is the default.
+
+        Of one's own images a tenth of each class validates, or what lies in val/.
+
+        Raises:
+            UserError: if `val_size` leaves no image to train on, or there is a val/.
+        """
+        size = len(self.train_labels)
+        if not self.is_own:
+            return stream.split(size, VAL_SIZE if val_size is None else val_size, seed)
+        if not self.val_count:
+            count = size // 10 if val_size is None else val_size
+            return stream.stratified_split(self.train_labels, count, seed)
+        if val_size is not None:
+            raise UserError(
+                f"`val_size` must be left out: {self.name} has {self.val_count} in val/"
+            )
+        order = np.arange(size)
+        return order[: -self.val_count], order[-self.val_count :]
+
+    @classmethod
+    def from_folder(
+        cls,
+        path: str | os.PathLike[str],
+        image_size: int | None = None,
+        unreadable: str = "refuse",
+    ) -> Dataset:
+        """Read your own images.
+
+        Args:
+            path: a folder with one subfolder per class, named as the class, or with `train/` and `test/` or
+                `val/` that hold these. Without a test/, val/ is it; without both, a fifth of each class is
+                for the test, always the same one. Or an `.npz` file with x_train, y_train, x_test, y_test
+                (and class_names).
+            image_size: every image of a folder is resized to this height and width; default 32. Those of an
+                `.npz` file must have it.
+            unreadable: what to do about files that cannot be read as images: `"refuse"` or `"skip"`. They
+                are named in either case.
+
+        Raises:
+            UserError: for everything that does not fit; the message names it.
+        """
+        root = Path(os.path.abspath(os.path.expanduser(path)))
+        place: dict[str, Any] = {"name": root.name, "data_dir": str(root.parent)}
+        if root.name in NORMALIZATION:
+            raise UserError(f"{root} must have another name: {root.name} is a data set already")
+        try:
+            if root.is_dir():
+                names, images, labels, counts = folders.read_folder(
+                    root, image_size or folders.IMAGE_SIZE, unreadable
+                )
+                # Without test/, val/ is the test, and without both there is none yet.
+                val_count = counts.get("val", 0) if "test" in counts else 0
+                end = counts["train"] + val_count
+                test: Any = (images[end:], labels[end:]) if end < len(images) else (None, None)
+                train = images[:end], labels[:end]
+                return cls.from_arrays(*train, *test, names, val_count=val_count, **place)
+            if root.suffix == ".npz" and root.is_file():
+                names, parts = folders.read_npz(root)
+                data = cls.from_arrays(*parts, names, **place)
+                height, width = data.train_images.shape[1:3]
+                if image_size not in (None, height) or image_size not in (None, width):
+                    raise ValueError(
+                        f"`image_size` must be left out: the images are {height}x{width}. "
+                        f"Received: {image_size}"
+                    )
+                return data
+        except ValueError as error:
+            raise UserError(f"{root}: {error}") from None
+        raise UserError(
+            f"`dataset` must be one of {', '.join(NORMALIZATION)}, a folder with one subfolder per class, "
+            f"or an .npz file. Received: {path}, which "
+            + ("is another file" if root.exists() else "does not exist")
+        )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train_images: Any,
+        train_labels: Any,
+        test_images: Any = None,
+        test_labels: Any = None,
+        class_names: Sequence[str] | None = None,
+        name: str = "images",
+        val_count: int = 0,
+        data_dir: str | None = None,
+    ) -> Dataset:
+        """A data set of your own images, in arrays.
+
+        Args:
+            train_images, test_images: uint8 `(N, height, width, 3)`; grey ones, `(N, height, width)` or
+                `(N, height, width, 1)`, become RGB. Without test images, a fifth of each class is for the
+                test, always the same one.
+            train_labels, test_labels: integers from 0 on, `(N,)` or `(N, 1)`.
+            class_names: in label order; default `"0"`, `"1"`, ...
+            name: of the data set, in folders and reports.
+            val_count: how many images at the end of `train_images` are for validation; 0 takes a tenth.
+            data_dir: the folder that holds the data set, where it was read from one.
+
+        Raises:
+            ValueError: for arrays of another kind, a class without training images, or one class alone.
+        """
+        images, labels = _as_rgb(train_images), _as_list(train_labels)
+        tests = (_as_rgb(test_images), _as_list(test_labels))
+        if class_names is None:
+            class_names = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
+        names = tuple(printable(name) for name in class_names)
+        if test_images is None:
+            tests = images[:1], labels[:1]
+        data = cls(name, names, images, labels, *tests, val_count, data_dir)
+        if images.shape[-1] != 3:
+            raise ValueError(f"images must be RGB or grey. Received: {images.shape[-1]} channels")
+        counts = np.bincount(labels[: len(labels) - val_count], minlength=len(names))
+        if len(names) < 2 or not counts.all():
+            empty = [name for name, count in zip(names, counts, strict=True) if not count]
+            raise ValueError(
+                "there must be two classes or more, with training images of each. Received: "
+                f"{len(names)}{', none of ' + ', '.join(empty) if empty else ''}"
+            )
+        if test_images is None:
+            train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
+            data = dataclasses.replace(
+                data,
+                train_images=images[train],
+                train_labels=labels[train],
+                test_images=images[test],
+                test_labels=labels[test],
+                split_note="; a fifth of each class, drawn by seed 0, is the test set",
+            )
+        return data
+
+
+def _as_rgb(images: Any) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim == 3:
+        images = images[..., None]
+    return np.repeat(images, 3, axis=-1) if images.shape[-1:] == (1,) else images
+
+
+def _as_list(labels: Any) -> np.ndarray:
+    labels = np.asarray(labels)
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels

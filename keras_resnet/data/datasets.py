@@ -8,42 +8,53 @@ from pathlib import Path
 from keras_resnet.data import cifar, synthetic
 from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.errors import UserError
 
 
 def folder_of(name: str, data_dir: str | None = None, recorded: str | None = None) -> Path:
-    """The folder of tensorflow_datasets in which a data set is looked for.
+    """The folder in which a data set is looked for: of tensorflow_datasets, or of your own images.
 
     Args:
-        name: the data set.
+        name: the data set, or a path of your own images.
         data_dir: the folder that the user names: it is taken.
         recorded: the folder that a run names: of the machine that trained it, so it counts only where
-            it holds the data set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+            it holds the data set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`; of your
+            own images the working directory.
     """
     if not data_dir and recorded and is_in(Path(os.path.expanduser(recorded)), name):
         data_dir = recorded
-    folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    folder = data_dir or (default if name in DATASETS else "")
     return Path(os.path.expanduser(folder))  # pathlib's own raises for an unknown user
 
 
 def is_in(folder: Path, name: str) -> bool:
-    """Whether a folder of tensorflow_datasets holds a data set, so that `load` downloads nothing."""
+    """Whether a folder holds a data set, so that `load` downloads nothing."""
+    if name not in DATASETS:
+        return (folder / name).exists()
     return any((folder / name).glob("*/dataset_info.json"))
 
 
-def load(name: str, data_dir: str | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | None = None,
+    image_size: int | None = None,
+    unreadable: str = "refuse",
+) -> Dataset:
     """Read a data set into memory.
 
     Args:
-        name: `"cifar10"`, `"cifar100"` or `"synthetic"`.
+        name: `"cifar10"`, `"cifar100"` or `"synthetic"`; or a path of your own images, see
+            `Dataset.from_folder`.
         data_dir: folder of tensorflow_datasets; default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-            A data set that is missing is downloaded to it.
+            A data set that is missing is downloaded to it. Or the folder in which the path begins.
+        image_size, unreadable: of your own images.
 
     Raises:
         UserError: for an unknown name, or when the data set cannot be downloaded or read.
     """
     if name == "synthetic":
         return synthetic.synthetic()
-    if name not in DATASETS:
-        raise UserError(f"`dataset` must be one of {', '.join(DATASETS)}. Received: {name!r}")
-    return cifar.read(name, folder_of(name, data_dir))
+    if name in DATASETS:
+        return cifar.read(name, folder_of(name, data_dir))
+    path = folder_of(name, data_dir) / os.path.expanduser(name)
+    return Dataset.from_folder(path, image_size, unreadable)

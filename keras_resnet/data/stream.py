@@ -9,7 +9,7 @@ import numpy as np
 from keras_resnet.errors import UserError
 
 # Salts that keep the random streams of one seed apart.
-_SPLIT, _ORDER = 1, 2  # 3 is synthetic.py's
+_SPLIT, _ORDER, _STRATA = 1, 2, 4  # 3 is synthetic.py's
 
 
 def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -17,6 +17,22 @@ def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     training_size(size, val_size)
     order = np.random.default_rng([seed, _SPLIT]).permutation(size)
     return np.sort(order[val_size:]), np.sort(order[:val_size])
+
+
+def stratified_split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of all but `count` images, and of these, in which each class has its share; by seed.
+
+    At least one image of each class is among the others.
+    """
+    training_size(len(labels), count)
+    random = np.random.default_rng([seed, _STRATA])
+    place = np.empty(len(labels))  # 0 to 1, evenly within each class
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        place[members] = (np.arange(len(members)) + random.random()) / len(members)
+        place[members[-1]] = 1
+    order = np.argsort(place, kind="stable")
+    return np.sort(order[count:]), np.sort(order[:count])
 
 
 def training_size(size: int, val_size: int) -> int:

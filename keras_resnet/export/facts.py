@@ -48,7 +48,7 @@ def collect_facts(
     if name:
         folder = datasets.folder_of(name, data_dir, recorded=settings.get("data_dir"))
         if dataset or needs_data or datasets.is_in(folder, name):
-            data = datasets.load(name, str(folder))
+            data = datasets.load(name, str(folder), net.input_shape[1], "skip")
             if dataset:
                 data.check_classes(names)
     facts = describe(net)

@@ -14,6 +14,7 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.recipes import RECIPES, Recipe
 
+AUGMENTS = ("none", "crop", "crop+flip")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -34,9 +35,12 @@ class TrainConfig:
     model: str = _setting("resnet", "with shortcuts or without", choices=MODELS, group="net")
     depth: int = _setting(20, "6n+2: 20, 32, 44, 56, 110, 1202", group="net")
     shortcut: str = _setting("zeropad", "zeropad is the paper's option A", choices=SHORTCUTS, group="net")
-    dataset: str = _setting("cifar10", "synthetic needs no data on disk", choices=DATASETS, group="data")
+    dataset: str = _setting("cifar10", "cifar10, cifar100, synthetic (needs no data on disk), or a path of your own images: a folder with one subfolder per class, or an .npz file", group="data")
     data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)", group="data")
-    val_size: Annotated[int, Meta(ge=0)] = _setting(5_000, "images split off for validation, by seed; 0 trains on all", group="data")
+    image_size: Annotated[int, Meta(ge=8, le=4_096)] | None = _setting(None, "pixels across, to which your own images are resized (default: 32; an .npz file's own)", group="data")
+    unreadable: str = _setting("refuse", "what to do about your own files that are no readable images", choices=("refuse", "skip"), group="data")
+    val_size: Annotated[int, Meta(ge=0)] | None = _setting(None, "images split off for validation, by seed; 0 trains on all (default: 5000; of your own images a tenth, or val/)", group="data")
+    augment: str = _setting("crop+flip", "of the training images; a flip ruins digits and letters", choices=AUGMENTS, group="recipe")
     recipe: str = _setting("paper", "paper: He et al., section 4.2; fast: a sixth of its updates; fast-0.2: what was fast in version 0.2; each number below can be changed", choices=tuple(RECIPES), group="recipe")
     steps: int | None = _setting(None, "updates; the schedule of the learning rate scales with them", group="recipe")
     batch_size: int | None = _setting(None, "images per update", group="recipe")
@@ -58,6 +62,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name, kind in typing.get_type_hints(type(self), include_extras=True).items():
             object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        if self.dataset not in DATASETS:  # its name, and the folder that holds it
+            path = os.path.join(
+                os.path.expanduser(self.data_dir or ""), os.path.expanduser(self.dataset)
+            )
+            folder, name = os.path.split(os.path.abspath(path))
+            object.__setattr__(self, "dataset", name)
+            object.__setattr__(self, "data_dir", folder)
         blocks_per_stage(self.depth)
         for field in dataclasses.fields(self):
             choices, value = field.metadata.get("choices"), getattr(self, field.name)
@@ -84,7 +95,7 @@ class TrainConfig:
         if self.name:
             return self.name
         shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
-        dataset = "" if self.dataset == "cifar10" else f"-{self.dataset}"
+        dataset = "" if self.dataset == "cifar10" else f"-{self.dataset.removesuffix('.npz')}"
         recipe = "" if self.recipe == "paper" else f"-{self.recipe}"
         return f"{self.model}{self.depth}{shortcut}{dataset}{recipe}"
 

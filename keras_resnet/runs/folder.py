@@ -40,6 +40,7 @@ class RunConfig(TypedDict):
     backend: NotRequired[Literal["tensorflow", "jax", "torch"]]  # up to 0.2.0 there was one
     precision: NotRequired[Literal["float32", "mixed_bfloat16", "mixed_float16"]]
     class_names: NotRequired[list[str]]
+    content_hash: NotRequired[str]  # of the user's own images
     versions: NotRequired[dict[str, str]]
     git_commit: NotRequired[str | None]
     device: NotRequired[Device]

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 # What a resume may change: where a run lies, which of several seeds it is, and what it trains on. The
 # setting `precision` is among them because "auto" depends on the machine: the precision that was used stands
 # beside the settings in config.json and is compared by itself.
-PLACES = ("data_dir", "output_dir", "name", "runs", "seed", "precision", "devices")
+PLACES = (
+    "data_dir", "unreadable", "output_dir", "name", "runs", "seed", "precision", "devices",
+)  # fmt: skip
 # How often a run is evaluated and saved: the weights are the same, the rows of metrics.csv are not.
 INTERVALS = ("eval_every", "checkpoint_every")
 # Settings that older versions did not write: 0.1.0 had the paper's recipe alone, 0.2.0 had no Muon.
@@ -33,6 +35,8 @@ BEFORE = {
     "nesterov": PAPER.nesterov,
     "kernel_rate": PAPER.kernel_rate,
     "crop_padding": PAPER.crop_padding,
+    "image_size": None,
+    "augment": "crop+flip",
 }
 
 
@@ -114,6 +118,17 @@ def refuse_other_settings(path: Path, there: Mapping[str, Any], now: Mapping[str
         raise UserError(
             f"{path} holds a run with other settings: {'; '.join(different)}. Give the same "
             "settings to resume it, another `name`, or `restart` to move it aside and start over"
+        )
+
+
+def refuse_other_images(path: Path, began: RunConfig, content_hash: str | None) -> None:
+    """Raise UserError where the run in a folder was begun with other images than those that were read."""
+    there = began.get("content_hash")
+    if there != content_hash:
+        raise UserError(
+            f"{path} holds a run with other images: their hash is {str(there)[:12]} there, "
+            f"{str(content_hash)[:12]} now. Give the same images to resume it, another `name`, or "
+            "`restart` to move it aside and start over"
         )
 
 

@@ -11,6 +11,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from keras_resnet.data.constants import DATASETS, VAL_SIZE
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import RECIPES, Recipe
 from keras_resnet.runs import files
@@ -42,7 +43,10 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """All settings as config.json and checkpoints hold them, the recipe's numbers among them."""
-        return {**dataclasses.asdict(self.config), **self.recipe.settings()}
+        settings = {**dataclasses.asdict(self.config), **self.recipe.settings()}
+        if self.config.dataset in DATASETS and self.config.val_size is None:
+            settings["val_size"] = VAL_SIZE
+        return settings
 
 
 def runs_of(config: TrainConfig) -> list[Run]:

@@ -35,6 +35,7 @@ def build_net(run: Run, data: Dataset, dtype: str) -> keras.Model:
         config.depth,
         shortcut=config.shortcut,
         num_classes=len(data.class_names),
+        input_shape=data.train_images.shape[1:],
         mean=data.mean,
         std=data.std,
         seed=config.seed,
@@ -71,7 +72,13 @@ def training_model(run: Run, data: Dataset, net: keras.Model, start: int = 0) ->
     draw = keras.Input((3,), dtype="int32", name="draw")
     images = _ResidentImages(data.train_images, name="images")(index)
     recipe = run.recipe
-    crop = RandomPadCrop(recipe.crop_padding, fill=data.mean, flip=True, dtype="float32")
+    augment, padding = run.config.augment, recipe.crop_padding
+    crop = RandomPadCrop(
+        0 if augment == "none" else padding,
+        fill=data.mean,
+        flip=augment == "crop+flip",
+        dtype="float32",
+    )
     model = keras.Model([index, draw], logits_of(net)(crop(images, draw=draw)))
     optimizer = optimizer_of(recipe, net)
     if net.get_layer("stem_conv").compute_dtype == "float16":

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from keras_resnet import console, recipes
-from keras_resnet.data import datasets, stream
+from keras_resnet.data import datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 from keras_resnet.inference.evaluate import loss_and_error
@@ -53,7 +53,8 @@ def train(
     Args:
         config: the settings.
         restart: move what is in the run folders aside and start over.
-        data: the data set, where it is loaded already.
+        data: the data set, where it is loaded already; one of your own images counts before
+            `config.dataset`.
         callbacks: Keras's own or yours. To them an epoch is one evaluation, and the model is the net that is
             saved; `logs` hold loss, accuracy, val_loss, val_accuracy, learning_rate and step. Where one sets
             `model.stop_training`, the run ends, finished. Those that set the learning rate are refused.
@@ -67,6 +68,8 @@ def train(
     """
     hosts.join()
     _commit()
+    if data is not None and data.is_own:
+        config = dataclasses.replace(config, dataset=data.name, data_dir=data.data_dir)
     refuse_callbacks(callbacks)
     runs = runs_of(config)
     with devices.distributed(config.devices) as count:
@@ -103,6 +106,7 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
         if began is None:
             hosts.on_first(run.folder.write_config, _describe(run, data, precision))
         else:
+            resume.refuse_other_images(run.folder.path, began, data.content_hash)
             devices.print_changes(began)
         hosts.on_first(run.folder.write_metrics, progress.rows)
         net = build_net(run, data, precision)
@@ -145,7 +149,7 @@ def _fit(
 ) -> None:
     """Make the updates that are left. Raises Interrupted where a signal ended them."""
     run, images, labels = progress.run, data.train_images, data.train_labels
-    train, val = stream.split(len(labels), run.config.val_size, run.config.seed)
+    train, val = data.split(run.config.val_size, run.config.seed)
     fed = backends.current().feed(chunks_of_batches(run, labels, train, progress.step))
     steps = run.recipe.steps - progress.step
     with contextlib.closing(ProgressBar(progress)) as bar:
@@ -221,12 +225,19 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
     """The data set, once it is known that it can be trained on with these settings."""
     if data is None:
         console.print_line(f"loading {config.dataset}")
-        data = datasets.load(config.dataset, config.data_dir)
+        data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)
     elif data.name != config.dataset:
         raise UserError(
             f"`data` must be the data set that `dataset` names, {config.dataset}. Received: {data.name}"
         )
-    left = stream.training_size(len(data.train_labels), config.val_size)
+    train, val = data.split(config.val_size, config.seed)
+    left = len(train)
+    if data.is_own:
+        _, height, width, _ = data.train_images.shape
+        console.print_line(
+            f"{data.name}: {left:,} training, {len(val):,} validation and {len(data.test_labels):,} test "
+            f"images of {height}x{width}, {len(data.class_names)} classes{data.split_note}"
+        )
     batch_size = config.resolve_recipe().batch_size
     if left < batch_size or batch_size % count:
         raise UserError(
@@ -257,6 +268,8 @@ def _describe(run: Run, data: Dataset, precision: str) -> RunConfig:
         "command": shlex.join([*program, *sys.argv[1:]]),  # as it can be given again
         **_made_with(),  # type: ignore[typeddict-item]
     }
+    if data.content_hash:
+        config["content_hash"] = data.content_hash
     onednn = devices.onednn()
     return config if onednn is None else {**config, "onednn": onednn}
 

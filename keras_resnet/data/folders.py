@@ -1,0 +1,148 @@
+"""Images of one's own: a folder with one subfolder per class, or an .npz file.
+
+photos/cat/1.jpg, photos/dog/7.png, ...                   a fifth of each class is for the test
+photos/train/cat/1.jpg, ..., photos/test/cat/2.jpg, ...   as it is; val/ too
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from keras_resnet import console
+from keras_resnet.data.images import read_image
+from keras_resnet.errors import UserError
+
+IMAGE_SIZE = 32
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+_NPZ = ("x_train", "y_train", "x_test", "y_test")
+
+
+def read_folder(
+    root: Path, size: int, unreadable: str
+) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, int]]:
+    """Class names, images and labels, and how many of them are of train, val and test, in this order.
+
+    Args:
+        root: the folder.
+        size: height and width that every image is resized to.
+        unreadable: `"refuse"` or `"skip"` files that cannot be read as images.
+
+    Raises:
+        UserError: for a folder of another form, images that cannot be read or do not fit in memory.
+    """
+    parts = {name: root / name for name in ("train", "val", "test") if _subfolders(root / name)}
+    if "train" not in parts:
+        parts = {"train": root}
+    names = [folder.name for folder in _subfolders(parts["train"])]
+    if len(names) < 2:
+        received = f"one class, {names[0]}" if names else "no subfolders"
+        raise UserError(
+            "`dataset` must be a folder with one subfolder per class, two or more (or with train/ and test/ "
+            f"that have these). Received: {parts['train']}, with {received}"
+        )
+    files: list[tuple[str, int, Path]] = []
+    for part, folder in parts.items():
+        for subfolder in _subfolders(folder):
+            if subfolder.name not in names:
+                raise UserError(
+                    f"{subfolder} must be one of the classes of train/: {', '.join(names)}"
+                )
+            label = names.index(subfolder.name)
+            found = [
+                (part, label, path) for path in sorted(subfolder.rglob("*")) if _is_image(path)
+            ]
+            if not found:
+                raise UserError(
+                    f"{subfolder} must hold images ({' '.join(SUFFIXES)}), but has none: put some there, "
+                    "or remove it"
+                )
+            files += found
+    images, good = _decode(root, [path for *_, path in files], size, unreadable)
+    if not all(good):
+        images, files = images[good], [file for file, kept in zip(files, good, strict=True) if kept]
+    labels = np.array([label for _, label, _ in files], np.int32)
+    return names, images, labels, dict(Counter(part for part, *_ in files))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _decode(
+    root: Path, files: Sequence[Path], size: int, unreadable: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """The images of all files, and which of them could be read."""
+    refuse_what_does_not_fit(
+        len(files) * size * size * 3, f"{len(files):,} images of {size}x{size}"
+    )
+    images = np.empty((len(files), size, size, 3), np.uint8)
+
+    def decode(index: int) -> str:
+        try:
+            images[index] = read_image(files[index], (size, size))
+        except UserError as error:
+            return str(error)
+        return ""
+
+    # Shown where stderr is a terminal.
+    bar = {"unit": "image", "disable": None, "dynamic_ncols": True, "leave": False}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = list(tqdm(pool.map(decode, range(len(files))), total=len(files), **bar))
+    if bad := [problem for problem in problems if problem]:
+        text = f"{len(bad):,} of {len(files):,} files of {root} could not be read as images: "
+        text += "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else "")
+        if unreadable != "skip":
+            raise UserError(f"{text}. Mend or remove them, or leave them out: `unreadable` skip")
+        console.print_error(f"warning: left out {text}")
+    return images, np.array([not problem for problem in problems])
+
+
+def read_npz(path: Path) -> tuple[Any, Any]:
+    """`class_names`, where the file has them, and the four arrays of `_NPZ`.
+
+    Raises:
+        UserError: for a file that is none, lacks an array or does not fit in memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+        refuse_what_does_not_fit(total, f"the arrays of {path}")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files if name in (*_NPZ, "class_names")}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} could not be read as an .npz file: {error}") from None
+    if missing := [name for name in _NPZ if name not in arrays]:
+        raise UserError(f"{path} must hold {', '.join(_NPZ)}. Missing: {', '.join(missing)}")
+    return arrays.pop("class_names", None), [arrays[name] for name in _NPZ]
+
+
+def refuse_what_does_not_fit(size: int, what: str) -> None:
+    """Raise UserError where images of so many bytes, and training's copies, exceed the free memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    except (OSError, StopIteration):  # not Linux
+        return
+    if 3 * size > free:
+        raise UserError(
+            f"{what} need {3 * size / 2**30:.1f} GiB of memory with training's copies, but "
+            f"{free / 2**30:.1f} GiB are free: give a smaller `image_size`, or fewer images"
+        )
