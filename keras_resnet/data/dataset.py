@@ -182,11 +182,17 @@ class Dataset:
                 val_count = counts.get("val", 0) if "test" in counts else 0
                 end = counts["train"] + val_count
                 test: Any = (images[end:], labels[end:]) if end < len(images) else (None, None)
-                train = images[:end], labels[:end]
-                return cls.from_arrays(*train, *test, names, val_count=val_count, **place)
+                return cls.from_arrays(
+                    images[:end],
+                    labels[:end],
+                    test[0],
+                    test[1],
+                    names,
+                    val_count=val_count,
+                    **place,
+                )
             if root.suffix == ".npz" and root.is_file():
-                names, parts = folders.read_npz(root)
-                data = cls.from_arrays(*parts, names, **place)
+                data = cls.from_arrays(**folders.read_npz(root), **place)
                 height, width = data.train_images.shape[1:3]
                 if image_size not in (None, height) or image_size not in (None, width):
                     raise ValueError(

@@ -25,7 +25,10 @@ IMAGE_SIZE = 32
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
-_NPZ = ("x_train", "y_train", "x_test", "y_test")
+_NPZ = {
+    "x_train": "train_images", "y_train": "train_labels",
+    "x_test": "test_images", "y_test": "test_labels", "class_names": "class_names",
+}  # fmt: skip
 
 
 def read_folder(
@@ -115,8 +118,8 @@ def _decode(
     return images, np.array([not problem for problem in problems])
 
 
-def read_npz(path: Path) -> tuple[Any, Any]:
-    """`class_names`, where the file has them, and the four arrays of `_NPZ`.
+def read_npz(path: Path) -> dict[str, Any]:
+    """The arguments of `Dataset.from_arrays` that an .npz file holds.
 
     Raises:
         UserError: for a file that is none, lacks an array or does not fit in memory.
@@ -126,12 +129,13 @@ def read_npz(path: Path) -> tuple[Any, Any]:
             total = sum(member.file_size for member in archive.infolist())
         refuse_what_does_not_fit(total, f"the arrays of {path}")
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in (*_NPZ, "class_names")}
+            arrays = {_NPZ[name]: file[name] for name in file.files if name in _NPZ}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} could not be read as an .npz file: {error}") from None
-    if missing := [name for name in _NPZ if name not in arrays]:
-        raise UserError(f"{path} must hold {', '.join(_NPZ)}. Missing: {', '.join(missing)}")
-    return arrays.pop("class_names", None), [arrays[name] for name in _NPZ]
+    needed = list(_NPZ)[:4]
+    if missing := [name for name in needed if _NPZ[name] not in arrays]:
+        raise UserError(f"{path} must hold {', '.join(needed)}. Missing: {', '.join(missing)}")
+    return arrays
 
 
 def refuse_what_does_not_fit(size: int, what: str) -> None:
