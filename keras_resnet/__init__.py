@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # for editors and type checkers
 # Public name -> module that defines it.
 _PUBLIC = {
     "BatchNormalization": "nets.layers", "Classifier": "inference.classifier", "Dataset": "data.dataset",
-    "Muon": "recipes.muon", "RandomPadCrop": "data.augmentation", "SGD": "recipes.optimizer", "TrainConfig": "runs.config",
-    "ZeroPadShortcut": "nets.layers", "evaluate": "inference.evaluate",
+    "Muon": "recipes.muon", "RandomPadCrop": "data.augmentation", "SGD": "recipes.optimizer",
+    "TrainConfig": "runs.config", "ZeroPadShortcut": "nets.layers", "evaluate": "inference.evaluate",
     "learning_rate_schedule": "recipes.schedules", "plain": "inference.pretrained",
     "resnet": "inference.pretrained", "train": "training.trainer",
 }  # fmt: skip
