@@ -21,7 +21,7 @@ from keras_resnet.data.constants import CLASS_NAMES
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
-from keras_resnet.inference.confusion import check_plot, class_errors, error_table, plot
+from keras_resnet.inference.confusion import check_plot, error_table, plot
 from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.runs.folder import RunFolder
 
@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "loss": result.loss,
             "images_per_second": result.images_per_second,
             "class_names": list(data.class_names),
-            "class_errors": [round(e, 6) for e in class_errors(result.confusion).tolist()],
+            "class_errors": [round(e, 6) for e in result.class_errors.tolist()],
             "confusion": result.confusion.tolist(),
         }
         text = json.dumps(values, indent=2)

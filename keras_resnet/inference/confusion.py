@@ -12,14 +12,7 @@ from keras_resnet.errors import UserError, missing
 from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.runs import files
 
-PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 _WIDE = 20  # classes; with more the confusion matrix is not printed, and plotted without numbers
-
-
-def class_errors(confusion: np.ndarray) -> np.ndarray:
-    """Percent of each class's images that are taken for another; 0 for a class without images."""
-    images = confusion.sum(axis=1)
-    return 100 * (images - np.diag(confusion)) / np.maximum(images, 1)
 
 
 def error_table(result: Evaluation, names: Sequence[str]) -> str:
@@ -27,9 +20,8 @@ def error_table(result: Evaluation, names: Sequence[str]) -> str:
     confusion, width = result.confusion, max(map(len, [*names, "class"]))
     lines = [f"{'class':<{width}}  images  errors  error %  most often taken for"]
     others = confusion - np.diag(np.diag(confusion))
-    for name, row, wrong, error in zip(
-        names, confusion, others, class_errors(confusion), strict=True
-    ):
+    rows = zip(names, confusion, others, result.class_errors, strict=True)
+    for name, row, wrong, error in rows:
         taken = f"{names[wrong.argmax()]} ({wrong.max():,})" if wrong.any() else "-"
         lines.append(f"{name:<{width}}  {row.sum():6,}  {wrong.sum():6,}  {error:7.2f}  {taken}")
     if len(names) <= _WIDE:
@@ -45,19 +37,19 @@ def error_table(result: Evaluation, names: Sequence[str]) -> str:
 
 def check_plot(path: Path) -> None:
     """Raise UserError where `plot` could not write: called before the work, not after it."""
-    if path.suffix.lower() not in PLOT_SUFFIXES or not path.parent.is_dir():
+    if path.suffix.lower() not in (".png", ".svg", ".pdf") or not path.parent.is_dir():
         raise UserError(
-            f"`plot` must end in {', '.join(PLOT_SUFFIXES)}, in a folder that exists. Received: {path}"
+            f"`plot` must end in .png, .svg or .pdf, in a folder that exists. Received: {path}"
         )
     if importlib.util.find_spec("matplotlib") is None:
         raise missing("matplotlib", "`plot`")
 
 
 def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> None:
-    """Draw the confusion matrix to a .png, .svg or .pdf file.
+    """Draw the confusion matrix to a .png, .svg or .pdf file; with up to 20 classes, cells hold numbers.
 
-    One hue from light to dark, which any reader can order; it goes with the square root of the
-    percent, so that the few percent off the diagonal show. Up to 20 classes the cells hold numbers.
+    One hue from light to dark, which any reader can order. It goes with the square root of the percent, so
+    that the few percent off the diagonal show.
 
     Raises:
         UserError: if the file cannot be written.
@@ -78,8 +70,7 @@ def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> No
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, ticks=[0, 1, 5, 10, 25, 50, 75, 100])
     bar.set_label("percent of the true class's images")
     for row, column in zip(*np.nonzero(confusion), strict=True) if count <= _WIDE else ():
-        color = "white" if percent[row, column] > 35 else "black"
-        text = str(confusion[row, column])
+        color, text = "white" if percent[row, column] > 35 else "black", confusion[row, column]
         axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
     with files.atomic(path) as temporary:
         figure.savefig(temporary)

@@ -20,8 +20,6 @@ from keras_resnet import console
 from keras_resnet.data.images import images_per_chunk
 from keras_resnet.errors import UserError
 
-_EPSILON = 1e-7  # Keras's: probabilities are clipped to it before the logarithm of the loss
-
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -50,6 +48,12 @@ class Evaluation:
         """Percent."""
         return 100 * self.wrong / self.images
 
+    @property
+    def class_errors(self) -> np.ndarray:
+        """Percent of each class's images that are taken for another; 0 for a class without images."""
+        images = self.confusion.sum(axis=1)
+        return 100 * (images - np.diag(self.confusion)) / np.maximum(images, 1)
+
 
 def evaluate(
     model: Any,
@@ -73,12 +77,8 @@ def evaluate(
     images, labels = np.asarray(images), np.asarray(labels)
     size = getattr(model, "image_size", images.shape[1:3])
     are_images = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:3] == size
-    if not (
-        are_images
-        and images.size
-        and labels.dtype.kind in "iu"
-        and labels.shape == images.shape[:1]
-    ):
+    are_labels = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+    if not are_images or not are_labels or not images.size:
         raise ValueError(
             f"`images` must be uint8 (N, height, width, channels), N of 1 or more, each of {size} pixels, "
             f"`labels` N integers. Received: images {images.dtype} {images.shape}, labels {labels.dtype} "
@@ -87,30 +87,24 @@ def evaluate(
     run = model.predict_on_batch if hasattr(model, "predict_on_batch") else model
     source, name = str(getattr(model, "path", "the net")), getattr(model, "output_name", "")
     chunk = images_per_chunk(*images.shape[1:3])
-
-    def probabilities(start: int, stop: int) -> np.ndarray:
-        part = images[start:stop]
-        return to_probabilities(run(part), len(part), source, name)
-
-    # A graph may be compiled for each size of a chunk.
-    for count in {min(chunk, len(images)), len(images) % chunk or chunk}:
-        classes = probabilities(0, count).shape[1]
+    parts = [images[first : first + chunk] for first in range(0, len(images), chunk)]
+    for part in (parts[0], parts[-1]):  # a graph may be compiled for each size of a chunk
+        classes = to_probabilities(run(part), len(part), source, name).shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"`labels` must be 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}"
         )
-    start = time.perf_counter()
-    parts = []
-    for first in range(0, len(images), chunk):
-        parts.append(probabilities(first, first + chunk))
-        progress(len(parts[-1]))
-    rows = np.concatenate(parts)
+    start, rows = time.perf_counter(), []
+    for part in parts:
+        rows.append(to_probabilities(run(part), len(part), source, name))
+        progress(len(part))
     seconds = time.perf_counter() - start
+    probabilities = np.concatenate(rows)
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, rows.argmax(axis=1)), 1)
-    true = rows[np.arange(len(labels)), labels].astype(np.float64)
-    loss = float(-np.log(np.clip(true, _EPSILON, 1)).mean())
-    return Evaluation(confusion, loss, len(images) / seconds)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    # Clipped as Keras does.
+    true = np.clip(probabilities[np.arange(len(labels)), labels].astype(np.float64), 1e-7, 1)
+    return Evaluation(confusion, float(-np.log(true).mean()), len(images) / seconds)
 
 
 def loss_and_error(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
@@ -134,21 +128,19 @@ def to_probabilities(outputs: Any, count: int, source: str, output_name: str) ->
     values = np.asarray(outputs, np.float32)
     if values.ndim != 2 or len(values) != count or values.shape[1] < 2:
         raise UserError(
-            f"{source} must return probabilities or logits (N, classes). Received: shape {values.shape} "
-            f"for {count} images"
+            f"{source} must return probabilities or logits ({count}, classes). Received: {values.shape}"
         )
     if not np.isfinite(values).all():
         raise UserError(
             f"{source} returns numbers that are not finite: it is damaged, or its training diverged"
         )
-    sums = values.sum(axis=1)
-    # int8 files round each probability to a 256th.
-    if (values >= 0).all() and (abs(sums - 1) < max(1e-3, values.shape[1] / 512)).all():
+    rounding = max(1e-3, values.shape[1] / 512)  # int8 files round each probability to a 256th
+    if (values >= 0).all() and (abs(values.sum(axis=1) - 1) < rounding).all():
         return values
     if output_name == "probabilities":
         raise UserError(
             f"{source} must return probabilities, as its output is named. Received: numbers from "
-            f"{values.min():.3g} to {values.max():.3g}, sums from {sums.min():.3g}"
+            f"{values.min():.3g} to {values.max():.3g}"
         )
     _note_softmax(source)
     powers = np.exp(values - values.max(axis=1, keepdims=True))

@@ -41,11 +41,7 @@ class OpenedNet(NamedTuple):
 
 
 def open_net(model: str | os.PathLike[str] | None = None) -> OpenedNet:
-    """Open what a name of the zoo, a path or None (the ResNet-20 of the zoo) means.
-
-    Raises:
-        UserError: where it is missing, damaged or of no known format.
-    """
+    """Open what a name of the zoo, a path or None means. Raises UserError where that cannot be."""
     path = zoo.resolve(model)
     try:
         if (path / "saved_model.pb").is_file():
@@ -64,8 +60,7 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
         The model, not compiled, with the dtype policies that it was saved with.
 
     Raises:
-        UserError: in one line, if it is missing, damaged, too large, no Keras file, or has weights that
-            are not finite.
+        UserError: if it is missing, damaged, too large, or has weights that are not finite.
     """
     file = model_file(Path(path))
     _compare_sha256(file)
@@ -99,22 +94,20 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
 def model_file(path: Path) -> Path:
     """The `.keras` file that a file or a run folder means. Raises UserError where there is none."""
     path = Path(path)
-    if path.suffix == ".keras" and path.is_file():
-        return path
+    file = path / "model.keras" if path.is_dir() else path
+    if file.suffix == ".keras" and file.is_file():
+        return file
     if not path.is_dir():
         kind = "is another file" if os.path.exists(path) else "does not exist"
         raise UserError(f"the model must be {zoo.EXPECTED}. Received: {path}, which {kind}")
-    if (path / "model.keras").is_file():
-        return path / "model.keras"
-    reason = "holds none" if any(path.iterdir()) else "is empty"
-    if runs := sorted(path.glob("seed-*/model.keras")):
-        reason = f"is an experiment; name one of its runs, e.g. {runs[0].parent}"
-    for name, meaning in (
-        ("saved_model.pb", "is a SavedModel, and a .keras file is needed here"),
-        ("config.json", "is a run that has not finished: give its command of train.py again"),
-        ("results.json", "has the small files alone; `keras-resnet models` lists trained nets"),
-    ):
-        reason = meaning if (path / name).exists() else reason
+    contents = {
+        "results.json": "has the small files of a run alone; `keras-resnet models` lists trained nets",
+        "config.json": "is a run that has not finished: give its command of train.py again",
+        "saved_model.pb": "is a SavedModel, and a .keras file is needed here",
+        "seed-*/model.keras": "is an experiment: name one of its runs, seed-0 for example",
+        "*": "holds none",
+    }
+    reason = next((text for name, text in contents.items() if any(path.glob(name))), "is empty")
     raise UserError(f"a run folder must hold model.keras. Received: {path}, which {reason}")
 
 
@@ -212,8 +205,7 @@ def _compare_sha256(path: Path) -> None:
         return
     if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
         raise UserError(
-            f"{path} is damaged: its SHA-256 is not the one in export.json beside it; export it or "
-            "copy it again"
+            f"{path} is damaged: its SHA-256 is not that of export.json beside it; copy or export it again"
         )
 
 

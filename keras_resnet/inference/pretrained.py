@@ -50,8 +50,8 @@ def resnet(
         name: of the model; default `"resnet<depth>"`.
 
     Returns:
-        `keras.Model` from raw RGB pixels 0..255 `(N, height, width, channels)`, uint8 or float32, to
-        class probabilities `(N, num_classes)`, float32.
+        A model from RGB pixels 0..255 `(N, height, width, channels)`, uint8 or float32, to class
+        probabilities `(N, num_classes)`, float32.
 
     Raises:
         ValueError: for a depth that is not 6n + 2 (the nearest are named), an unknown shortcut, constants or

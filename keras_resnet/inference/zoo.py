@@ -1,8 +1,7 @@
 """The trained nets that come with the package, `keras_resnet.zoo.list()`, and their names.
 
-`weights/registry.json` has one entry per net, written by `tools/publish.py`. The net itself lies in
-`weights/<name>-<dataset>/`, the folder of the run that trained it, with a card. Keras, which is slow to
-import, is not needed here.
+`weights/registry.json`, written by tools/publish.py, has one entry per net. The net lies in
+`weights/<name>-<dataset>/`, the folder of the run that trained it, with a card.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A run that a net was chosen from; `val_error` is in percent."""
+    """A run that a net was chosen from, by the lowest `val_error`, in percent."""
 
     recipe: str
     steps: int
@@ -38,8 +37,8 @@ class Candidate:
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """A trained net that comes with the package. Errors are in percent."""
+class Entry(Candidate):
+    """A trained net that comes with the package, and the run that trained it. Errors are in percent."""
 
     name: str  # as `--model` takes it: "resnet20"
     model: Literal["resnet", "plain"]
@@ -47,14 +46,10 @@ class Entry:
     dataset: Literal["cifar10"]  # as `weights` takes it
     file: str  # of the net, below the folder of the registry
     sha256: str  # of that file
-    recipe: str
-    steps: int  # updates
-    seed: int
     commit: str  # of this package, with which it was trained
-    val_error: float  # after the last update; by it, and nothing else, the net was chosen
     test_error: float  # measured once, after the last update
     parameters: int  # trainable ones
-    candidates: tuple[Candidate, ...]  # the runs that it was chosen from, the best first: its own
+    candidates: tuple[Candidate, ...]  # the best first: its own run
 
 
 def entries(weights: Path | None = None) -> Sequence[Entry]:

@@ -77,8 +77,8 @@ def test_what_may_be_evaluated():
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (np.ones((3, 10)), r"Received: shape \(3, 10\) for 4 images"),
-        (np.ones((4, 1)), r"Received: shape \(4, 1\)"),
+        (np.ones((3, 10)), r"logits \(4, classes\). Received: \(3, 10\)"),
+        (np.ones((4, 1)), r"Received: \(4, 1\)"),
         (np.full((4, 10), np.nan), "not finite"),
     ],
 )
