@@ -64,8 +64,9 @@ def mistakes(best: Record, data_dir: str | None) -> str:
     folder = datasets.folder_of(dataset, data_dir, recorded=best.run.config.data_dir)
     if dataset != "synthetic" and not datasets.is_in(folder, dataset):
         raise UserError(f"{dataset} is not in {folder}: name its folder with --data-dir")
-    data = datasets.load(dataset, str(folder), record.run.config.image_size, "skip")
-    probabilities = Classifier.load(path).predict(data.test_images)
+    classifier = Classifier.load(path)
+    data = datasets.load(dataset, str(folder), classifier.image_size[0], "skip")
+    probabilities = classifier.predict(data.test_images)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != data.test_labels)
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")[:MAX_IMAGES]]
