@@ -1,6 +1,6 @@
 """A PyTorch checkpoint of a CIFAR ResNet becomes our net.
 
-    keras-resnet convert resnet56.th --depth 56 --padding split --output resnet56.keras
+    keras-resnet convert resnet56.th --padding split --output resnet56.keras
 
 CHECKPOINT is a state_dict: safetensors, or what `torch.save` wrote, alone or inside a larger
 checkpoint. Its layers are matched by shape and order (docs/pytorch.md).

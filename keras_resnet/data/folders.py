@@ -6,6 +6,7 @@ photos/train/cat/1.jpg, ..., photos/test/cat/2.jpg, ...   as it is; val/ too
 
 from __future__ import annotations
 
+import contextlib
 import os
 import zipfile
 from collections import Counter
@@ -102,7 +103,8 @@ def _decode(
         try:
             images[index] = read_image(files[index], (size, size))
         except UserError as error:
-            return str(error)
+            reason = str(error).partition(" could not be read as an image")[2]
+            return f"{files[index].relative_to(root)}{reason}"
         return ""
 
     # Shown where stderr is a terminal.
@@ -138,14 +140,17 @@ def read_npz(path: Path) -> dict[str, Any]:
     return arrays
 
 
-def refuse_what_does_not_fit(size: int, what: str) -> None:
-    """Raise UserError where images of so many bytes, and training's copies, exceed the free memory."""
-    try:
+def free_memory() -> int:
+    """Bytes of memory that are free for programs; a large number where the system does not say."""
+    with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
-    except (OSError, StopIteration):  # not Linux
-        return
-    if 3 * size > free:
+        return next(int(line.split()[1]) * 1024 for line in lines if "MemAvailable" in line)
+    return 2**63
+
+
+def refuse_what_does_not_fit(size: int, what: str) -> None:
+    """Raise UserError where images of so many bytes, with training's copies, exceed the free memory."""
+    if 3 * size > (free := free_memory()):
         raise UserError(
             f"{what} need {3 * size / 2**30:.1f} GiB of memory with training's copies, but "
             f"{free / 2**30:.1f} GiB are free: give a smaller `image_size`, or fewer images"

@@ -16,7 +16,7 @@ import onnx
 from keras_resnet.export.signature import INPUT
 
 CALIBRATION_IMAGES = 512
-METHOD = f"static QDQ, uint8 x int8 per channel, {CALIBRATION_IMAGES} training images"
+METHOD = f"static QDQ, uint8 x int8 per channel, up to {CALIBRATION_IMAGES} training images"
 _BATCH = 64
 # Relu is listed so that it disappears: the range of the 8 bits then starts at zero.
 _INTEGER_OPS = ["Conv", "Relu", "Add", "AveragePool", "MaxPool", "Pad"]

@@ -87,7 +87,7 @@ def verify(net: keras.Model, folder: Path, data: Dataset | None) -> dict[str, An
 def _images(shape: tuple[int, ...], data: Dataset | None) -> tuple[str, np.ndarray]:
     """256 uint8 images of a shape, and what they are: test images where the data set has that shape."""
     if data is not None and data.test_images.shape[1:] == shape:
-        return f"{data.name} test", data.test_images[:IMAGES]
+        return f"{data.name} test", np.resize(data.test_images[:IMAGES], (IMAGES, *shape))
     if shape == (32, 32, 3):
         return "synthetic", synthetic.synthetic((IMAGES, IMAGES)).test_images
     rng = np.random.default_rng(0)
