@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
+from keras_resnet import console
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD, DATASETS
+from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
 from keras_resnet.nets.describe import describe, normalization_of
+from keras_resnet.nets.family import blocks_per_stage
 from keras_resnet.nets.resnet import build
-from keras_resnet.nets.stock import copy_weights
 
 
 def resnet(
     depth: int = 20,
     *,
     weights: str | os.PathLike[str] | None = None,
+    include_top: bool = True,
     shortcut: str = "zeropad",
-    num_classes: int = 10,
-    input_shape: tuple[int, int, int] = (32, 32, 3),
-    mean: Sequence[float] = CIFAR10_MEAN,
-    std: Sequence[float] = CIFAR10_STD,
+    num_classes: int | None = None,
+    input_shape: tuple[int, int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     seed: int = 0,
     dtype: str | None = None,
     name: str | None = None,
@@ -36,14 +37,18 @@ def resnet(
     Args:
         depth: number of weighted layers on the longest path, 6n + 2.
         weights: None for random ones; `"cifar10"` for the trained ones that come with the package, for
-            the depths that `keras_resnet.zoo.list()` has; or the path of a `.keras` file or a run folder
-            with a net of the same depth, shortcut, classes, mean and std. The size of its images may differ.
+            the depths that `keras_resnet.zoo.list()` has; or a name of the zoo, a `.keras` file or a run
+            folder: a net of the same depth and shortcut.
+        include_top: False for the features `(N, 64)` before the dense layer.
         shortcut: what joins blocks of different shape: `"zeropad"` (the paper's option A),
             `"projection"` (option B: 1x1 conv + BN), `"projection-all"` (option C: on every block),
             `"zeropad-maxpool"` (2x2 maxima instead of every second pixel).
-        num_classes: 2 or more.
-        input_shape: (height, width, channels) of the images.
+        num_classes: 2 or more; default: those of the weights, else 10. Where the weights have another
+            number of classes, the dense layer is new, and a line says so.
+        input_shape: (height, width, channels) of the images; default: that of the weights, else
+            (32, 32, 3).
         mean, std: one number per channel in pixel units: `(pixels - mean) / std` is what the net sees.
+            Default: those of the weights, else CIFAR-10's.
         seed: of the initial weights; the same seed gives the same weights.
         dtype: Keras dtype policy of the layers, e.g. `"mixed_bfloat16"`; default Keras's own.
             Normalisation, the dense layer and the softmax stay float32.
@@ -56,11 +61,11 @@ def resnet(
     Raises:
         ValueError: for a depth that is not 6n + 2 (the nearest are named), an unknown shortcut, constants or
             a size that do not fit, or weights of another net (what differs is named).
-        UserError: if the file of the weights is missing or damaged.
+        UserError: if the file of the weights is missing, damaged or no net of this package.
     """
     return _build(
-        "resnet", depth, weights, shortcut=shortcut, num_classes=num_classes, input_shape=input_shape,
-        mean=mean, std=std, seed=seed, dtype=dtype, name=name,
+        "resnet", depth, weights, shortcut, include_top, mean, std, num_classes=num_classes,
+        input_shape=input_shape, seed=seed, dtype=dtype, name=name,
     )  # fmt: skip
 
 
@@ -68,46 +73,102 @@ def plain(
     depth: int = 20, *, weights: str | os.PathLike[str] | None = None, **options: Any
 ) -> keras.Model:
     """The plain counterpart: `resnet` without shortcuts. Other options, result and errors are the same."""
-    if "shortcut" in options:
-        raise TypeError("plain() has no shortcuts. Received: shortcut; leave it out")
-    return _build("plain", depth, weights, **options)
+    return _build("plain", depth, weights, None, **options)
 
 
-def _build(
-    model: str, depth: int, weights: str | os.PathLike[str] | None, **options: Any
+def load_trunk(
+    weights: str | os.PathLike[str],
+    num_classes: int | None = None,
+    *,
+    new_head: bool = False,
+    input_shape: tuple[int, int, int] | None = None,
+    **options: Any,
 ) -> keras.Model:
-    net = build(model, depth, **options)
-    if weights is None:
-        return net
-    source = load_keras(_path_of(model, depth, weights))
-    expected, received = _identity(source), _identity(net)
-    different = [
-        f"{key} {value} in the file, {received[key]} here"
-        for key, value in expected.items()
-        if value != received[key]
-    ]
-    if different:
-        raise ValueError(f"weights must be those of the same net. Received: {'; '.join(different)}")
-    copy_weights(source, net)
+    """The trained net of a name of the zoo, a `.keras` file or a run folder, ready to be trained on.
+
+    Args:
+        weights: of a net of this package. Its depth, shortcut, mean and std are kept.
+        num_classes: the dense layer is new where this is not the net's own number of classes.
+        new_head: whether it is new in any case: the classes are others, though as many.
+        input_shape: of the images; default: the net's own.
+        options: seed, dtype and name, as of `resnet`.
+
+    What is taken and what is new is printed.
+
+    Raises:
+        UserError: if the file is missing, damaged or no net of this package.
+    """
+    path = zoo.resolve(weights)
+    source = load_keras(path)
+    facts, normalization = describe(source), normalization_of(source)
+    if facts["model"] is None or normalization is None:
+        raise UserError(
+            f"weights must be those of a resnet or plain net of this package. Received: {path}, {source.name}"
+        )
+    new_head = new_head or num_classes not in (None, facts["num_classes"])
+    net = build(
+        facts["model"],
+        facts["depth"],
+        shortcut=facts["shortcut"] or "zeropad",
+        num_classes=num_classes or facts["num_classes"],
+        input_shape=input_shape or facts["input_shape"],
+        mean=normalization[0].tolist(),
+        std=normalization[1].tolist(),
+        **options,
+    )
+    for layer in net.layers:
+        if layer.weights and not (new_head and layer.name == "head_dense"):
+            layer.set_weights(source.get_layer(layer.name).get_weights())
+    if new_head:
+        console.print_line(
+            f"took the trunk, mean and std of {net.name} from {path}; new: its dense layer, of "
+            f"{net.output_shape[-1]} classes"
+        )
     return net
 
 
-def _identity(net: keras.Model) -> dict[str, Any]:
-    """What two nets must have in common to share weights: everything but the size of their images."""
-    normalization = normalization_of(net)
-    mean_and_std = None if normalization is None else np.round(normalization, 3).tolist()
-    return {**describe(net), "input_shape": None, "mean and std": mean_and_std}
+def _build(
+    model: str,
+    depth: int,
+    weights: str | os.PathLike[str] | None,
+    shortcut: str | None,
+    include_top: bool = True,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **options: Any,
+) -> keras.Model:
+    if weights is None:
+        given = {key: value for key, value in options.items() if value is not None}
+        given["mean"] = CIFAR10_MEAN if mean is None else mean
+        given["std"] = CIFAR10_STD if std is None else std
+        net = build(model, depth, shortcut=shortcut or "zeropad", **given)
+    elif mean is not None or std is not None:
+        raise ValueError(
+            f"mean and std are those of the weights. Received: {mean}, {std}; leave them out"
+        )
+    else:
+        net = load_trunk(_in_zoo(model, depth, weights), **options)
+        here = {"model": model, "depth": depth, "shortcut": shortcut}
+        found = describe(net)
+        if different := [
+            f"{k} {found[k]} in the file, {v} here" for k, v in here.items() if found[k] != v
+        ]:
+            raise ValueError(f"weights must be those of this net. Received: {'; '.join(different)}")
+    if include_top:
+        return net
+    return keras.Model(net.input, net.get_layer("head_pool").output, name=net.name)
 
 
-def _path_of(model: str, depth: int, weights: str | os.PathLike[str]) -> Path:
-    """The file or folder that `weights` names."""
-    if weights not in DATASETS and Path(weights).exists():
-        return Path(weights)
+def _in_zoo(model: str, depth: int, weights: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The name in the zoo of the net that a data set means as `weights`; a name or path as it is."""
+    if weights not in DATASETS:
+        return weights
     calls = {f"{e.model}(depth={e.depth}, weights={e.dataset!r})": e.name for e in zoo.entries()}
-    call = f"{model}(depth={depth}, weights={os.fspath(weights)!r})"
+    blocks_per_stage(depth)  # names the nearest of a wrong depth
+    call = f"{model}(depth={depth}, weights={weights!r})"
     if call not in calls:
         raise ValueError(
             f"weights must be those of a trained net, {', '.join(calls)}, or the path of a .keras file. "
             f"Received: {call}; leave weights out for random ones"
         )
-    return zoo.folder(calls[call])
+    return calls[call]
