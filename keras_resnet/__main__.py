@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from keras_resnet import console
 from keras_resnet._version import __version__
 from keras_resnet.commands import flags, terminal
+from keras_resnet.errors import did_you_mean
 
 COMMANDS = {
     "train": "train a net, or resume a run",
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print_result(parser.format_help().rstrip())
         return 0
     if command not in COMMANDS:
-        parser.error(f"{command} is no command" + flags.did_you_mean(command, COMMANDS))
+        parser.error(f"{command} is no command" + did_you_mean(command, COMMANDS))
     return importlib.import_module(f"keras_resnet.commands.{command}").main(arguments[1:])
 
 

@@ -6,8 +6,10 @@ library calls them (`batch_size`); commands print those as their flags (--batch-
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
+from collections.abc import Iterable
 from numbers import Real
 
 # Exit codes, beside 0 (done), 1 (some inputs failed) and 128 + n (stopped by signal n).
@@ -38,6 +40,12 @@ def missing(package: str, needed_by: str = "this") -> UserError:
         f"{needed_by} needs {name}, which is not installed: pip install {package}, or this package "
         f"with its extra [{EXTRAS[package]}]"
     )
+
+
+def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
+    """The end of a message on a misspelt word: "; did you mean train?", or nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {before}{found[0]}?" if found else ""
 
 
 def integer(name: str, value: object) -> int:

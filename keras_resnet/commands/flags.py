@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import difflib
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from keras_resnet import console
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, did_you_mean
 from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 
 
@@ -55,12 +54,6 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> typing.NoReturn:
         console.print_error(f"error: {message} (see {self.prog} --help)")
         raise SystemExit(2)
-
-
-def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
-    """The end of a message on a misspelt word: "; did you mean train?", or nothing."""
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {before}{found[0]}?" if found else ""
 
 
 def program(name: str) -> str:

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.data.constants import VAL_SIZE
-from keras_resnet.recipes import FAST, PAPER, RECIPES, describe_difference
+from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
 from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.run import read_settings
 from keras_resnet.training.signals import Interrupted, signal_name
 
 # Updates that see each of the 45,000 training images once.
@@ -33,22 +35,33 @@ HINTS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
-    # So that --help shows the numbers of the recipe that is asked for; a wrong name is an error later.
-    asked = flags.ArgumentParser(add_help=False)
-    asked.add_argument("--recipe", nargs="?")
-    recipe = RECIPES.get(asked.parse_known_args(arguments)[0].recipe, PAPER)
+    first = flags.ArgumentParser(add_help=False)
+    for flag in ("--config", "--recipe", "--depth"):
+        first.add_argument(flag, nargs="?")
+    asked = first.parse_known_args(arguments)[0]
+    settings = read_settings(Path(asked.config)) if asked.config else {}
+    # --help shows the numbers of this recipe; what is wrong with recipe and depth is an error later.
+    recipe = asked.recipe or settings.get("recipe")
+    recipe = recipe if isinstance(recipe, Recipe) else RECIPES.get(recipe or "", PAPER)
+    depth = int(asked.depth) if (asked.depth or "").isdecimal() else TrainConfig.depth
     parser = flags.ArgumentParser(
         prog=flags.program("train"),
         usage="%(prog)s [flags]",
         description=__doc__,
-        epilog=f"Defaults are those of recipe {recipe.name} at {TrainConfig.depth} layers. "
+        epilog=f"Defaults are those of recipe {recipe.name} at {depth} layers. "
         f"fast differs from paper in: {describe_difference(FAST.differences(PAPER))}.",
         hints={**HINTS, "epoch": HINTS["epochs"]},
     )
-    flags.add_flags(parser, TrainConfig, shown=recipe.resolve(TrainConfig.depth).settings())
+    flags.add_flags(parser, TrainConfig, shown=recipe.resolve(depth).settings())
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings from a TOML file, or from the config.json of a run, which repeats it; flags win",
+    )
     parser.add_argument(
         "--restart", action="store_true", help="move an existing run aside and start over"
     )
+    parser.set_defaults(**settings)
     parsed = parser.parse_args(arguments)
     config = flags.settings_from(parsed, TrainConfig)
     console.print_status(f"starting {startup.configured_backend()}")

@@ -17,6 +17,8 @@ __all__ = ["FAST", "FAST_0_2", "PAPER", "RECIPES", "Recipe", "describe_changes"]
 
 def describe_changes(recipe: Recipe, depth: int) -> str:
     """A resolved recipe and what was changed in it: `"fast, but steps 8,000 (10,000)"`."""
+    if recipe.name not in RECIPES:
+        return recipe.name
     usual = RECIPES[recipe.name].resolve(depth)
     changed = {"steps": (recipe.steps, usual.steps)} if recipe.steps != usual.steps else {}
     # The warm-up that these steps bring with them is no change.

@@ -148,7 +148,7 @@ def best_run(rows: Iterable[Row]) -> Record | None:
 def _order(row: Row) -> tuple:
     config = row.config
     return (
-        config.dataset != "cifar10", config.dataset, list(RECIPES).index(config.recipe),
+        config.dataset != "cifar10", config.dataset, [*RECIPES, row.recipe.name].index(row.recipe.name),
         -row.recipe.steps, row.recipe_text, config.model != "resnet", config.depth,
         config.shortcut, row.precision,
     )  # fmt: skip

@@ -41,7 +41,7 @@ class TrainConfig:
     unreadable: str = _setting("refuse", "what to do about your own files that are no readable images", choices=("refuse", "skip"), group="data")
     val_size: Annotated[int, Meta(ge=0)] | None = _setting(None, "images split off for validation, by seed; 0 trains on all (default: 5000; of your own images a tenth, or val/)", group="data")
     augment: str = _setting("crop+flip", "of the training images; a flip ruins digits and letters", choices=AUGMENTS, group="recipe")
-    recipe: str = _setting("paper", "paper: He et al., section 4.2; fast: a sixth of its updates; fast-0.2: what was fast in version 0.2; each number below can be changed", choices=tuple(RECIPES), group="recipe")
+    recipe: str | Recipe = _setting("paper", "paper: He et al., section 4.2; fast: a sixth of its updates; fast-0.2: what was fast in version 0.2; each number below can be changed", choices=tuple(RECIPES), group="recipe")
     steps: int | None = _setting(None, "updates; the schedule of the learning rate scales with them", group="recipe")
     batch_size: int | None = _setting(None, "images per update", group="recipe")
     learning_rate: float | None = _setting(None, "the highest of the schedule; Muon's rate in recipe fast scales with it", group="recipe")
@@ -72,22 +72,23 @@ class TrainConfig:
         blocks_per_stage(self.depth)
         for field in dataclasses.fields(self):
             choices, value = field.metadata.get("choices"), getattr(self, field.name)
-            if choices and value not in choices:
+            if choices and value not in choices and not isinstance(value, Recipe):
                 _reject(field.name, f"one of {', '.join(choices)}", value)
         self.resolve_recipe()  # checks the numbers together
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for `model` plain, which has none", self.shortcut)
-        if self.name is not None and ("/" in self.name or self.name in (".", "..")):
-            _reject("name", "a folder name without slashes", self.name)
+        if "/" in self.experiment or self.experiment in (".", ".."):
+            _reject("name", "a folder name without slashes", self.experiment)
 
     def resolve_recipe(self) -> Recipe:
-        """The named recipe, fitted to the depth, with the numbers that are given."""
+        """The recipe, fitted to the depth, with the numbers that are given."""
         given = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(Recipe)
             if field.name != "name" and hasattr(self, field.name)
         }
-        return RECIPES[self.recipe].resolve(self.depth, **given)
+        recipe = self.recipe if isinstance(self.recipe, Recipe) else RECIPES[self.recipe]
+        return recipe.resolve(self.depth, **given)
 
     @property
     def experiment(self) -> str:
@@ -96,12 +97,15 @@ class TrainConfig:
             return self.name
         shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
         dataset = "" if self.dataset == "cifar10" else f"-{self.dataset.removesuffix('.npz')}"
-        recipe = "" if self.recipe == "paper" else f"-{self.recipe}"
+        recipe = self.resolve_recipe().name
+        recipe = "" if recipe == "paper" else f"-{recipe}"
         return f"{self.model}{self.depth}{shortcut}{dataset}{recipe}"
 
 
 def _checked(name: str, kind: Any, value: Any) -> Any:
     """A value of its setting's type; integers and floats of any library, and paths, are taken."""
+    if isinstance(value, Recipe):
+        return value
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if hasattr(value, "item"):

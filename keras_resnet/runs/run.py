@@ -5,15 +5,20 @@ Without Keras, so that `sweep` and `report` need not start it.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import statistics
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from keras_resnet.data.constants import DATASETS, VAL_SIZE
-from keras_resnet.errors import UserError
-from keras_resnet.recipes import RECIPES, Recipe
+from keras_resnet.errors import UserError, did_you_mean
+from keras_resnet.recipes import PAPER, RECIPES, Recipe
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
@@ -28,11 +33,13 @@ class Run:
         config: its settings; `config.seed` is this run's, `config.runs` is 1.
         recipe: the recipe that the settings come to, with every number that it trains with.
         folder: where its files lie.
+        later: how many runs of the same command come after it.
     """
 
     config: TrainConfig
     recipe: Recipe
     folder: RunFolder
+    later: int = 0
 
     def __str__(self) -> str:
         return f"{self.config.experiment}/seed-{self.config.seed}"
@@ -43,7 +50,8 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """All settings as config.json and checkpoints hold them, the recipe's numbers among them."""
-        settings = {**dataclasses.asdict(self.config), **self.recipe.settings()}
+        named = {"recipe": self.recipe.name}
+        settings = {**dataclasses.asdict(self.config), **named, **self.recipe.settings()}
         if self.config.dataset in DATASETS and self.config.val_size is None:
             settings["val_size"] = VAL_SIZE
         return settings
@@ -57,6 +65,7 @@ def runs_of(config: TrainConfig) -> list[Run]:
             dataclasses.replace(config, seed=seed, runs=1),
             config.resolve_recipe(),
             RunFolder(experiment / f"seed-{seed}"),
+            later=config.seed + config.runs - 1 - seed,
         )
         for seed in range(config.seed, config.seed + config.runs)
     ]
@@ -72,17 +81,69 @@ def read_run(path: Path) -> Run:
     config = folder.read_config()
     if config is None:
         raise UserError(f"{path} must be a run folder, but holds no config.json; name another")
-    settings = upgraded(config["settings"])
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
     try:
-        known = TrainConfig(**{k: v for k, v in settings.items() if k in names})
-        numbers = {key: settings[key] for key in known.resolve_recipe().settings()}
-        recipe = dataclasses.replace(RECIPES[known.recipe], **numbers)
+        known = _config_of(upgraded(config["settings"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path / 'config.json'} has settings that make no sense: {error}"
         ) from None
-    return Run(dataclasses.replace(known, runs=1), recipe, folder)
+    return Run(known, known.resolve_recipe(), folder)
+
+
+def _config_of(settings: Mapping[str, Any]) -> TrainConfig:
+    """What `Run.settings` was made from, as short as it can be: without numbers that the recipe gives."""
+    known = TrainConfig.__dataclass_fields__.keys() & settings.keys()
+    own = {key: settings[key] for key in known} | {"runs": 1}
+    numbers = {key: settings[key] for key in PAPER.settings()}
+    recipe = RECIPES.get(settings["recipe"])
+    if recipe is None or TrainConfig(**own).resolve_recipe().settings() != numbers:
+        named = {"name": settings["recipe"], "warmup_min_depth": 0}
+        own["recipe"] = dataclasses.replace(recipe or PAPER, **named, **numbers)
+    config = TrainConfig(**own)
+    for key in numbers.keys() & known:
+        with contextlib.suppress(ValueError):
+            shorter = TrainConfig(**{**vars(config), key: None})
+            if shorter.resolve_recipe() == config.resolve_recipe():
+                config = shorter
+    return config
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Settings of `TrainConfig`, from a TOML file or from the config.json of a run.
+
+    In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out are those of the recipe of
+    that `name`, else the paper's.
+
+    Raises:
+        UserError: naming file and key, for what is no setting, or has another type or a wrong value.
+    """
+    if path.name == "config.json":
+        return vars(read_run(path.parent).config)
+    data = files.read_bytes(path)
+    if data is None:
+        raise UserError(
+            "`config` must be a TOML file or the config.json of a run. "
+            f"Received: {path}, which does not exist"
+        )
+    try:
+        given = {
+            key.replace("-", "_"): value for key, value in tomllib.loads(data.decode()).items()
+        }
+        _check_keys(given, TrainConfig)
+        if isinstance(table := given.get("recipe"), dict):
+            _check_keys(table, Recipe)
+            base = dataclasses.asdict(RECIPES.get(table.get("name", ""), PAPER))
+            given["recipe"] = msgspec.convert({**base, "name": "custom", **table}, Recipe)
+        TrainConfig(**given)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: {str(error).replace('`', '')}") from None
+    return given
+
+
+def _check_keys(given: Mapping[str, Any], settings: Any) -> None:
+    known = settings.__dataclass_fields__
+    for key in given.keys() - known.keys():
+        raise ValueError(f"{key} is no setting{did_you_mean(key, known)}")
 
 
 def write_summary(run: Run) -> str | None:

@@ -115,10 +115,13 @@ class ProgressBar(keras.callbacks.Callback):
             loss = f"loss {logs['loss']:.3f}"
             self._bar.set_postfix_str(f"{left} left, {loss}, {speed}" if left else loss, False)
         self._bar.update(step - self._bar.n)
-        if speed and not known and remaining > 100:
+        if self._speed and not known and remaining > 100:
+            recipe, later = self.progress.run.recipe, self.progress.run.later
+            total = (remaining + later * recipe.steps) * recipe.batch_size / self._speed
             self.print(
                 f"first {step - self._start} updates: {speed}; the remaining {remaining:,} updates will "
                 f"take about {left}"
+                + (f", with those of {later} more seeds {console.duration(total)}" if later else "")
             )
 
     def close(self) -> None:

@@ -61,7 +61,7 @@ def test_what_cannot_be_is_told_before_keras_starts(
         ("train cifar10", "unexpected: cifar10"),
         ("predcit cat.png", "predcit is no command; did you mean predict?"),
         ("--depth 20", "--depth is no flag"),
-        ("convert nothere.pt --depth 20 --output net.keras", "nothere.pt, which does not exist"),
+        ("convert nothere.pt --depth 20 --output net.keras", "nothere.pt"),
     ],
 )
 def test_a_mistake_leads_to_what_is_right(

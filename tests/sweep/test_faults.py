@@ -283,7 +283,7 @@ def test_killed_and_stopped_and_given_again(home: Path, reference: Path, tmp_pat
     stopped.process.terminate()
     code, printed = stopped.end(30)
     assert code == 143, printed
-    assert "stopped by signal 15: 4 of 4 runs are not finished" in printed and "lost" not in printed
+    assert "stopped by SIGTERM: 4 of 4 runs are not finished" in printed and "lost" not in printed
     assert stopped.logs().count("stopped by SIGTERM at update") == 4, stopped.logs()
 
     code, printed = Sweep(tmp_path, home, "--runs=4", TF_SWEEP_DIVERGE="3").end()

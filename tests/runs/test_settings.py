@@ -1,0 +1,97 @@
+"""Settings from a file: a TOML file, and the config.json of a run, which repeats it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from keras_resnet.recipes import FAST, PAPER
+from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.folder import RunFolder
+from keras_resnet.runs.run import read_run, read_settings, runs_of
+from tests.helpers import call
+
+TOML = """
+depth = 8
+dataset = "synthetic"
+val-size = 100
+batch_size = 8
+steps = 500
+eval_every = 2
+[recipe]
+name = "mine"
+schedule = "cosine"
+nesterov = true
+weight_decay = 5e-4
+"""
+
+
+def test_a_file_gives_settings_flags_win_and_config_json_repeats_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_synthetic: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(TOML)
+    assert call("train", "--config", "mine.toml", "--steps", 8) == 0
+    first = Path("experiments/resnet8-synthetic-mine/seed-0")
+    run = read_run(first)
+    changes = {"schedule": "cosine", "nesterov": True, "weight_decay": 5e-4}
+    recipe = dataclasses.replace(PAPER.resolve(8, steps=8, batch_size=8), **changes)
+    assert run.recipe.settings() == recipe.settings() and run.config.depth == 8
+    again = ["train", "--config", first / "config.json", "--output-dir", "again"]
+    assert call(*again) == 0
+    second = RunFolder(Path("again") / first.relative_to("experiments"))
+    for one, other in zip(RunFolder(first).read_metrics(), second.read_metrics(), strict=True):
+        assert {**one, "images_per_second": 0} == {**other, "images_per_second": 0}
+    assert second.path.joinpath("results.json").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        TrainConfig(),
+        TrainConfig(depth=110, steps=1_000, warmup_steps=400),
+        TrainConfig(recipe="fast", learning_rate=0.1),
+        TrainConfig(recipe="fast", steps=64_000, warmup_steps=6_000, crop_padding=4),
+        TrainConfig(recipe=dataclasses.replace(FAST, name="mine", kernel_rate=None), momentum=0.8),
+        TrainConfig(recipe=dataclasses.replace(FAST, nesterov=True, schedule="step")),
+    ],
+)
+def test_a_run_folder_gives_its_settings_back(config: TrainConfig, tmp_path: Path) -> None:
+    (run,) = runs_of(dataclasses.replace(config, output_dir=tmp_path))
+    run.folder.write_config({"settings": run.settings()})
+    there = read_run(run.folder.path)
+    assert there.settings() == run.settings() and there.recipe.settings() == run.recipe.settings()
+    assert str(there) == str(run)
+    if isinstance(config.recipe, str):  # what it gives does not stand in the way of another depth
+        given = read_settings(run.folder.path / "config.json")
+        assert given["warmup_steps"] == config.warmup_steps and given["momentum"] is None
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("dpeth = 20", "dpeth is no setting; did you mean depth?"),
+        ("depth = '20'", "depth must be int"),
+        ("depth = 57", "depth must be 6n+2"),
+        ("recipe = 'slow'", "recipe must be one of paper, fast"),
+        ("[recipe]\nsteps = 'many'", "steps"),
+        ("[recipe]\nsteps = 1", "steps must be 4 to"),
+        ("[recipe]\nrate = 1", "rate is no setting"),
+        ("[recipe]\nname = 'a/b'", "name must be a folder name"),
+        ("depth: 20", "line 1"),
+        ("\xff", "file.toml"),
+        (None, "which does not exist"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(
+    text: str | None, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "file.toml"
+    if text is not None:
+        path.write_text(text, "latin-1")
+    assert call("train", "--config", path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and str(path) in error
+    assert told in error
