@@ -118,7 +118,10 @@ def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], lis
     content, classes = _unpickle(path)
     state_dicts = dict(_state_dicts(content, torch.Tensor))
     if classes and not state_dicts:
-        raise _needs_code(path, classes)
+        raise UserError(
+            f"{path} holds objects of the classes {printable(', '.join(classes))}, which could not be "
+            "read without running code; save the weights alone: torch.save(net.state_dict(), ...)"
+        )
     if key in state_dicts:
         state_dicts = {key: state_dicts[key]}
     if len(state_dicts) != 1 or key not in (None, *state_dicts):
@@ -169,19 +172,12 @@ def _unpickle(path: Path) -> tuple[Any, list[str]]:
                 classes.append(refused[1])
     except Exception as error:  # torch raises whatever its unpickler met: KeyError, EOFError, ...
         if classes:
-            raise _needs_code(path, classes) from None
+            return None, classes
         reason = str(error).rpartition("WeightsUnpickler error: ")[2].partition(". ")[0]
         raise UserError(
             f"{path} could not be read ({printable(reason) or type(error).__name__}); it must be a "
             "whole file of torch.save(net.state_dict())"
         ) from None
-
-
-def _needs_code(path: Path, classes: list[str]) -> UserError:
-    return UserError(
-        f"{path} holds objects of the classes {printable(', '.join(classes))}, which could not be read "
-        "without running code; save the weights alone: torch.save(net.state_dict(), ...)"
-    )
 
 
 def _state_dicts(content: Any, tensor: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:

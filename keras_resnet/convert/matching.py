@@ -37,10 +37,6 @@ class Module(NamedTuple):
     def shape(self) -> Shape:
         return self.arrays["weight"].shape
 
-    @property
-    def parent(self) -> str:
-        return self.path.rpartition(".")[0]
-
 
 def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]:
     """Group tensors by module, in the order given; also list what no layer of ours can be made of.
@@ -110,7 +106,8 @@ def match(
     convs, bns = layers[::2], layers[1::2]
     alternate = [module.kind for module in layers] == ["conv", "bn"] * len(convs)
     if list(names) != sorted(names) and alternate:  # PyTorch's own are not: weight is before bias
-        if bns[0].parent == convs[1].parent != convs[0].parent:  # all else is as in ours
+        parents = [module.path.rpartition(".")[0] for module in layers[:3]]
+        if parents[0] != parents[1] == parents[2]:  # all else is as in ours
             raise UserError(
                 f"a BN must follow the first conv, {convs[0].path}. Received: {bns[0].path}, which belongs "
                 f"to {convs[1].path}: a pre-activation net (He et al. 2016), which this package does not have"
@@ -118,15 +115,12 @@ def match(
         pairs = {conv.path: bn for conv, bn in zip(convs, bns, strict=True)}
         if found := _assign(convs, pairs, shapes):
             return found
-    convs = sorted((m for m in layers if m.kind == "conv"), key=lambda conv: _natural(conv.path))
-    words: dict[Shape, set[str]] = defaultdict(set)
-    for conv in convs:
-        words[conv.shape].add(re.sub(r"\d+", "0", conv.path))  # words have no order
-    if max(map(len, words.values())) == 1:
-        # By name the stem may stand anywhere.
-        stem = sorted(convs, key=lambda conv: conv.shape[1] != 3)
-        if found := _assign(stem, _pairs_by_name(layers), shapes):
-            return found
+    layers = sorted(layers, key=lambda layer: _natural(layer.path))
+    # By name the stem may stand anywhere.
+    convs = sorted((m for m in layers if m.kind == "conv"), key=lambda conv: conv.shape[1] != 3)
+    alike = len({(m.shape, _words(m)) for m in convs}) == len({m.shape for m in convs})
+    if alike and (found := _assign(convs, _pairs_by_name(layers), shapes)):
+        return found
     raise UserError(
         "the order of the layers cannot be decided, neither by the places of the tensors in the file nor "
         "by the numbers in their names. Save the state_dict with torch.save, in the net's own order "
@@ -151,31 +145,22 @@ def _assign(
 
 
 def _pairs_by_name(modules: Sequence[Module]) -> dict[str, Module]:
-    """The BN of each conv, by the conv's path, as far as names say it."""
+    """The BN of each conv, by the conv's path: the k-th conv and BN of a parent whose names have numbers."""
+    groups: dict[str, tuple[list[Module], list[Module]]] = defaultdict(lambda: ([], []))
+    for module in modules:
+        # layer1.0.convs and layer1.0.norms are one parent.
+        parent = re.sub(r"batch_?norm|conv|norm|bn", "", module.path.rpartition(".")[0].lower())
+        groups[parent][module.kind == "bn"].append(module)
     pairs: dict[str, Module] = {}
-    left = {module.path: module for module in modules}
-    for key in (_without_kind, _parent_and_place):
-        groups: dict[object, list[Module]] = defaultdict(list)
-        for module in left.values():
-            groups[key(module)].append(module)
-        for group in groups.values():
-            bn, *_, conv = sorted([*group, *group], key=lambda module: module.kind)
-            if len(group) == 2 and bn.kind != conv.kind:
-                pairs[conv.path] = bn
-                del left[bn.path], left[conv.path]
+    for convs, bns in groups.values():
+        if len(convs) == len(bns) and len({*map(_words, convs)}) == len({*map(_words, bns)}) == 1:
+            pairs |= {conv.path: bn for conv, bn in zip(convs, bns, strict=True)}
     return pairs
 
 
-def _without_kind(module: Module) -> object:
-    """Alike for conv1 and bn1, a.conv and a.norm, convs.0 and norms.0, a.stem_conv and a.batch_norm."""
-    return re.sub(r"[a-z_]*(conv|norm|bn)(2d)?", "", module.path.lower())
-
-
-def _parent_and_place(module: Module) -> object:
-    """Alike for a.0 and a.1, a conv and the BN behind it."""
-    place = module.path.rpartition(".")[2]
-    behind = module.kind == "conv" and place.isdecimal()
-    return module.parent, str(int(place) + 1) if behind else place
+def _words(module: Module) -> str:
+    """A path without its numbers: words have no order."""
+    return re.sub(r"\d+", "0", module.path)
 
 
 def _natural(path: str) -> list[tuple[int, str]]:

@@ -101,17 +101,17 @@ class Dataset:
         return self._normalization[1]
 
     @functools.cached_property
-    def _normalization(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _normalization(self) -> Any:
         if not self.is_own:
             return NORMALIZATION[self.name]
         images = self.train_images[: len(self.train_images) - self.val_count]
-        values, moments = np.arange(256), []
-        for channel in np.moveaxis(images, -1, 0):
-            share = np.bincount(channel.ravel(), minlength=256) / channel.size
-            mean = float(share @ values)
-            moments.append((mean, max(float(share @ (values - mean) ** 2) ** 0.5, 1.0)))
-        means, stds = zip(*moments, strict=True)
-        return means, stds
+        shares = [
+            np.bincount(c.ravel(), minlength=256) / c.size for c in np.moveaxis(images, -1, 0)
+        ]
+        values = np.arange(256)
+        means = tuple(float(share @ values) for share in shares)
+        variances = [share @ (values - m) ** 2 for share, m in zip(shares, means, strict=True)]
+        return means, tuple(max(1.0, float(v) ** 0.5) for v in variances)
 
     @functools.cached_property
     def content_hash(self) -> str | None:
@@ -141,11 +141,9 @@ class Dataset:
             count = size // 10 if val_size is None else val_size
             return stream.stratified_split(self.train_labels, count, seed)
         if val_size is not None:
-            raise UserError(
-                f"`val_size` must be left out: {self.name} has {self.val_count} in val/"
-            )
-        order = np.arange(size)
-        return order[: -self.val_count], order[-self.val_count :]
+            raise UserError(f"`val_size` must be left out: {self.name} has a val/")
+        train, val = np.split(np.arange(size), [size - self.val_count])
+        return train, val
 
     @classmethod
     def from_folder(
@@ -170,43 +168,21 @@ class Dataset:
             UserError: for everything that does not fit; the message names it.
         """
         root = Path(os.path.abspath(os.path.expanduser(path)))
-        place: dict[str, Any] = {"name": root.name, "data_dir": str(root.parent)}
         if root.name in NORMALIZATION:
             raise UserError(f"{root} must have another name: {root.name} is a data set already")
+        if root.is_dir():
+            arrays = folders.read_folder(root, image_size or folders.IMAGE_SIZE, unreadable)
+        elif root.suffix == ".npz" and root.is_file():
+            arrays = folders.read_npz(root, image_size)
+        else:
+            raise UserError(
+                f"`dataset` must be one of {', '.join(NORMALIZATION)}, a folder with one subfolder per "
+                f"class, or an .npz file. Received: {root}, which is neither"
+            )
         try:
-            if root.is_dir():
-                names, images, labels, counts = folders.read_folder(
-                    root, image_size or folders.IMAGE_SIZE, unreadable
-                )
-                # Without test/, val/ is the test, and without both there is none yet.
-                val_count = counts.get("val", 0) if "test" in counts else 0
-                end = counts["train"] + val_count
-                test: Any = (images[end:], labels[end:]) if end < len(images) else (None, None)
-                return cls.from_arrays(
-                    images[:end],
-                    labels[:end],
-                    test[0],
-                    test[1],
-                    names,
-                    val_count=val_count,
-                    **place,
-                )
-            if root.suffix == ".npz" and root.is_file():
-                data = cls.from_arrays(**folders.read_npz(root), **place)
-                height, width = data.train_images.shape[1:3]
-                if image_size not in (None, height) or image_size not in (None, width):
-                    raise ValueError(
-                        f"`image_size` must be left out: the images are {height}x{width}. "
-                        f"Received: {image_size}"
-                    )
-                return data
+            return cls.from_arrays(**arrays, name=root.name, data_dir=str(root.parent))
         except ValueError as error:
             raise UserError(f"{root}: {error}") from None
-        raise UserError(
-            f"`dataset` must be one of {', '.join(NORMALIZATION)}, a folder with one subfolder per class, "
-            f"or an .npz file. Received: {path}, which "
-            + ("is another file" if root.exists() else "does not exist")
-        )
 
     @classmethod
     def from_arrays(
@@ -229,49 +205,41 @@ class Dataset:
             train_labels, test_labels: integers from 0 on, `(N,)` or `(N, 1)`.
             class_names: in label order; default `"0"`, `"1"`, ...
             name: of the data set, in folders and reports.
-            val_count: how many images at the end of `train_images` are for validation; 0 takes a tenth.
+            val_count: how many images at the end of `train_images` are for validation, where there are test
+                images; 0 takes a tenth.
             data_dir: the folder that holds the data set, where it was read from one.
 
         Raises:
             ValueError: for arrays of another kind, a class without training images, or one class alone.
         """
-        images, labels = _as_rgb(train_images), _as_list(train_labels)
-        tests = (_as_rgb(test_images), _as_list(test_labels))
+        images, labels = _as_arrays(train_images, train_labels)
         if class_names is None:
-            class_names = [str(label) for label in range(int(labels.max(initial=-1)) + 1)]
-        names = tuple(printable(name) for name in class_names)
-        if test_images is None:
-            tests = images[:1], labels[:1]
+            known = labels.dtype.kind in "iu" and labels.size
+            class_names = [str(label) for label in range(labels.max() + 1 if known else 0)]
+        names, tests = tuple(map(printable, class_names)), (images[:1], labels[:1])
+        if test_images is not None:
+            tests = _as_arrays(test_images, test_labels)
         data = cls(name, names, images, labels, *tests, val_count, data_dir)
-        if images.shape[-1] != 3:
-            raise ValueError(f"images must be RGB or grey. Received: {images.shape[-1]} channels")
         counts = np.bincount(labels[: len(labels) - val_count], minlength=len(names))
-        if len(names) < 2 or not counts.all():
+        if len(names) < 2 or not counts.all() or images.shape[-1] != 3:
             empty = [name for name, count in zip(names, counts, strict=True) if not count]
             raise ValueError(
-                "there must be two classes or more, with training images of each. Received: "
-                f"{len(names)}{', none of ' + ', '.join(empty) if empty else ''}"
+                "there must be RGB or grey images of two classes or more, each with training images. "
+                f"Received: {images.shape[-1]} channels, {len(names)} classes, without images: {empty}"
             )
-        if test_images is None:
-            train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
-            data = dataclasses.replace(
-                data,
-                train_images=images[train],
-                train_labels=labels[train],
-                test_images=images[test],
-                test_labels=labels[test],
-                split_note="; a fifth of each class, drawn by seed 0, is the test set",
-            )
-        return data
+        if test_images is not None:
+            return data
+        train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
+        parts = images[train], labels[train], images[test], labels[test]
+        note = "; a fifth of each class, drawn by seed 0, is the test set"
+        return cls(name, names, *parts, data_dir=data_dir, split_note=note)
 
 
-def _as_rgb(images: Any) -> np.ndarray:
-    images = np.asarray(images)
+def _as_arrays(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Grey images become RGB; labels `(N, 1)` become `(N,)`."""
+    images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim == 3:
         images = images[..., None]
-    return np.repeat(images, 3, axis=-1) if images.shape[-1:] == (1,) else images
-
-
-def _as_list(labels: Any) -> np.ndarray:
-    labels = np.asarray(labels)
-    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if images.shape[-1:] == (1,):
+        images = np.repeat(images, 3, axis=-1)
+    return images, labels[:, 0] if labels.shape[1:] == (1,) else labels

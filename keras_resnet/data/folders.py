@@ -32,10 +32,8 @@ _NPZ = {
 }  # fmt: skip
 
 
-def read_folder(
-    root: Path, size: int, unreadable: str
-) -> tuple[list[str], np.ndarray, np.ndarray, dict[str, int]]:
-    """Class names, images and labels, and how many of them are of train, val and test, in this order.
+def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
+    """The arguments of `Dataset.from_arrays` that a folder holds.
 
     Args:
         root: the folder.
@@ -76,7 +74,14 @@ def read_folder(
     if not all(good):
         images, files = images[good], [file for file, kept in zip(files, good, strict=True) if kept]
     labels = np.array([label for _, label, _ in files], np.int32)
-    return names, images, labels, dict(Counter(part for part, *_ in files))
+    counts = Counter(part for part, *_ in files)
+    # Without test/, val/ is the test.
+    val_count = counts["val"] if counts["test"] else 0
+    end = counts["train"] + val_count
+    arrays = {"train_images": images[:end], "train_labels": labels[:end], "val_count": val_count}
+    if end < len(files):
+        arrays |= {"test_images": images[end:], "test_labels": labels[end:]}
+    return {**arrays, "class_names": names}
 
 
 def _is_image(path: Path) -> bool:
@@ -120,8 +125,8 @@ def _decode(
     return images, np.array([not problem for problem in problems])
 
 
-def read_npz(path: Path) -> dict[str, Any]:
-    """The arguments of `Dataset.from_arrays` that an .npz file holds.
+def read_npz(path: Path, size: int | None) -> dict[str, Any]:
+    """The arguments of `Dataset.from_arrays` that an .npz file holds. `size` is what its images must have.
 
     Raises:
         UserError: for a file that is none, lacks an array or does not fit in memory.
@@ -137,6 +142,9 @@ def read_npz(path: Path) -> dict[str, Any]:
     needed = list(_NPZ)[:4]
     if missing := [name for name in needed if _NPZ[name] not in arrays]:
         raise UserError(f"{path} must hold {', '.join(needed)}. Missing: {', '.join(missing)}")
+    height, width = (*arrays["train_images"].shape[1:3], 0, 0)[:2]
+    if size is not None and (height, width) != (size, size):
+        raise UserError(f"`image_size` must be left out: the images of {path} are {height}x{width}")
     return arrays
 
 

@@ -213,12 +213,7 @@ def test_convs_before_the_bns_of_each_block(golden, bn):
         key=lambda k: (k[:3] == "lin", k[:6] if k[:5] == "layer" else "", "bn" in k),
     )
     moved = {re.sub(r"bn(\d)", rf"{bn}\1", key): state[key] for key in keys}
-    if bn == "other":
-        moved = {re.sub(r"conv(\d)", r"conv\1a", key): value for key, value in moved.items()}
-        with pytest.raises(UserError, match="order of the layers cannot be decided"):
-            convert(moved, depth=8)
-    else:
-        check(convert(moved, depth=8, **CONSTANTS), golden, "zeropad8")
+    check(convert(moved, **CONSTANTS), golden, "zeropad8")
 
 
 def test_tenth_block_comes_after_the_second(golden):
@@ -327,10 +322,10 @@ def test_bfloat16_safetensors(golden, tmp_path):
     [
         [(r"layer(\d)\.0", r"layer\1.one"), (r"layer(\d)\.1", r"layer\1.two"),
          (r"layer(\d)\.2", r"layer\1.three")],
-        [(r"bn2", "norm3"), (r"bn1", "norm2")],
         [(r"bn1", "before"), (r"bn2", "after")],
+        [(r"\.conv1", ".one"), (r"\.conv2", ".two")],
     ],
-    ids=["words for blocks", "numbers shifted", "words for BNs"],
+    ids=["words for blocks", "words for BNs", "words for convs"],
 )  # fmt: skip
 def test_order_that_cannot_be_decided_is_an_error(golden, change, monkeypatch):
     monkeypatch.setitem(STYLES, "these", change)
