@@ -14,11 +14,8 @@ import argparse
 import contextlib
 import dataclasses
 import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import filelock
 
 from keras_resnet import console
 from keras_resnet.commands import flags, terminal
@@ -42,39 +39,29 @@ GIB = 1 << 30
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     runs = _plan(arguments)
-    # Nodes see by this locked file whether they share the output folder.
-    token = Path(runs[0].run.config.output_dir) / f".sweep-{uuid.uuid4().hex[:12]}"
-    if not arguments.dry_run:
-        files.write_atomic(token, "")
-    try:
-        console.print_status("joining Ray" if arguments.address else "starting Ray")
-        with cluster.connected(arguments.address):
-            received = _sweep(arguments, runs, token)
-    finally:
-        with contextlib.suppress(OSError):
-            token.unlink()
-    return 0 if arguments.dry_run else _conclude(runs, received)
-
-
-def _sweep(arguments: argparse.Namespace, runs: Sequence[SweepRun], token: Path) -> int:
-    """Print what is to be trained, and train it; returns the signal that ended it earlier, or 0."""
-    for run in runs:
-        run.look()
-    share, there = _share(arguments)
-    slots = cluster.count_slots(share)
-    if not slots and arguments.address is None:
-        raise UserError(
-            f"a run must fit on this machine, which has {_describe(there)}. Received: "
-            f"{_describe(share)} per run; take less of it with --cpus-per-run and the like"
-        )
-    console.print_line(table.progress_table(runs, slots))
-    console.print_line(f"{slots} at once, with {_describe(share)} per run")
-    if arguments.dry_run:
-        return 0
-    for run in runs:
-        run.job = _job(run.run.config, str(run.log), str(token), share)
-    with filelock.FileLock(token), table.live_table(runs, slots) as refresh:
-        return Driver(runs, share, refresh).work()
+    output = Path(runs[0].run.config.output_dir)
+    # Nodes see by this lock whether they share the folder.
+    locked = contextlib.nullcontext() if arguments.dry_run else files.lock(output)
+    console.print_status("joining Ray" if arguments.address else "starting Ray")
+    with locked, cluster.connected(arguments.address):
+        for run in runs:
+            run.look()
+        share = _share(arguments)
+        slots, per_run = cluster.count_slots(share), _describe(share) or "nothing"
+        if not slots and arguments.address is None:
+            raise UserError(
+                f"a run must fit on this machine. Received: {per_run} per run; take less with "
+                "--cpus-per-run and the like"
+            )
+        console.print_line(table.progress_table(runs, slots))
+        console.print_line(f"{slots} at once, with {per_run} per run")
+        if arguments.dry_run:
+            return 0
+        for run in runs:
+            run.job = _job(run.run.config, str(run.log), str(output), share)
+        with table.live_table(runs, slots) as refresh:
+            received = Driver(runs, share, refresh).work()
+    return _conclude(runs, received)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,16 +109,14 @@ def _plan(arguments: argparse.Namespace) -> list[SweepRun]:
     return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
 
 
-def _share(arguments: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
-    """What one run takes of a node, as Ray counts it (memory in bytes), and what all nodes have of that."""
+def _share(arguments: argparse.Namespace) -> dict[str, float]:
+    """What one run takes of a node, as Ray counts it; memory in bytes."""
     import ray
 
-    there = ray.cluster_resources()
     share = {"CPU": arguments.cpus_per_run, "memory": arguments.memory_per_run * GIB}
     for name, given in (("GPU", arguments.gpus_per_run), ("TPU", arguments.tpus_per_run)):
-        share[name] = float(name in there) if given is None else given
-    share = {name: amount for name, amount in share.items() if amount > 0}
-    return share, {name: there.get(name, 0.0) for name in share}
+        share[name] = float(name in ray.cluster_resources()) if given is None else given
+    return {name: amount for name, amount in share.items() if amount > 0}
 
 
 def _describe(resources: Mapping[str, float]) -> str:
@@ -141,7 +126,7 @@ def _describe(resources: Mapping[str, float]) -> str:
     )
 
 
-def _job(config: TrainConfig, log: str, token: str, share: Mapping[str, float]) -> Job:
+def _job(config: TrainConfig, log: str, output: str, share: Mapping[str, float]) -> Job:
     data = None
     if config.dataset != "synthetic":
         folder = os.path.abspath(folder_of(config.dataset, config.data_dir))
@@ -153,7 +138,7 @@ def _job(config: TrainConfig, log: str, token: str, share: Mapping[str, float]) 
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     environment |= {name: v for name, v in os.environ.items() if name.startswith(FORWARDED)}
     environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = "1"  # alone, whatever Slurm or a TPU pod says
-    return Job([*COMMAND, *flags.flags_of(config)], log, token, data, environment)
+    return Job([*COMMAND, *flags.flags_of(config)], log, output, data, environment)
 
 
 def _conclude(runs: Sequence[SweepRun], received: int) -> int:

@@ -86,8 +86,12 @@ def count_slots(share: Mapping[str, float], unfit: Collection[str] = ()) -> int:
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in unfit]
+    # A tenth of a GPU fits ten times into one, in spite of binary fractions.
     return sum(
-        # A tenth of a GPU fits ten times into one, in spite of binary fractions.
-        int(min(node["Resources"].get(name, 0) / amount + 1e-9 for name, amount in share.items()))
-        for node in nodes
+        int(
+            min(
+                (n["Resources"].get(k, 0) / amount + 1e-9 for k, amount in share.items()), default=0
+            )
+        )
+        for n in nodes
     )

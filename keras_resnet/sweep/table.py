@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 import sys
 from collections import Counter
@@ -41,28 +42,24 @@ def progress_table(runs: Sequence[SweepRun], slots: int) -> str:
     experiments: dict[str, list[SweepRun]] = {}
     for run in runs:
         experiments.setdefault(run.run.config.experiment, []).append(run)
-    table, known, left = [], True, [0.0]
+    table, left = [], [0.0]
     for name, members in experiments.items():
+        recipe, todo = members[0].run.recipe, [run for run in members if not run.ended]
         errors = [run.val_error for run in members if run.val_error is not None]
         rates = [run.rate for run in members if run.rate]
-        recipe, todo = members[0].run.recipe, [run for run in members if not run.ended]
-        rate = statistics.median(rates) if rates else float("nan")
-        hours = [(recipe.steps - run.step) * recipe.batch_size / rate / 3600 for run in todo]
-        left += hours
-        known = known and (bool(rates) or not todo)
+        rate = statistics.median(rates) if rates else math.inf
+        seconds = [(recipe.steps - run.step) * recipe.batch_size / rate for run in todo]
+        left += seconds
         table.append({
             "experiment": name,
             "runs": count_states(members),
             "updates": f"{sum(run.step for run in members):,}/{recipe.steps * len(members):,}",
             "val. %": f"{statistics.fmean(errors):.2f}" if errors else "-",
-            "time left": console.duration(3600 * sum(hours)) if rates and todo else "-",
+            "time left": console.duration(sum(seconds)) if any(seconds) else "-",
         })  # fmt: skip
-    text = f"{text_table(table)}\n\n{count_states(runs)}"
-    if known and any(left):
-        text += (
-            f"; at least {console.duration(3600 * max(max(left), sum(left) / max(1, slots)))} left"
-        )
-    return text
+    least = max(max(left), sum(left) / max(1, slots))  # where no rate is known, nothing is counted
+    time = f"; at least {console.duration(least)} left" if least else ""
+    return f"{text_table(table)}\n\n{count_states(runs)}{time}"
 
 
 def count_states(runs: Sequence[SweepRun]) -> str:

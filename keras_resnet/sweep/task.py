@@ -31,7 +31,7 @@ class Job(NamedTuple):
 
     command: list[str]  # arguments of Python
     log: str  # the file that the process writes to
-    token: str  # a file in the output folder that the driver holds locked
+    output: str  # folder, in which the driver holds the file `lock`
     data: str | None  # folder of the data set; None for the synthetic one
     environment: dict[str, str]  # variables for the process
 
@@ -46,16 +46,16 @@ class Outcome(NamedTuple):
 
 def problem(job: Job) -> str:
     """Why this node cannot train a run, in a few words; empty where it can."""
-    folder = os.path.dirname(job.token)
-    if not os.path.isfile(job.token):
-        return f"does not see {folder}"
+    lock = os.path.join(job.output, "lock")
+    if not os.path.isfile(lock):
+        return f"does not see {job.output}"
     try:
-        with filelock.FileLock(job.token, blocking=False):
-            return f"does not see the locks of other nodes in {folder}"
+        with filelock.FileLock(lock, blocking=False):
+            return f"does not see the locks of other nodes in {job.output}"
     except filelock.Timeout:
         pass  # as it should be
     except OSError as error:
-        return f"cannot write to {folder} ({error.strerror})"
+        return f"cannot write to {job.output} ({error.strerror})"
     if job.data and not any(Path(job.data).glob("*/dataset_info.json")):
         return f"has no data set in {job.data}"
     return "" if importlib.util.find_spec("keras") else f"has no Keras for {sys.executable}"

@@ -346,3 +346,27 @@ def test_where_nothing_can_be_read_or_written(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert call(tmp_path / "runs", "--output", tmp_path / "out") == 2
     assert "pip install" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
+def test_the_documents_give_the_errors_of_the_stored_runs(document: str) -> None:
+    """Every row of a net in a table that has a recipe, or a column per recipe."""
+    known = {}
+    for row in json.loads((STORED / "results.json").read_text())["rows"]:
+        spread = f" ± {row['test_error_std']:.2f}" if row["runs"] > 1 else ""
+        kind = {"resnet": "ResNet", "plain": "Plain"}[row["model"]]
+        error = f"{row['test_error_mean']:.2f}{spread}"
+        known[f"{kind}-{row['depth']}", row["recipe_text"]] = error
+    heads: list[str] = []
+    found = {}
+    for line in (REPOSITORY / document).read_text().splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if line.startswith("| net |"):
+            heads = cells
+        for head, cell in zip(heads, cells, strict=False):
+            if cells[0].startswith(("ResNet-", "Plain-")) and len(cells) == len(heads) and cell:
+                if head in RECIPES:
+                    found[cells[0], head] = cell
+                elif head == "test error":
+                    found[cells[0], cells[heads.index("recipe")]] = cell
+    assert found == known

@@ -3,7 +3,7 @@
     python small_data.py sweep FLAGS    a sweep whose runs are the next command
     python small_data.py train FLAGS    what the worker of a sweep starts; it ends with its stdin
 
-TF_SWEEP_TRACE names a file that gets a line `seed pid update seconds` after each update; TF_SWEEP_PAUSE are
+TF_SWEEP_TRACE names a file that gets a line `seed pid update` after each update; TF_SWEEP_PAUSE are
 seconds to sleep then; TF_SWEEP_DIVERGE is a seed whose weights are NaN from update 5 on.
 """
 
@@ -30,7 +30,7 @@ def record_updates(seed: str) -> None:
                 weights.assign(keras.ops.full(weights.shape, float("nan")))
             if path := os.environ.get("TF_SWEEP_TRACE"):
                 with open(path, "a") as file:
-                    file.write(f"{seed} {os.getpid()} {step} {time.time()}\n")
+                    file.write(f"{seed} {os.getpid()} {step}\n")
             time.sleep(float(os.environ.get("TF_SWEEP_PAUSE", 0)))
 
     fit = keras.Model.fit

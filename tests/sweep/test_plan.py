@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pytest
 
 from keras_resnet.__main__ import main
@@ -92,7 +91,7 @@ def test_the_papers_table() -> None:
         ("--depth 20 --depth", "expected at least one argument"),
         ("--address ray://x:1", "--address must be auto or HOST:PORT of a Ray cluster. Received: ray://x"),
         ("--address 127.0.0.1:1", "Received: 127.0.0.1:1 ("),
-        ("--output-dir /dev/null/x", "could not be written"),
+        ("--output-dir /dev/null/x", "could not be locked (Not a directory)"),
     ],
 )  # fmt: skip
 def test_wrong_flags_end_in_one_line(
@@ -183,20 +182,19 @@ def test_a_folder_with_another_run_fails(tmp_path: Path) -> None:
 
 
 def test_what_a_node_must_have(tmp_path: Path) -> None:
-    token, data = tmp_path / "token", tmp_path / "cifar10"
+    output, data = tmp_path / "output", tmp_path / "cifar10"
 
     def problem(folder: Path | None = None) -> str:
-        return task.problem(task.Job([], "", str(token), str(folder) if folder else None, {}))
+        return task.problem(task.Job([], "", str(output), str(folder) if folder else None, {}))
 
-    assert problem() == f"does not see {tmp_path}"
-    token.touch()
-    # Nobody holds it: this is what a node finds whose file system keeps locks to itself.
-    assert problem() == f"does not see the locks of other nodes in {tmp_path}"
-    with filelock.FileLock(token):
+    assert problem() == f"does not see {output}"
+    with files.lock(output):
         assert problem() == "" and problem(data) == f"has no data set in {data}"
         (data / "3.0.2").mkdir(parents=True)
         (data / "3.0.2/dataset_info.json").touch()
         assert problem(data) == ""
+    # Nobody holds it: this is what a node finds whose file system keeps locks to itself.
+    assert problem() == f"does not see the locks of other nodes in {output}"
 
 
 def test_variables_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +229,7 @@ def test_the_table_has_one_line_per_experiment() -> None:
         "94.7", "days",
     ]  # fmt: skip
     assert other.split() == ["resnet20", "1", "waiting", "0/64,000", "-", "-"]
-    assert counts == "1 finished, 1 running, 999 waiting"  # one net has no rate yet
+    assert counts.startswith("1 finished, 1 running, 999 waiting; at least 2 h 17 min left")
     assert max(map(len, (heads, line, other))) <= 100
 
 
