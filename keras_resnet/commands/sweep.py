@@ -13,12 +13,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, terminal
+from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
 from keras_resnet.runs import files
@@ -131,7 +133,8 @@ def _job(config: TrainConfig, log: str, output: str, share: Mapping[str, float])
     if config.dataset != "synthetic":
         folder = os.path.abspath(folder_of(config.dataset, config.data_dir))
         config = dataclasses.replace(config, data_dir=folder)
-        data = os.path.join(folder, config.dataset)
+        data = glob.escape(os.path.join(folder, config.dataset))
+        data += "/*/dataset_info.json" if config.dataset in DATASETS else ""
     environment = {"TF_NUM_INTRAOP_THREADS": str(max(1, round(share.get("CPU", 1))))}
     if share.get("GPU", 1) < 1:  # it is shared: take its memory as it is needed
         environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"

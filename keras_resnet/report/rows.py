@@ -14,7 +14,7 @@ from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.files import MOVED_ASIDE
 from keras_resnet.runs.folder import MetricsRow, RunConfig
 from keras_resnet.runs.resume import decisive
-from keras_resnet.runs.run import Run, read_run
+from keras_resnet.runs.run import Run, read_run, runs_of
 
 # Test errors of github.com/nabla0001/resnet in percent, mean and standard deviation of 5 runs.
 PYTORCH_ERRORS = {
@@ -53,11 +53,11 @@ class Row:
     @property
     def recipe_text(self) -> str:
         """The recipe and the changed settings that have no column: `"paper, val size 0"`."""
+        usual = runs_of(TrainConfig(dataset=self.config.dataset))[0].settings()
         others = [
             f"{name.replace('_', ' ')} {value}"
             for name, value in sorted(self.settings.items())
-            if name not in _IN_COLUMNS | self.recipe.settings().keys()
-            and value != getattr(TrainConfig, name, None)
+            if name not in _IN_COLUMNS | self.recipe.settings().keys() and value != usual.get(name)
         ]
         return ", ".join([describe_changes(self.recipe, self.config.depth), *others])
 

@@ -8,6 +8,7 @@ imports nothing heavy.
 from __future__ import annotations
 
 import faulthandler
+import glob
 import importlib.util
 import os
 import runpy
@@ -32,7 +33,7 @@ class Job(NamedTuple):
     command: list[str]  # arguments of Python
     log: str  # the file that the process writes to
     output: str  # folder, in which the driver holds the file `lock`
-    data: str | None  # folder of the data set; None for the synthetic one
+    data: str | None  # pattern of a path of the data set; None for the synthetic one
     environment: dict[str, str]  # variables for the process
 
 
@@ -56,8 +57,8 @@ def problem(job: Job) -> str:
         pass  # as it should be
     except OSError as error:
         return f"cannot write to {job.output} ({error.strerror})"
-    if job.data and not any(Path(job.data).glob("*/dataset_info.json")):
-        return f"has no data set in {job.data}"
+    if job.data and not glob.glob(job.data):
+        return f"has no {job.data}"
     return "" if importlib.util.find_spec("keras") else f"has no Keras for {sys.executable}"
 
 

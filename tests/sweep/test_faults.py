@@ -321,7 +321,7 @@ def test_the_command_itself(tmp_path: Path, home: Path) -> None:
     assert nothing.returncode == 2 and "Received: nothing per run" in nothing.stderr
     missing = sweep("--dataset=cifar10", f"--data-dir={tmp_path}")
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
-    assert f"has no data set in {tmp_path / 'cifar10'}" in missing.stderr
+    assert f"has no {tmp_path / 'cifar10'}/*/dataset_info.json" in missing.stderr
     done = sweep("--model", "plain", "resnet", "--cpus-per-run=2")
     assert done.returncode == 0 and done.stderr == "", done.stdout + done.stderr
     assert "run-resnet8-synthetic/seed-0: finished: test error" in done.stdout

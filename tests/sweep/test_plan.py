@@ -182,17 +182,24 @@ def test_a_folder_with_another_run_fails(tmp_path: Path) -> None:
 
 
 def test_what_a_node_must_have(tmp_path: Path) -> None:
-    output, data = tmp_path / "output", tmp_path / "cifar10"
+    output, own = tmp_path / "output", {"data_dir": str(tmp_path), "dataset": "photos"}
 
-    def problem(folder: Path | None = None) -> str:
-        return task.problem(task.Job([], "", str(output), str(folder) if folder else None, {}))
+    def problem(**settings: str) -> str:
+        config = TrainConfig(**{"dataset": "synthetic", **settings})  # type: ignore[arg-type]
+        return task.problem(sweep._job(config, "", str(output), {}))
 
     assert problem() == f"does not see {output}"
     with files.lock(output):
-        assert problem() == "" and problem(data) == f"has no data set in {data}"
-        (data / "3.0.2").mkdir(parents=True)
-        (data / "3.0.2/dataset_info.json").touch()
-        assert problem(data) == ""
+        assert problem() == "" and problem(**own) == f"has no {tmp_path}/photos"
+        (tmp_path / "photos").mkdir()
+        (tmp_path / "cifar10/3.0.2").mkdir(
+            parents=True
+        )  # as a download that was given up leaves it
+        assert problem(**own) == "" and "has no" in problem(
+            data_dir=str(tmp_path), dataset="cifar10"
+        )
+        (tmp_path / "cifar10/3.0.2/dataset_info.json").touch()
+        assert problem(data_dir=str(tmp_path), dataset="cifar10") == ""
     # Nobody holds it: this is what a node finds whose file system keeps locks to itself.
     assert problem() == f"does not see the locks of other nodes in {output}"
 
