@@ -24,6 +24,7 @@ from pathlib import Path
 from keras_resnet import console
 from keras_resnet.commands import terminal
 from keras_resnet.errors import UserError
+from keras_resnet.runs import files
 
 BACKENDS = ("tensorflow", "jax", "torch")
 _NOTES = re.compile(rb"[IWE]0000 .*(oneDNN|cuda|cuInit)|WARNING: All log messages before absl")
@@ -31,13 +32,11 @@ _NOTES = re.compile(rb"[IWE]0000 .*(oneDNN|cuda|cuInit)|WARNING: All log message
 
 def configured_backend() -> str:
     """The backend that Keras will take: $KERAS_BACKEND, else keras.json's, else tensorflow."""
-    if name := os.environ.get("KERAS_BACKEND"):
-        return name
     home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
-    try:
-        return str(json.loads((home / "keras.json").read_text())["backend"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "tensorflow"
+    backend = "tensorflow"
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        backend = str(json.loads(files.read_bytes(home / "keras.json") or b"")["backend"])
+    return os.environ.get("KERAS_BACKEND") or backend
 
 
 def start_keras(needs: str | None = None) -> None:
@@ -64,6 +63,11 @@ def start_keras(needs: str | None = None) -> None:
     if backend != configured:
         os.environ["KERAS_BACKEND"] = backend
         console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
+    for name in (
+        "KERAS_MAX_EPOCHS",
+        "KERAS_MAX_STEPS_PER_EPOCH",
+    ):  # would end trainings and tests early
+        os.environ.pop(name, None)
     with terminal.ending_at_once():
         if backend == "tensorflow":
             _import_tensorflow()

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_resnet.errors import number
+
 _KerasSGD: Any = keras.optimizers.SGD
 if keras.backend.backend() == "torch":
     # There an instance is of a subclass that updates all variables in a few calls. Elsewhere none is made
@@ -38,8 +40,12 @@ class SGD(_KerasSGD):
         name: str = "sgd",
         **kwargs: Any,
     ):
+        if not callable(learning_rate):
+            number("learning_rate", learning_rate)
+        number("momentum", momentum)
+        decay = number("coupled_weight_decay", coupled_weight_decay)
         super().__init__(learning_rate=learning_rate, momentum=momentum, name=name, **kwargs)
-        self.coupled_weight_decay = float(coupled_weight_decay)
+        self.coupled_weight_decay = decay
         if self.coupled_weight_decay < 0:
             raise ValueError(
                 f"coupled_weight_decay must be 0 or more. Received: {coupled_weight_decay}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_resnet.errors import integer, number
 from keras_resnet.recipes.recipe import Recipe
 
 
@@ -38,6 +39,8 @@ def learning_rate_schedule(
     Raises:
         ValueError: if the pieces do not fit into `steps`.
     """
+    number("learning_rate", learning_rate)
+    steps, warmup_steps = integer("steps", steps), integer("warmup_steps", warmup_steps)
     if steps < 4 or not 0 <= warmup_steps < steps // 2:
         raise ValueError(
             "warmup_steps must be below half of steps, and steps at least 4. "

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NotRequired, TypedDict
@@ -18,7 +20,7 @@ import msgspec
 import numpy as np
 
 from keras_resnet.errors import UserError
-from keras_resnet.runs.files import atomic
+from keras_resnet.runs.files import atomic, unreadable
 from keras_resnet.runs.folder import Count, MetricsRow, NotNegative
 
 if TYPE_CHECKING:
@@ -90,8 +92,16 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], state: State) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoint files of a run folder, newest first."""
-    return sorted((folder / "checkpoints").glob("step-*[0-9].npz"), key=step_of, reverse=True)
+    """Checkpoint files of a run folder, newest first. Raises UserError where they cannot be listed."""
+    path = folder / "checkpoints"
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(path, error) from None
+    named = [path / name for name in names if re.fullmatch(r"step-\d+\.npz", name)]
+    return sorted(named, key=step_of, reverse=True)
 
 
 def step_of(path: Path) -> int:

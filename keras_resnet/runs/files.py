@@ -114,9 +114,15 @@ def read_bytes(path: Path) -> bytes | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise UserError(
-            f"{path} could not be read ({error.strerror}); make it readable or move it away"
-        ) from None
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> UserError:
+    """The error for what is there and could not be read, damaged or not."""
+    return UserError(
+        f"{path} could not be read ({error.strerror}); make it readable or move it away, then give the "
+        "same command again"
+    )
 
 
 @contextlib.contextmanager

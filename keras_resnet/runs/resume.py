@@ -14,6 +14,7 @@ from keras_resnet.errors import UserError
 from keras_resnet.recipes import PAPER
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.checkpoint import Arrays, State
+from keras_resnet.runs.files import unreadable
 from keras_resnet.runs.folder import RunConfig, RunResults
 
 if TYPE_CHECKING:
@@ -148,15 +149,13 @@ def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
         except ValueError as error:
             problems.append(f"{file.name} is damaged ({error})")
         except OSError as error:
-            raise UserError(
-                f"{file} could not be read ({error.strerror}): make it readable for this user, then give "
-                "the same command again"
-            ) from None
+            raise unreadable(file, error) from None
     rows = run.folder.read_metrics()
     if newest is None and (problems or (rows and rows[-1]["step"] >= run.config.checkpoint_every)):
         raise UserError(
-            f"no checkpoint in {path / 'checkpoints'} is good ({'; '.join(problems) or 'there is none'}), "
-            "but the run has begun. Nothing was deleted; `restart` moves it aside and starts over"
+            f"{path} holds a run that has begun, but no checkpoint in it is good "
+            f"({'; '.join(problems) or 'there is none'}). Nothing was deleted; `restart` moves the run "
+            "aside and starts over"
         )
     if newest and "settings" in newest[1]:  # config.json alone may have been lost or changed
         refuse_other_settings(path, newest[1]["settings"], run.settings())

@@ -68,10 +68,11 @@ class SweepRun:
         folder = self.run.folder
         try:
             results, metrics = read_results(self.run), folder.read_metrics()
+            newest = checkpoint.list_checkpoints(folder.path)[:1]
         except UserError as error:
             self.state, self.why = "failed", str(error)
             return
-        for path in checkpoint.list_checkpoints(folder.path)[:1]:
+        for path in newest:
             self.saved = self.step = checkpoint.step_of(path)
         if metrics:
             self.step = max(self.saved, metrics[-1]["step"])

@@ -101,6 +101,18 @@ def test_what_would_overwrite_a_run_or_cannot_be_written(
         ("train", "config.json", lambda c: c.update(settings=[1]), "settings"),
         ("train", "config.json", lambda c: c.update(precision="int4"), "precision"),
         ("train", "config.json", lambda c: c.pop("precision"), "config.json"),
+        (
+            "train",
+            "config.json",
+            lambda c: c["settings"].update(x="config.json\x1b[2J"),
+            "\ufffd[2J",
+        ),
+        (
+            "report",
+            "config.json",
+            lambda c: c["settings"].update(model="mnist"),
+            "model must be one of",
+        ),
         ("train", "results.json", lambda r: r.update(test_error="8.5"), "test_error"),
         ("train", "results.json", lambda r: r.update(depth=20), "must have depth 8"),
         ("report", "config.json", lambda c: c.update(settings=[1]), "settings"),
@@ -123,11 +135,55 @@ def test_json_that_makes_no_sense_is_named(
     assert contents(run) == before
 
 
+def test_a_folder_with_a_strange_name_beside_the_runs(run: Path) -> None:
+    shutil.copytree(run, run.with_name("seed-²"))
+    assert train(run) == 0
+    assert json.loads(run.with_name("summary.json").read_text())["seeds"] == [0]
+
+
+def unfinished(run: Path) -> Path:
+    for name in ("results.json", "model.keras", "checkpoints/step-00000008.npz"):
+        (run / name).unlink()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "told"),
+    [
+        ("lock", os.mkfifo, "lock could not be locked"),
+        ("lock", lambda path: path.symlink_to("nowhere"), "lock could not be locked"),
+        ("metrics.csv", os.mkfifo, "metrics.csv could not be read"),
+        ("checkpoints", Path.touch, "checkpoints could not be read (Not a directory)"),
+        # As mode 0, which does not stop root.
+        ("checkpoints/step-00000004.npz", Path.mkdir, "npz could not be read (Is a directory)"),
+        (
+            "checkpoints/step-00000004.npz",
+            lambda path: np.savez(
+                path, state=np.frombuffer(b'{"step":4,"rows":[],"seconds":1}', "u1")
+            ),
+            "variables differ",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_named_and_kept(
+    name: str,
+    make: Callable[[Path], object],
+    told: str,
+    run: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.rmtree(unfinished(run) / "tensorboard")
+    shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
+    make(run / name)
+    assert train(run) == 2
+    assert_one_line(capsys, told)
+    assert not (run / "tensorboard").exists()
+
+
 def test_a_resume_without_config_keeps_the_settings_of_its_checkpoint(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("results.json", "model.keras", "checkpoints/step-00000008.npz", "config.json"):
-        (run / name).unlink()
+    (unfinished(run) / "config.json").unlink()
     before = contents(run)
     assert train(run, "--learning-rate", 0.05) == 2
     assert_one_line(capsys, "--learning-rate 0.1 there, 0.05 now")
@@ -159,6 +215,7 @@ def python(*arguments: str, stdout: Any = subprocess.PIPE, **variables: str) -> 
 def test_other_settings_in_keras_json_change_nothing(tmp_path: Path) -> None:
     config = {"backend": "tensorflow", "image_data_format": "channels_first", "floatx": "float16"}
     (tmp_path / "keras.json").write_text(json.dumps(config))
+    variables = {"KERAS_HOME": str(tmp_path), "KERAS_MAX_STEPS_PER_EPOCH": "2"}
     code = (
         "import numpy as np, keras_resnet; net = keras_resnet.resnet(20, weights='cifar10', "
         "dtype='float32'); print(net.predict(np.zeros((2, 32, 32, 3), 'uint8'), verbose=0).dtype)"
@@ -167,9 +224,49 @@ def test_other_settings_in_keras_json_change_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stdout.strip() == "float32", done.stderr
     with open("/dev/full", "w") as full:  # and a full disk behind stdout ends no training
         flags = [*FLAGS, "--output-dir", str(tmp_path)]
-        done = python("train.py", *flags, stdout=full, KERAS_HOME=str(tmp_path))
+        done = python("train.py", *flags, stdout=full, **variables)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / "x" / "seed-0" / "results.json").exists()
+
+
+def test_a_keras_json_that_would_make_keras_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "keras.json")
+    done = python("-m", "keras_resnet", "evaluate", KERAS_HOME=str(tmp_path))
+    assert done.returncode == 2 and "keras.json could not be read" in done.stderr, done.stderr
+
+
+# What Windows does not have, as far as the interpreter of another system can hide it.
+WINDOWS = """
+import os, signal, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty", "tty"):
+    sys.modules[name] = None
+for module, names in (signal, "SIGHUP SIGKILL SIGUSR1 SIGUSR2 SIGALRM pause alarm"), (os, "fork forkpty "
+    "getuid geteuid getgid getegid getpgid killpg memfd_create mkfifo O_NONBLOCK O_NOFOLLOW sysconf "
+    "sched_getaffinity wait4"):
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+"""
+
+
+def test_what_windows_lacks_is_not_needed(tmp_path: Path) -> None:
+    code = (
+        WINDOWS
+        + f"""
+import keras_resnet as k, numpy as np
+from keras_resnet.commands import terminal, train
+from keras_resnet.data import synthetic
+synthetic.SYNTHETIC_SIZES = (2_000, 500)
+assert terminal.run(lambda: train.main({[*FLAGS, "--output-dir", str(tmp_path)]})) == 0
+classify = k.Classifier.load({str(tmp_path / "x/seed-0")!r})
+assert classify(np.zeros((2, 32, 32, 3), "uint8")).shape == (2, 10)
+sys.argv = ["keras-resnet", "predict", "--model", {str(tmp_path / "x/seed-0")!r}, "examples"]
+from keras_resnet.__main__ import entry_point
+sys.exit(entry_point())
+"""
+    )
+    done = python("-c", code)
+    assert done.returncode == 0 and ".png: " in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("backend", ["bogus", "jax"])
@@ -230,6 +327,23 @@ def test_numbers_and_paths_of_other_libraries_are_taken(tmp_path: Path) -> None:
     config = TrainConfig(depth=np.int32(20), output_dir=tmp_path, learning_rate=np.float32(0.5))
     assert config.output_dir == str(tmp_path) and type(config.depth) is int
     json.dumps(dataclasses.asdict(config))
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda: keras_resnet.learning_rate_schedule(np.nan), "learning_rate"),
+        (lambda: keras_resnet.learning_rate_schedule(steps=np.inf), "steps"),
+        (lambda: keras_resnet.SGD(np.nan), "learning_rate"),
+        (lambda: keras_resnet.SGD(momentum=np.nan), "momentum"),
+        (lambda: keras_resnet.SGD(coupled_weight_decay=np.nan), "coupled_weight_decay"),
+        (lambda: keras_resnet.RandomPadCrop(padding=np.inf), "padding"),
+        (lambda: keras_resnet.RandomPadCrop(fill=(np.nan, 0, 0)), "fill"),
+    ],
+)
+def test_a_number_that_is_none_is_named(call: Callable[[], object], argument: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"`{argument}` must be"):
+        call()
 
 
 def test_import_is_light_and_changes_nothing() -> None:
