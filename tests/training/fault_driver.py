@@ -66,9 +66,9 @@ def half(owner: Any, name: str, event: Callable[[], None]) -> None:
     def wrapped(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options)
         target = next(a for a in arguments if isinstance(a, Path) or hasattr(a, "fileno"))
-        path = target if isinstance(target, Path) else Path(target.name)
         if hasattr(target, "flush"):
             target.flush()
+        path = target if isinstance(target, Path) else Path(target.name)
         whole = path.read_bytes()
         os.truncate(path, len(whole) // 2)
         event()
@@ -82,8 +82,6 @@ def install(fault: str) -> None:
     kind, _, count = fault.partition(":")
     event = at(int(count or 0), die)
     match kind:
-        case "none":
-            pass
         case "update":
             wrap(Count, "on_train_batch_end", event)
         case "wait":
@@ -109,8 +107,6 @@ def install(fault: str) -> None:
         case "renamed":
             sync = files.sync
             files.sync = lambda path: (event() if path.is_dir() else None, sync(path))
-        case _:
-            raise ValueError(fault)
 
 
 if __name__ == "__main__":
