@@ -98,7 +98,8 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
                 f"{path / 'results.json'} must have {key} {now[key]}, as config.json beside it. "
                 f"Received: {there}; it is another run's: move it away"
             )
-    return results
+    # Without its net, a run is finished once more, from its last checkpoint.
+    return results if run.folder.model_path.is_file() else None
 
 
 def refuse_other_settings(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:

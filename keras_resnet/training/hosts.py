@@ -11,12 +11,9 @@ KERAS_DISTRIBUTION_NUM_PROCESSES (1: train alone, whatever JAX knows) and KERAS_
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import pickle
-import socket
-import time
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -39,12 +36,12 @@ def join() -> None:
     Raises:
         UserError: where the variables make no sense, the backend is not JAX, or a process did not come.
     """
-    named = _named_processes()
-    if keras.backend.backend() != "jax":
+    named, backend = _named_processes(), keras.backend.backend()
+    if backend != "jax":
         if named:
             raise UserError(
-                f"several processes train together on JAX only. Received: {PROCESSES}={named[1]} and "
-                f"Keras's backend {keras.backend.backend()}; set KERAS_BACKEND=jax"
+                "several processes train together on JAX only. Received: "
+                f"{PROCESSES}={named['num_processes']} and Keras's backend {backend}; set KERAS_BACKEND=jax"
             )
         return
     import jax
@@ -53,37 +50,47 @@ def join() -> None:
     alone = "1" in map(os.environ.get, (PROCESSES, "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
     if jax.distributed.is_initialized() or (alone and not named):
         return
-    arguments: dict[str, Any] = {
-        "initialization_timeout": int(JOIN_SECONDS),
-        "heartbeat_timeout_seconds": SILENT_SECONDS,
-        "shutdown_timeout_seconds": SILENT_SECONDS // 2,
-    }
-    if named:
-        _wait_for_all(*named)
-        addresses, arguments["num_processes"], arguments["process_id"] = named
-        arguments["coordinator_address"] = arguments["coordinator_bind_address"] = addresses[0]
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
-    try:
-        jax.distributed.initialize(**arguments)
-    except (RuntimeError, ValueError):
-        if named:
-            raise
-        # JAX knows no other processes, or has computed before: then this process trains alone.
+    problems: list[Exception] = []
+
+    def initialize() -> None:
+        try:
+            jax.distributed.initialize(
+                **named,
+                initialization_timeout=2 * int(JOIN_SECONDS),  # it aborts then: end before
+                heartbeat_timeout_seconds=SILENT_SECONDS,
+                shutdown_timeout_seconds=SILENT_SECONDS // 2,
+            )
+        except Exception as error:
+            problems.append(error)
+
+    who = f"process {named['process_id']} of {named['num_processes']}" if named else "this process"
+    if named:
+        console.print_line(f"{who} waits for the others at {named['coordinator_address']}")
+    waiting = threading.Thread(target=initialize, daemon=True)  # Ctrl-C would not end JAX's waiting
+    waiting.start()
+    waiting.join(JOIN_SECONDS)
+    # Without names, JAX knows no other processes, or has computed before: then this one trains alone.
+    if waiting.is_alive() or (named and problems):
+        raise UserError(
+            f"all processes of this run must be started within {JOIN_SECONDS:.0f} s, by the same command "
+            f"on every host. Received: {who} alone, or not all of them {problems or ''}; "
+            f"{PROCESSES}=1 in the environment trains alone",
+            exit_code=LOST,
+        )
     if not is_first():
         console.silence()
 
 
-def _named_processes() -> tuple[list[str], int, int] | None:
-    """Addresses, how many processes and which one this is, as Keras's variables say; None for one process."""
+def _named_processes() -> dict[str, Any]:
+    """Arguments of `jax.distributed.initialize` as Keras's variables say; none for one process."""
     addresses, processes, process = (os.environ.get(n, "") for n in (ADDRESSES, PROCESSES, PROCESS))
     if processes in ("", "1") and process in ("", "0"):
-        return None
+        return {}
+    address = addresses.split(",")[0]
     try:
-        port, named = (
-            int(addresses.split(",")[0].rpartition(":")[2]),
-            (int(processes), int(process)),
-        )
-        if not (0 < port < 2**16 and 0 <= named[1] < named[0]):
+        port, count, index = int(address.rpartition(":")[2]), int(processes), int(process)
+        if not (0 < port < 2**16 and 0 <= index < count):
             raise ValueError
     except ValueError:
         raise UserError(
@@ -91,57 +98,8 @@ def _named_processes() -> tuple[list[str], int, int] | None:
             f"{PROCESS} one of 0, 1, 2, ... for each. Received: {addresses or 'nothing'}, "
             f"{processes or 'nothing'} and {process or 'nothing'}"
         ) from None
-    return addresses.split(","), *named
-
-
-def _wait_for_all(addresses: list[str], processes: int, process: int) -> None:
-    """Wait until all processes are here, else name who is missing: JAX would abort without a name."""
-    console.print_line(f"process {process} waits for all {processes} at {addresses[0]}")
-    host, _, port = addresses[0].rpartition(":")
-    address, end = (host, int(port)), time.monotonic() + JOIN_SECONDS
-    missing = _call_roll(address, processes, end) if process == 0 else [0]
-    while process > 0 and missing == [0] and (left := end - time.monotonic()) > 0:
-        # Until process 0 listens, the connection is refused.
-        with contextlib.suppress(OSError), socket.create_connection(address, left) as call:
-            call.settimeout(JOIN_SECONDS + 5)  # process 0 may have begun to wait later
-            call.sendall(str(process).encode())
-            missing = json.loads(call.makefile("rb").read() or b"[0]")
-        time.sleep(0.1)
-    if missing:
-        names = [f"{k} ({addresses[k]})" if k < len(addresses) else str(k) for k in missing]
-        raise UserError(
-            f"all {processes} processes of this run must be started within {JOIN_SECONDS:.0f} s. Missing: "
-            f"process {', '.join(names)}; give the same command on every host",
-            exit_code=LOST,
-        )
-
-
-def _call_roll(address: tuple[str, int], processes: int, end: float) -> list[int]:
-    """On process 0: wait until all others have connected, then send each of them who has not."""
-    calls: dict[int, socket.socket] = {}
-    try:
-        server = socket.create_server(address)
-    except OSError as error:
-        raise UserError(
-            f"{ADDRESSES} must begin with an address and a free port of this host, which is process 0. "
-            f"Received: {address[0]}:{address[1]} ({error.strerror or error})"
-        ) from None
-    with server:
-        while len(calls) < processes - 1 and (left := end - time.monotonic()) > 0:
-            server.settimeout(left)
-            with contextlib.suppress(
-                OSError, ValueError
-            ):  # time is up, or a stranger has connected
-                call = server.accept()[0]
-                call.settimeout(1)
-                calls[int(call.recv(8))] = call
-        missing = [k for k in range(1, processes) if k not in calls]
-        for call in calls.values():
-            with contextlib.suppress(OSError), call:
-                call.sendall(json.dumps(missing).encode())
-                call.shutdown(socket.SHUT_WR)
-                call.recv(1)  # the other side closes first, as JAX takes this port next
-    return missing
+    named = {"coordinator_address": address, "coordinator_bind_address": address}
+    return {**named, "num_processes": count, "process_id": index}
 
 
 def count() -> int:

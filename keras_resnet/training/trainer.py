@@ -9,16 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import math
-import shlex
-import sys
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 
 from keras_resnet import console, recipes
 from keras_resnet.data import datasets
@@ -26,19 +21,17 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 from keras_resnet.inference.evaluate import loss_and_error
 from keras_resnet.nets.stock import stock
-from keras_resnet.runs import checkpoint, files, provenance, resume
+from keras_resnet.runs import checkpoint, files, resume
 from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.folder import RunConfig, RunResults
+from keras_resnet.runs.folder import RunConfig
 from keras_resnet.runs.run import Run, runs_of, write_summary
-from keras_resnet.training import backends, callbacks, devices, hosts
+from keras_resnet.training import backends, callbacks, devices, hosts, record
 from keras_resnet.training.forward import Forward, refuse_callbacks
 from keras_resnet.training.model import build_net, chunks_of_batches, logits_of, training_model
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted, Signals
 
-# Of the code that this process runs: asked for once, as the checkout may change while it trains.
-_commit = functools.cache(provenance.git_commit)
 UserCallbacks = Sequence[keras.callbacks.Callback]
 
 
@@ -67,17 +60,19 @@ def train(
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
     hosts.join()
-    _commit()
+    record.git_commit()
     if data is not None and data.is_own:
         config = dataclasses.replace(config, dataset=data.name, data_dir=data.data_dir)
     refuse_callbacks(callbacks)
-    runs = runs_of(config)
+    runs, backend = runs_of(config), keras.backend.backend()
     with devices.distributed(config.devices) as count:
         # Each host may have its own folders.
         shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
         hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
         # What is wrong is said before the first seed trains, not after hours, at the second.
-        if restart or not hosts.on_first(lambda: all([_results(run) for run in runs])):
+        if restart or not hosts.on_first(
+            lambda: all([resume.read_results(run, backend) for run in runs])
+        ):
             data = _load(config, data, count)
         for run in runs if restart else ():
             hosts.on_first(_move_aside, run)
@@ -104,7 +99,7 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
         progress = Progress(run, state)
         precision, reason = devices.precision(run.config.precision, began)
         if began is None:
-            hosts.on_first(run.folder.write_config, _describe(run, data, precision))
+            hosts.on_first(run.folder.write_config, record.config_of(run, data, precision))
         else:
             resume.refuse_other_images(run.folder.path, began, data.content_hash)
             devices.print_changes(began)
@@ -129,7 +124,9 @@ def _open(
 ) -> tuple[RunConfig | None, tuple[Arrays, State] | None] | None:
     """Lock the run's folder; config.json and the checkpoint that it goes on from, None for a finished run."""
     held.enter_context(files.lock(run.folder.path))
-    if results := _results(run):  # once more: another process may have trained here meanwhile
+    if results := resume.read_results(
+        run, keras.backend.backend()
+    ):  # once more: another process may have trained here meanwhile
         console.print_line(
             f"{run.folder.path} is finished: test error {results['test_error']:.2f} % after "
             f"{results.get('steps', run.recipe.steps):,} updates (--restart would train it again)"
@@ -171,54 +168,22 @@ def _fit(
 
 def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str) -> None:
     """The saved net, its test error, measured once, and results.json last, because it says "finished"."""
-    run, config, last = progress.run, progress.run.config, progress.rows[-1]
-    saved = stock(net)
+    folder, saved = progress.run.folder, stock(net)
     console.print_line(f"testing on {len(data.test_labels):,} images")
     logits = backends.current().predict(logits_of(saved), data.test_images)
     test_loss, test_error = loss_and_error(logits, data.test_labels)
-    images = progress.timed * run.recipe.batch_size
-    results: RunResults = {
-        "test_error": round(test_error, 4),
-        "test_loss": test_loss if math.isfinite(test_loss) else None,
-        "val_error": last["val_error"],
-        "train_error": last["train_error"] or 0.0,
-        "steps": progress.step,
-        "recipe": run.recipe.name,
-        "seconds": round(progress.seconds, 1),
-        "images_per_second": round(images / progress.seconds, 1) if progress.seconds else None,
-        "parameters": _parameters(net),
-        "model": config.model,
-        "depth": config.depth,
-        "shortcut": config.shortcut if config.model == "resnet" else None,
-        "dataset": config.dataset,
-        "seed": config.seed,
-        "precision": precision,
-        "peak_memory_mib": provenance.peak_memory_mib(),
-        **_made_with(),  # type: ignore[typeddict-item]
-    }
-    if progress.stopped_early:
-        results["stopped_early"] = True
+    results = record.results_of(progress, net, precision, test_loss, test_error)
 
     def save() -> None:
-        with files.atomic(run.folder.model_path) as temporary:
+        with files.atomic(folder.model_path) as temporary:
             saved.save(temporary)
-        run.folder.write_results(results)
+        folder.write_results(results)
 
     hosts.on_first(save)
     console.print_line(
         f"test error {test_error:.2f} % after {progress.step:,} updates in "
-        f"{console.duration(progress.seconds)}; saved {run.folder.model_path}"
+        f"{console.duration(progress.seconds)}; saved {folder.model_path}"
     )
-
-
-def _results(run: Run) -> RunResults | None:
-    """results.json of a finished run. Without its net, a run is finished again from its last checkpoint.
-
-    Raises:
-        UserError: where the folder holds another run.
-    """
-    results = resume.read_results(run, keras.backend.backend())
-    return results if run.folder.model_path.is_file() else None
 
 
 def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
@@ -249,45 +214,17 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
 
 def _move_aside(run: Run) -> None:
     path = run.folder.path
-    if path.exists():
+    if os.path.exists(path):
         with files.lock(path):
             target = files.move_aside(path)
             console.print_line(f"moved the run that was in {path} to {target}")
 
 
-def _describe(run: Run, data: Dataset, precision: str) -> RunConfig:
-    """config.json of a run that begins."""
-    script = Path(sys.argv[0]).name
-    program = (
-        ["keras-resnet"] if script in ("keras-resnet", "__main__.py") else ["python", sys.argv[0]]
-    )
-    config: RunConfig = {
-        "settings": run.settings(),
-        "precision": precision,
-        "class_names": list(data.class_names),
-        "command": shlex.join([*program, *sys.argv[1:]]),  # as it can be given again
-        **_made_with(),  # type: ignore[typeddict-item]
-    }
-    if data.content_hash:
-        config["content_hash"] = data.content_hash
-    onednn = devices.onednn()
-    return config if onednn is None else {**config, "onednn": onednn}
-
-
-def _made_with() -> dict[str, Any]:
-    """What config.json and results.json both record."""
-    backend = keras.backend.backend()
-    return {
-        "backend": backend,
-        "device": devices.facts(),
-        "versions": provenance.versions(backend),
-        "git_commit": _commit(),
-    }
-
-
 def _print_plan(run: Run, net: keras.Model, count: int, precision: str, reason: str) -> None:
     hardware = backends.current().hardware()
-    console.print_line(f"{run}: {_parameters(net):,} parameters; run folder {run.folder.path}")
+    console.print_line(
+        f"{run}: {record.parameters(net):,} parameters; run folder {run.folder.path}"
+    )
     console.print_line(
         f"backend: {keras.backend.backend()}; {'device' if count == 1 else f'{count} devices'}: "
         f"{hardware.kind} ({hardware.name}); precision: {precision} ({reason})"
@@ -297,7 +234,3 @@ def _print_plan(run: Run, net: keras.Model, count: int, precision: str, reason: 
         if not fast:
             console.print_line(f"note: {precision} may be much slower than float32 here: {known}")
     console.print_line(f"recipe: {recipes.describe_changes(run.recipe, run.config.depth)}")
-
-
-def _parameters(net: keras.Model) -> int:
-    return int(sum(np.prod(v.shape) for v in net.trainable_variables))

@@ -45,9 +45,8 @@ def test_the_time_left_is_that_of_updates_alone() -> None:
         from keras_resnet.runs.config import TrainConfig
         from keras_resnet.runs.run import runs_of
         from keras_resnet.training.progress import Progress, ProgressBar
-        progress = Progress()
-        bar = ProgressBar(runs_of(TrainConfig(steps=4_000, batch_size=10))[0], progress)
-        bar.on_train_begin()
+        progress = Progress(runs_of(TrainConfig(steps=4_000, batch_size=10))[0])
+        bar = ProgressBar(progress)
         for step in range(1, 61):
             now[0] += 1.0 if step == 1 else 0.005
             time.sleep(0.3 if step == 1 else 0.01)  # the bar is drawn ten times a second

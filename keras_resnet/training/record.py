@@ -1,0 +1,86 @@
+"""What config.json and results.json say of a run."""
+
+from __future__ import annotations
+
+import functools
+import math
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.runs import provenance
+from keras_resnet.runs.folder import RunConfig, RunResults
+from keras_resnet.runs.run import Run
+from keras_resnet.training import devices
+from keras_resnet.training.progress import Progress
+
+# Of the code that this process runs: asked for once, as the checkout may change while it trains.
+git_commit = functools.cache(provenance.git_commit)
+
+
+def config_of(run: Run, data: Dataset, precision: str) -> RunConfig:
+    """config.json of a run that begins."""
+    script = Path(sys.argv[0]).name
+    program = (
+        ["keras-resnet"] if script in ("keras-resnet", "__main__.py") else ["python", sys.argv[0]]
+    )
+    config: RunConfig = {
+        "settings": run.settings(),
+        "precision": precision,
+        "class_names": list(data.class_names),
+        "command": shlex.join([*program, *sys.argv[1:]]),  # as it can be given again
+        **_made_with(),  # type: ignore[typeddict-item]
+    }
+    if data.content_hash:
+        config["content_hash"] = data.content_hash
+    onednn = devices.onednn()
+    return config if onednn is None else {**config, "onednn": onednn}
+
+
+def results_of(
+    progress: Progress, net: keras.Model, precision: str, test_loss: float, test_error: float
+) -> RunResults:
+    """results.json of a run that is finished."""
+    run, config, last = progress.run, progress.run.config, progress.rows[-1]
+    images = progress.timed * run.recipe.batch_size
+    results: RunResults = {
+        "test_error": round(test_error, 4),
+        "test_loss": test_loss if math.isfinite(test_loss) else None,
+        "val_error": last["val_error"],
+        "train_error": last["train_error"] or 0.0,
+        "steps": progress.step,
+        "recipe": run.recipe.name,
+        "seconds": round(progress.seconds, 1),
+        "images_per_second": round(images / progress.seconds, 1) if progress.seconds else None,
+        "parameters": parameters(net),
+        "model": config.model,
+        "depth": config.depth,
+        "shortcut": config.shortcut if config.model == "resnet" else None,
+        "dataset": config.dataset,
+        "seed": config.seed,
+        "precision": precision,
+        "peak_memory_mib": provenance.peak_memory_mib(),
+        **_made_with(),  # type: ignore[typeddict-item]
+    }
+    if progress.stopped_early:
+        results["stopped_early"] = True
+    return results
+
+
+def parameters(net: keras.Model) -> int:
+    """How many numbers are trained."""
+    return sum(math.prod(variable.shape) for variable in net.trainable_variables)
+
+
+def _made_with() -> dict[str, Any]:
+    backend = keras.backend.backend()
+    return {
+        "backend": backend,
+        "device": devices.facts(),
+        "versions": provenance.versions(backend),
+        "git_commit": git_commit(),
+    }
