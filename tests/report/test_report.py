@@ -134,13 +134,6 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row(tmp_path: Path) -> None:
     assert [record.run.config.seed for record in row.records] == [0, 1]
 
 
-def test_fast_of_version_0_2_is_fast_0_2() -> None:
-    (row,) = rows_of(REPOSITORY / "results/resnet20-fast-0.2")
-    assert len(row.records) == 3 and row.recipe_text == "fast-0.2" and row.recipe.steps == 16_000
-    (paper,) = rows_of(REPOSITORY / "results/resnet20")  # of 0.1, which knew no recipes
-    assert paper.recipe_text == "paper" and paper.recipe == RECIPES["paper"].resolve(20)
-
-
 def test_one_seed_twice_counts_once_whatever_its_error(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -180,7 +173,6 @@ def test_mean_and_sample_standard_deviation(tmp_path: Path) -> None:
         ({"steps": 8_000}, (None, None)),
         ({"dataset": "cifar100"}, (None, None)),
         ({"shortcut": "projection"}, (None, None)),
-        ({"val_size": 0}, (None, None)),
     ],
 )
 def test_published_values_stand_beside_comparable_rows_only(

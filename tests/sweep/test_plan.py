@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from keras_resnet.__main__ import main
-from keras_resnet.commands import flags, sweep, terminal
+from keras_resnet.commands import sweep, terminal
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import metrics_csv
 from keras_resnet.runs.run import Run, runs_of
-from keras_resnet.sweep import table, task
+from keras_resnet.sweep import cluster, table, task
 from keras_resnet.sweep.plan import SweepRun
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -123,18 +123,6 @@ def test_without_ray_one_line_says_how_to_install_it(
     assert error.count("\n") == 1 and call("--help") == 0
 
 
-def test_flags_give_the_same_settings_again() -> None:
-    config = TrainConfig(
-        model="plain", depth=56, steps=100, learning_rate=0.05, name="a b", output_dir="/x y", seed=7
-    )  # fmt: skip
-    words = flags.flags_of(config)
-    assert "--name=a b" in words and "--depth=56" in words and len(words) == 7
-    parser = flags.ArgumentParser()
-    flags.add_flags(parser, TrainConfig)
-    assert flags.settings_from(parser.parse_args(words), TrainConfig) == config
-    assert flags.flags_of(TrainConfig()) == []
-
-
 # --- how far, and how long -----------------------------------------------------------------------
 
 
@@ -204,6 +192,31 @@ def test_what_a_node_must_have(tmp_path: Path) -> None:
     assert problem() == f"does not see the locks of other nodes in {output}"
 
 
+def test_what_a_run_takes_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes: list[dict[str, float]] = []
+
+    def slots(*words: str) -> tuple[dict[str, float], int]:
+        share = sweep._share(sweep._parser().parse_args(words))
+        return share, cluster.count_slots(share, unfit=["id3"])
+
+    ray = SimpleNamespace(
+        cluster_resources=lambda: {name: 1.0 for node in nodes for name in node},
+        nodes=lambda: [
+            {"NodeID": f"id{k}", "Alive": True, "Resources": node} for k, node in enumerate(nodes)
+        ],
+    )
+    monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
+    nodes += [{"CPU": 8.0, "memory": 16 * 2.0**30}, {"CPU": 3.0}]
+    assert slots() == ({"CPU": 1}, 11) and slots("--cpus-per-run=2") == ({"CPU": 2}, 5)
+    assert slots("--memory-per-run=4") == ({"CPU": 1, "memory": 4 * 2**30}, 4)
+    assert slots("--cpus-per-run=0") == ({}, 0)
+    nodes += [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 16.0}]  # the last one is unfit
+    assert slots() == ({"CPU": 1, "GPU": 1}, 1)
+    assert slots("--gpus-per-run=0.1") == ({"CPU": 1, "GPU": 0.1}, 10)
+    nodes += [{"CPU": 1.0, "TPU": 4.0}]
+    assert slots("--gpus-per-run=0", "--cpus-per-run=0.25") == ({"CPU": 0.25, "TPU": 1}, 4)
+
+
 def test_variables_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def variables(**share: float) -> dict[str, str]:
         return sweep._job(TrainConfig(dataset="synthetic"), "log", "token", share).environment
@@ -247,28 +260,12 @@ def test_the_time_left_is_at_least_that_of_the_longest_run() -> None:
     assert "at least 2 h 17 min left" in table.progress_table(runs, 25)
 
 
-def finished_runs(tmp_path: Path) -> list[SweepRun]:
-    """Two seeds of the repository's own results, in another folder."""
-    shutil.copytree(RESULTS / "resnet20-fast-0.2", tmp_path / "resnet20-fast")
-    runs = []
-    for seed in (0, 1):
-        saved = json.loads((RESULTS / f"resnet20-fast-0.2/seed-{seed}/config.json").read_text())
-        known = {
-            k: v for k, v in saved["settings"].items() if k in TrainConfig.__dataclass_fields__
-        }
-        changes = {
-            "name": "resnet20-fast",
-            "output_dir": str(tmp_path),
-            "data_dir": None,
-            "runs": 1,
-        }
-        runs.append(SweepRun(run_of(**{**known, **changes, "recipe": "fast-0.2"})))
-        runs[-1].look()
-    return runs
-
-
 def test_the_end_is_the_reports_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    runs = finished_runs(tmp_path)
+    shutil.copytree(RESULTS / "resnet20-fast-0.2", tmp_path / "x")
+    given = {"recipe": "fast-0.2", "name": "x", "output_dir": str(tmp_path), "runs": 2}
+    runs = [SweepRun(run) for run in runs_of(TrainConfig(**given))]
+    for run in runs:
+        run.look()
     assert sweep._conclude(runs, received=2) == 0  # the signal came after the last run
     printed = capsys.readouterr()
     assert "resnet20-fast  8.74 ± 0.25" in printed.out and printed.err == ""
