@@ -7,6 +7,7 @@ on from the newest checkpoint, and the lock of the run folder sees to it that on
 from __future__ import annotations
 
 import dataclasses
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -91,11 +92,12 @@ class Driver:
         elif run.log.exists():
             with open(run.log, "rb") as log:
                 log.seek(run.log_bytes)
-                header = console.printable(log.readline().decode(errors="replace").strip())
+                # A process whose worker was lost may write here until it has ended.
+                header = re.search(r"^--- .* on (.*)$", log.read().decode(errors="replace"), re.M)
             if header:
                 run.state = "running"
                 begins = f"goes on from update {run.saved:,}" if run.saved else "begins"
-                self._print(run, f"{begins} on {header.rpartition(' on ')[2]}")
+                self._print(run, f"{begins} on {header[1]}")
 
     def _collect(self) -> None:
         """Take the outcome of a task that ends within some time."""
