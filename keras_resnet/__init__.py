@@ -35,24 +35,24 @@ _PUBLIC = {
     "Muon": "recipes.muon", "RandomPadCrop": "data.augmentation", "SGD": "recipes.optimizer",
     "TrainConfig": "runs.config", "ZeroPadShortcut": "nets.layers", "evaluate": "inference.evaluate",
     "learning_rate_schedule": "recipes.schedules", "plain": "inference.pretrained",
-    "resnet": "inference.pretrained", "train": "training.trainer",
+    "recipes": "recipes", "resnet": "inference.pretrained", "train": "training.trainer",
+    "zoo": "inference.zoo",
 }  # fmt: skip
-_PACKAGES = {"recipes": "recipes", "zoo": "inference.zoo"}
+_LIGHT = {"TrainConfig", "recipes", "zoo"}  # work without Keras
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return importlib.import_module(f"keras_resnet.{_PACKAGES[name]}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
-    if name != "TrainConfig":
+    if name not in _LIGHT:
         importlib.import_module("keras")  # before ours, which it registers
-    return getattr(importlib.import_module(f"keras_resnet.{_PUBLIC[name]}"), name)
+    module = importlib.import_module(f"keras_resnet.{_PUBLIC[name]}")
+    return getattr(module, name, module)  # `recipes` and `zoo` are modules
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC, *_PACKAGES})
+    return sorted({*globals(), *_PUBLIC})
 
 
 def _register() -> None:

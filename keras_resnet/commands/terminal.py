@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 import signal
@@ -14,14 +13,7 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.errors import EXTRAS, UserError, missing
-from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training.signals import SIGNALS, signal_name
-
-# Arguments of the library that are flags of a command.
-FLAGS = {field.name for field in dataclasses.fields(TrainConfig)} | {
-    "address", "data_dir", "dataset", "formats", "key", "mean", "model", "opset", "output", "padding",
-    "plot", "quantize", "restart", "runtime", "serve", "shortcut", "split", "std",
-}  # fmt: skip
 
 _received: list[int] = []  # signals that came while a command runs
 _stderr: int | None = None  # a descriptor of stderr, inside `ending_at_once`
@@ -86,8 +78,5 @@ def ending_at_once() -> Iterator[None]:
 
 def with_flags(message: str) -> str:
     """One line, with what the library calls `batch_size` as the user typed it: --batch-size."""
-    return re.sub(
-        r"`([a-z_]+)`",
-        lambda name: f"--{name[1].replace('_', '-')}" if name[1] in FLAGS else name[0],
-        " ".join(message.split()),
-    )
+    line = " ".join(message.split())
+    return re.sub(r"`([a-z_]+)`", lambda name: f"--{name[1].replace('_', '-')}", line)

@@ -152,20 +152,18 @@ def write_summary(run: Run) -> str | None:
     Returns:
         The same as a line; None for fewer than two.
     """
-    experiment, config = run.folder.path.parent, run.folder.read_config()
+    experiment, own = run.folder.path.parent, run.folder.read_config()
     errors: dict[int, float] = {}
-    for path in experiment.glob("seed-*/results.json"):
-        try:
-            other = read_run(path.parent)
+    for path in experiment.glob("seed-*"):
+        with contextlib.suppress(UserError):  # it is reported where that seed is asked for
+            other = read_run(path)
             began, results = other.folder.read_config(), other.folder.read_results()
-        except UserError:
-            continue  # it is reported where that seed is asked for
-        if config and began and results and decisive(began) == decisive(config):
-            errors[other.config.seed] = results["test_error"]
+            alike = own and began and decisive(began) == decisive(own)
+            if results and alike and not files.MOVED_ASIDE.search(path.name):
+                errors[other.config.seed] = results["test_error"]
     if not errors:
         return None
-    seeds = sorted(errors)
-    ordered = [errors[seed] for seed in seeds]
+    seeds, ordered = sorted(errors), [errors[seed] for seed in sorted(errors)]
     mean, std = statistics.mean(ordered), statistics.stdev(ordered) if len(ordered) > 1 else None
     summary = {
         "test_error_mean": round(mean, 4),

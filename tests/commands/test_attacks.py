@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-import keras_resnet
-from keras_resnet import TrainConfig
 from keras_resnet.data import synthetic
 from tests.helpers import REPOSITORY, call
 
+Capture = pytest.CaptureFixture[str]
+GOLDEN = REPOSITORY / "tests/golden/resnet8_split.safetensors"
 FLAGS = [
     "--depth", "8", "--dataset", "synthetic", "--val-size", "100", "--batch-size", "8", "--steps", "8",
     "--eval-every", "2", "--checkpoint-every", "4", "--name", "x",
@@ -31,10 +28,10 @@ def train(folder: Path, *flags: object) -> int:
     return call("train", *FLAGS, "--output-dir", folder.parents[1], *flags)
 
 
-def assert_one_line(capsys: pytest.CaptureFixture[str], *parts: str) -> None:
+def assert_one_line(capsys: Capture, *parts: str) -> None:
     error = capsys.readouterr().err
     lines = [line for line in error.splitlines() if not line.startswith("warning: ")]
-    assert len(lines) == 1 and lines[0].startswith("error: "), error
+    assert len(lines) == 1 and lines[0].startswith("error: ") and "\x1b" not in error, error
     for part in parts:
         assert part in lines[0]
 
@@ -62,31 +59,18 @@ def run(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "x" / "seed-0"
 
 
-def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    value = json.loads(path.read_text())
-    edit(value)
-    path.write_text(json.dumps(value))
-
-
-# --- files ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("command", "told"),
     [
         ("report x/seed-0 --output x/seed-0", "--output must not be the folder of a run"),
-        (
-            f"convert {REPOSITORY}/tests/golden/resnet8_split.safetensors --depth 8 --padding split "
-            "--output x/seed-0/model.keras",
-            "--output must not be the folder of a run",
-        ),
+        (f"convert {GOLDEN} --depth 8 --output x/seed-0/model.keras", "--output must not be the folder"),
         ("export x/seed-0 --formats onnx --output x/seed-0", "would be replaced, but holds"),
         ("export x/seed-0 --formats onnx --output /", "--output"),
         ("export x/seed-0 --formats onnx --output loop", "could not be written"),
     ],
-)
+)  # fmt: skip
 def test_what_would_overwrite_a_run_or_cannot_be_written(
-    command: str, told: str, run: Path, capsys: pytest.CaptureFixture[str]
+    command: str, told: str, run: Path, capsys: Capture
 ) -> None:
     Path("loop").symlink_to("loop")
     before = contents(run)
@@ -95,39 +79,22 @@ def test_what_would_overwrite_a_run_or_cannot_be_written(
     assert contents(run) == before
 
 
+@pytest.mark.parametrize("command", ["train", "report"])
 @pytest.mark.parametrize(
-    ("command", "name", "edit", "told"),
+    ("name", "edit", "told"),
     [
-        ("train", "config.json", lambda c: c.update(settings=[1]), "settings"),
-        ("train", "config.json", lambda c: c.update(precision="int4"), "precision"),
-        ("train", "config.json", lambda c: c.pop("precision"), "config.json"),
-        (
-            "train",
-            "config.json",
-            lambda c: c["settings"].update(x="config.json\x1b[2J"),
-            "\ufffd[2J",
-        ),
-        (
-            "report",
-            "config.json",
-            lambda c: c["settings"].update(model="mnist"),
-            "model must be one of",
-        ),
-        ("train", "results.json", lambda r: r.update(test_error="8.5"), "test_error"),
-        ("train", "results.json", lambda r: r.update(depth=20), "must have depth 8"),
-        ("report", "config.json", lambda c: c.update(settings=[1]), "settings"),
-        ("report", "results.json", lambda r: r.update(test_error="8.5"), "test_error"),
+        ("config.json", lambda c: c.update(settings=[1]), "settings"),
+        ("config.json", lambda c: c.update(precision="int4"), "precision"),
+        ("config.json", lambda c: c["settings"].update(model="config.json\x1b[2J"), "[2J"),
+        ("results.json", lambda r: r.update(test_error="8.5"), "test_error"),
     ],
 )
 def test_json_that_makes_no_sense_is_named(
-    command: str,
-    name: str,
-    edit: Callable[[dict[str, Any]], object],
-    told: str,
-    run: Path,
-    capsys: pytest.CaptureFixture[str],
+    command: str, name: str, edit: Callable[[Any], object], told: str, run: Path, capsys: Capture
 ) -> None:
-    change(run / name, edit)
+    value = json.loads((run / name).read_text())
+    edit(value)
+    (run / name).write_text(json.dumps(value))
     before = contents(run)
     code = train(run) if command == "train" else call("report", run, "--output", run.parent / "r")
     assert code == 2
@@ -135,16 +102,25 @@ def test_json_that_makes_no_sense_is_named(
     assert contents(run) == before
 
 
-def test_a_folder_with_a_strange_name_beside_the_runs(run: Path) -> None:
+def test_results_of_another_run_and_a_strange_folder_beside_it(run: Path, capsys: Capture) -> None:
     shutil.copytree(run, run.with_name("seed-²"))
     assert train(run) == 0
     assert json.loads(run.with_name("summary.json").read_text())["seeds"] == [0]
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "depth": 20}))
+    assert train(run) == 2
+    assert_one_line(capsys, "results.json must have depth 8")
 
 
 def unfinished(run: Path) -> Path:
+    """The same run, stopped at update 4."""
     for name in ("results.json", "model.keras", "checkpoints/step-00000008.npz"):
         (run / name).unlink()
     return run
+
+
+def save_foreign(path: Path) -> None:
+    np.savez(path, state=np.frombuffer(b'{"step":4,"rows":[],"seconds":1}', np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -156,21 +132,11 @@ def unfinished(run: Path) -> Path:
         ("checkpoints", Path.touch, "checkpoints could not be read (Not a directory)"),
         # As mode 0, which does not stop root.
         ("checkpoints/step-00000004.npz", Path.mkdir, "npz could not be read (Is a directory)"),
-        (
-            "checkpoints/step-00000004.npz",
-            lambda path: np.savez(
-                path, state=np.frombuffer(b'{"step":4,"rows":[],"seconds":1}', "u1")
-            ),
-            "variables differ",
-        ),
+        ("checkpoints/step-00000004.npz", save_foreign, "variables differ"),
     ],
 )
 def test_what_cannot_be_read_is_named_and_kept(
-    name: str,
-    make: Callable[[Path], object],
-    told: str,
-    run: Path,
-    capsys: pytest.CaptureFixture[str],
+    name: str, make: Callable[[Path], object], told: str, run: Path, capsys: Capture
 ) -> None:
     shutil.rmtree(unfinished(run) / "tensorboard")
     shutil.rmtree(run / name) if (run / name).is_dir() else (run / name).unlink()
@@ -181,7 +147,7 @@ def test_what_cannot_be_read_is_named_and_kept(
 
 
 def test_a_resume_without_config_keeps_the_settings_of_its_checkpoint(
-    run: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, capsys: Capture
 ) -> None:
     (unfinished(run) / "config.json").unlink()
     before = contents(run)
@@ -190,191 +156,8 @@ def test_a_resume_without_config_keeps_the_settings_of_its_checkpoint(
     assert contents(run) == before
 
 
-def test_complex_tensors_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from safetensors.numpy import save_file
-
+def test_complex_tensors_are_refused(tmp_path: Path, capsys: Capture) -> None:
     save_file({"conv.weight": np.zeros((16, 3, 3, 3), np.complex64)}, tmp_path / "c.safetensors")
     flags = ["--depth", 8, "--output", tmp_path / "net.keras"]
     assert call("convert", tmp_path / "c.safetensors", *flags) == 2
     assert_one_line(capsys, "complex64")
-
-
-# --- the user's environment -----------------------------------------------------------------------
-
-
-def python(*arguments: str, stdout: Any = subprocess.PIPE, **variables: str) -> Any:
-    """As a user calls it: without what tests/conftest.py sets."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=REPOSITORY, env={**environment, **variables},
-        stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120,
-    )  # fmt: skip
-
-
-@pytest.mark.slow
-def test_other_settings_in_keras_json_change_nothing(tmp_path: Path) -> None:
-    config = {"backend": "tensorflow", "image_data_format": "channels_first", "floatx": "float16"}
-    (tmp_path / "keras.json").write_text(json.dumps(config))
-    variables = {"KERAS_HOME": str(tmp_path), "KERAS_MAX_STEPS_PER_EPOCH": "2"}
-    code = (
-        "import numpy as np, keras_resnet; net = keras_resnet.resnet(20, weights='cifar10', "
-        "dtype='float32'); print(net.predict(np.zeros((2, 32, 32, 3), 'uint8'), verbose=0).dtype)"
-    )
-    done = python("-c", code, KERAS_HOME=str(tmp_path))
-    assert done.returncode == 0 and done.stdout.strip() == "float32", done.stderr
-    with open("/dev/full", "w") as full:  # and a full disk behind stdout ends no training
-        flags = [*FLAGS, "--output-dir", str(tmp_path)]
-        done = python("train.py", *flags, stdout=full, **variables)
-    assert done.returncode == 0 and done.stderr == "", done.stderr
-    assert (tmp_path / "x" / "seed-0" / "results.json").exists()
-
-
-def test_a_keras_json_that_would_make_keras_wait(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "keras.json")
-    done = python("-m", "keras_resnet", "evaluate", KERAS_HOME=str(tmp_path))
-    assert done.returncode == 2 and "keras.json could not be read" in done.stderr, done.stderr
-
-
-# What Windows does not have, as far as the interpreter of another system can hide it.
-WINDOWS = """
-import os, signal, sys
-for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty", "tty"):
-    sys.modules[name] = None
-for module, names in (signal, "SIGHUP SIGKILL SIGUSR1 SIGUSR2 SIGALRM pause alarm"), (os, "fork forkpty "
-    "getuid geteuid getgid getegid getpgid killpg memfd_create mkfifo O_NONBLOCK O_NOFOLLOW sysconf "
-    "sched_getaffinity wait4"):
-    for name in names.split():
-        if hasattr(module, name):
-            delattr(module, name)
-"""
-
-
-def test_what_windows_lacks_is_not_needed(tmp_path: Path) -> None:
-    code = (
-        WINDOWS
-        + f"""
-import keras_resnet as k, numpy as np
-from keras_resnet.commands import terminal, train
-from keras_resnet.data import synthetic
-synthetic.SYNTHETIC_SIZES = (2_000, 500)
-assert terminal.run(lambda: train.main({[*FLAGS, "--output-dir", str(tmp_path)]})) == 0
-classify = k.Classifier.load({str(tmp_path / "x/seed-0")!r})
-assert classify(np.zeros((2, 32, 32, 3), "uint8")).shape == (2, 10)
-sys.argv = ["keras-resnet", "predict", "--model", {str(tmp_path / "x/seed-0")!r}, "examples"]
-from keras_resnet.__main__ import entry_point
-sys.exit(entry_point())
-"""
-    )
-    done = python("-c", code)
-    assert done.returncode == 0 and ".png: " in done.stdout, done.stderr
-
-
-@pytest.mark.parametrize("backend", ["bogus", "jax"])
-def test_a_backend_that_is_not_there(backend: str) -> None:
-    if importlib.util.find_spec(backend) is not None:
-        pytest.skip(f"{backend} is installed")
-    done = python("train.py", "--dataset", "synthetic", KERAS_BACKEND=backend)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "backend" in done.stderr
-
-
-def test_export_takes_tensorflow_whatever_the_backend_is() -> None:
-    done = python("export.py", "docs", KERAS_BACKEND="torch")
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "docs" in done.stderr
-    assert done.stdout == "note: this command runs on tensorflow, whatever KERAS_BACKEND says\n"
-    code = (
-        "import sys, importlib.util as u; find = u.find_spec; "
-        "u.find_spec = lambda name, *rest: None if name == 'tensorflow' else find(name, *rest); "
-        "sys.argv = ['keras-resnet', 'export', 'docs']; "
-        "from keras_resnet.__main__ import entry_point; sys.exit(entry_point())"
-    )
-    done = python("-c", code, KERAS_BACKEND="jax")
-    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
-    assert "needs tensorflow, which is not installed: pip install" in done.stderr
-
-
-def test_tensorflows_notes_are_hidden_where_its_level_is_set_too() -> None:
-    done = python("-m", "keras_resnet", "models", "--depth", "8", TF_CPP_MIN_LOG_LEVEL="3")
-    assert done.returncode == 0 and done.stderr == ""
-
-
-@pytest.mark.slow
-def test_an_export_to_litert_says_nothing_on_stderr(tmp_path: Path) -> None:
-    keras_resnet.resnet(8).save(tmp_path / "net.keras")
-    done = python("export.py", str(tmp_path / "net.keras"), "--formats", "litert")
-    assert done.returncode == 0 and done.stderr == ""
-
-
-@pytest.mark.parametrize("command", ["models", "predict examples"])
-def test_a_full_disk_behind_stdout(command: str) -> None:
-    with open("/dev/full", "w") as full:
-        done = python("-m", "keras_resnet", *command.split(), stdout=full)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "standard output must be writable" in done.stderr
-
-
-def test_a_letter_that_the_terminal_lacks(tmp_path: Path) -> None:
-    shutil.copy(next((REPOSITORY / "examples").glob("*.png")), tmp_path / "\N{CAT FACE}.png")
-    done = python("-m", "keras_resnet", "predict", str(tmp_path), PYTHONIOENCODING="ascii")
-    assert done.returncode == 0 and "\\U0001f431.png: " in done.stdout, done.stderr
-
-
-# --- the Python interface -------------------------------------------------------------------------
-
-
-def test_numbers_and_paths_of_other_libraries_are_taken(tmp_path: Path) -> None:
-    assert keras_resnet.resnet(depth=np.int64(8)).name == "resnet8"
-    config = TrainConfig(depth=np.int32(20), output_dir=tmp_path, learning_rate=np.float32(0.5))
-    assert config.output_dir == str(tmp_path) and type(config.depth) is int
-    json.dumps(dataclasses.asdict(config))
-
-
-@pytest.mark.parametrize(
-    ("call", "argument"),
-    [
-        (lambda: keras_resnet.learning_rate_schedule(np.nan), "learning_rate"),
-        (lambda: keras_resnet.learning_rate_schedule(steps=np.inf), "steps"),
-        (lambda: keras_resnet.SGD(np.nan), "learning_rate"),
-        (lambda: keras_resnet.SGD(momentum=np.nan), "momentum"),
-        (lambda: keras_resnet.SGD(coupled_weight_decay=np.nan), "coupled_weight_decay"),
-        (lambda: keras_resnet.RandomPadCrop(padding=np.inf), "padding"),
-        (lambda: keras_resnet.RandomPadCrop(fill=(np.nan, 0, 0)), "fill"),
-    ],
-)
-def test_a_number_that_is_none_is_named(call: Callable[[], object], argument: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=f"`{argument}` must be"):
-        call()
-
-
-def test_import_is_light_and_changes_nothing() -> None:
-    code = (
-        "import os, signal, sys, time, warnings; "
-        "look = lambda: (dict(os.environ), list(warnings.filters), signal.getsignal(signal.SIGINT)); "
-        "before, start = look(), time.perf_counter(); import keras_resnet; "
-        "assert time.perf_counter() - start < 0.1 and look() == before; "
-        "print(sorted({'keras', 'numpy', 'tensorflow'} & set(sys.modules)))"
-    )
-    done = python("-c", code)
-    assert done.stdout.strip() == "[]", done.stderr
-
-
-@pytest.mark.parametrize(
-    "imports",
-    [
-        "import keras, keras_resnet",
-        "import keras_resnet, keras",
-        "import importlib.util, keras_resnet; importlib.util.find_spec('keras'); import keras",
-    ],
-)
-def test_load_model_knows_our_classes_after_either_import(imports: str, tmp_path: Path) -> None:
-    net = keras_resnet.resnet(8)
-    net.compile(keras_resnet.SGD(0.1, 0.9), "sparse_categorical_crossentropy")
-    net.save(tmp_path / "net.keras")
-    code = (
-        f"{imports}; net = keras.models.load_model({str(tmp_path / 'net.keras')!r}); "
-        "[getattr(keras_resnet, name) for name in keras_resnet.__all__]; "
-        "print(type(net.optimizer) is keras_resnet.SGD, keras_resnet.recipes.PAPER.name, "
-        "keras.saving.get_registered_object('keras_resnet>Muon') is keras_resnet.Muon)"
-    )
-    done = python("-c", code)
-    assert done.stdout.strip() == "True paper True", done.stderr
