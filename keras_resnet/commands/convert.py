@@ -40,8 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--padding",
         choices=PADDINGS,
-        help="where zeropad's new channels are: at the end (the default), or split half before, half "
-        "after (F.pad(..., planes//4, planes//4))",
+        help="where zeropad's new channels are: at the end, or split half before, half after "
+        "(F.pad(..., planes//4, planes//4)); default: what fits --images, or the data set if it is here, "
+        "else the end",
     )
     add(
         "--dataset",
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--mean", **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
     add("--std", **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
     add("--key", help="which state_dict, if the file holds several")
+    add("--images", type=Path, metavar="DIR", help="of the data set, to choose the padding by")
     given = parser.parse_args(argv)
     if given.output.suffix != ".keras" or not given.output.parent.is_dir():
         raise UserError(
@@ -59,7 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     refuse_foreign_folder(given.output.parent)
     startup.start_keras()
+    import keras
+
     from keras_resnet.convert.checkpoint import read_checkpoint
+    from keras_resnet.convert.padding import choose_padding, images_to_choose_by
     from keras_resnet.convert.weights import convert
     from keras_resnet.nets.describe import describe
 
@@ -68,15 +73,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if names and labels.exists() and labels.read_text() != text:
         raise UserError(f"`dataset` would replace {labels}: name another folder with `output`")
     checkpoint = read_checkpoint(given.checkpoint, given.key)
-    constants = [
-        [value / 255 for value in part] for part in NORMALIZATION[given.dataset or "cifar10"]
-    ]
-    mean, std = (
-        given.mean or checkpoint.mean or constants[0],
-        given.std or checkpoint.std or constants[1],
-    )
-    options = {"model": given.model, "shortcut": given.shortcut, "padding": given.padding or "end"}
-    net = convert(checkpoint.tensors, given.depth, mean=mean, std=std, **options)
+    usual = [[value / 255 for value in part] for part in NORMALIZATION[given.dataset or "cifar10"]]
+    mean, std = given.mean or checkpoint.mean or usual[0], given.std or checkpoint.std or usual[1]
+
+    def convert_with(padding: str) -> keras.Model:
+        options = {"model": given.model, "shortcut": given.shortcut, "padding": padding}
+        return convert(checkpoint.tensors, given.depth, mean=mean, std=std, **options)
+
+    net, chosen = convert_with(given.padding or "end"), ""
+    if not given.padding and str(describe(net)["shortcut"]).startswith("zeropad"):
+        images = images_to_choose_by(given.images, given.dataset or "cifar10")
+        net, chosen = choose_padding(net, convert_with, images)
     classes = net.output_shape[-1]
     if names and len(names) != classes:
         raise UserError(
@@ -88,20 +95,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if names:
         files.write_atomic(labels, text)
     parameters = sum(math.prod(variable.shape) for variable in net.trainable_variables)
-    source = (
-        "as given" if given.mean else "the checkpoint's" if checkpoint.mean else "the data set's"
-    )
+    given_or_read = "the checkpoint's" if checkpoint.mean else "the data set's"
     numbers = ", ".join(f"{value:.4f}" for value in mean)
     left_aside = console.printable(", ".join(checkpoint.left_aside) or "nothing")
     console.print_line(
         f"{given.output}: {net.name}, {classes} classes, {parameters:,} trainable parameters, from "
         f"{len(checkpoint.tensors)} tensors of {given.checkpoint}\n"
-        f"its input's mean is {source}: {numbers}; left aside: {left_aside}"
+        f"its input's mean is {'as given' if given.mean else given_or_read}: {numbers}; left aside: "
+        f"{left_aside}{chosen}"
     )
-    if given.padding is None and str(describe(net)["shortcut"]).startswith("zeropad"):
-        console.print_line(
-            "its shortcuts are taken to pad at the end; if its error is far above PyTorch's, convert "
-            "with --padding split"
-        )
     console.print_line(f"next: keras-resnet evaluate --model {given.output}")
     return 0

@@ -145,12 +145,12 @@ def _assign(
 
 
 def _pairs_by_name(modules: Sequence[Module]) -> dict[str, Module]:
-    """The BN of each conv, by the conv's path: the k-th conv and BN of a parent whose names have numbers."""
+    """The BN of each conv, by the conv's path: the k-th of each group of names, if numbers alone order it."""
     groups: dict[str, tuple[list[Module], list[Module]]] = defaultdict(lambda: ([], []))
     for module in modules:
-        # layer1.0.convs and layer1.0.norms are one parent.
-        parent = re.sub(r"batch_?norm|conv|norm|bn", "", module.path.rpartition(".")[0].lower())
-        groups[parent][module.kind == "bn"].append(module)
+        # Alike for a.conv1 and a.bn2, a.0 and a.1, convs.0 and norms.0, a.stem_conv and a.batch_norm.
+        name = re.sub(r"[a-z_]*(conv|norm|bn)(2d)?", "", module.path.lower()).rstrip("0123456789")
+        groups[name][module.kind == "bn"].append(module)
     pairs: dict[str, Module] = {}
     for convs, bns in groups.values():
         if len(convs) == len(bns) and len({*map(_words, convs)}) == len({*map(_words, bns)}) == 1:

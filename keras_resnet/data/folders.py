@@ -61,9 +61,7 @@ def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
                     f"{subfolder} must be one of the classes of train/: {', '.join(names)}"
                 )
             label = names.index(subfolder.name)
-            found = [
-                (part, label, path) for path in sorted(subfolder.rglob("*")) if _is_image(path)
-            ]
+            found = [(part, label, path) for path in sorted(subfolder.rglob("*")) if is_image(path)]
             if not found:
                 raise UserError(
                     f"{subfolder} must hold images ({' '.join(SUFFIXES)}), but has none: put some there, "
@@ -84,7 +82,8 @@ def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
     return {**arrays, "class_names": names}
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Whether it is a file with the suffix of an image, and not hidden."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 

@@ -67,6 +67,10 @@ class TrainConfig:
                 os.path.expanduser(self.data_dir or ""), os.path.expanduser(self.dataset)
             )
             folder, name = os.path.split(os.path.abspath(path))
+            if name in DATASETS:
+                _reject(
+                    "dataset", f"a folder of another name than {name}, a data set already", path
+                )
             object.__setattr__(self, "dataset", name)
             object.__setattr__(self, "data_dir", folder)
         blocks_per_stage(self.depth)

@@ -190,8 +190,3 @@ def test_missing_data_names_the_folder_and_the_ways_out(
         datasets.load("cifar10", str(tmp_path / "nowhere"))
     for part in (str(tmp_path / "nowhere"), "`data_dir`", "TFDS_DATA_DIR", "`dataset` synthetic"):
         assert part in str(error.value)
-
-
-def test_unknown_data_set() -> None:
-    with pytest.raises(UserError, match="`dataset` must be one of cifar10, cifar100, synthetic"):
-        datasets.load("mnist")

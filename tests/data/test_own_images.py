@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -264,19 +263,17 @@ def test_the_commands_and_the_python_of_the_page(tmp_path: Path) -> None:
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         output = ""
-        if port:
-            assert process.stdout
-            while not (url := re.search(r"http://127\.0\.0\.1:\d+\S*", output)):
-                line = process.stdout.readline()
+        try:
+            while port and not (url := re.search(r"http://127\.0\.0\.1:\d+", output)):
+                output += (line := process.stdout.readline())
                 assert line, process.communicate()[1][-2000:]
-                output += line
-            for _ in range(20):
-                time.sleep(0.2)
-                with urllib.request.urlopen(url[0]) as answer:
+            if port:
+                with urllib.request.urlopen(f"{url[0]}/model.onnx") as answer:
                     assert b"stripes" in answer.read()
-                break
-            process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=600)
+                process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=600)
+        finally:
+            process.kill()
         assert process.returncode in (0, 130), errors[-2000:]
         outputs.append(output + rest)
     trained, evaluated, predicted, exported, by_int8, in_python = outputs

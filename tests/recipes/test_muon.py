@@ -12,13 +12,11 @@ from keras import ops
 import keras_resnet
 from keras_resnet.recipes import FAST
 from keras_resnet.recipes.muon import Muon, orthogonal
-from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.training.model import normalized_kernels, optimizer_of
 
 KERNELS = {"stem": (3, 3, 3, 16), "square": (3, 3, 32, 32), "wider": (3, 3, 16, 32)}
 WIDE = (1, 1, 16, 32)
 OTHERS = {"gamma": (16,), "head": (64, 10)}
-TALL = [*KERNELS.values(), (3, 3, 64, 64), (64, 10)]
 
 
 # --- the NumPy build ------------------------------------------------------------------------------
@@ -133,14 +131,6 @@ def updated(updates: int = 1, **options: object) -> list[np.ndarray]:
 # --- numbers --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", TALL, ids=str)
-def test_a_random_tall_gradient_is_made_orthogonal(shape: Sequence[int]) -> None:
-    gradient = random(shape)
-    step = orthogonal_of(gradient)
-    expected = newton_schulz(gradient.reshape(-1, shape[-1]).astype(np.float64))
-    np.testing.assert_allclose(step.reshape(expected.shape), expected, rtol=0, atol=1e-6)
-
-
 @pytest.mark.parametrize("scale", [1e-4, 1e6])
 @pytest.mark.parametrize("size", [(144, 16), (16, 32), (32, 64)], ids=str)
 def test_any_spectrum_that_spans_a_factor_of_100_comes_near_1(
@@ -168,14 +158,13 @@ def test_gradients_of_zero_and_of_rank_one(shape: Sequence[int]) -> None:
     assert 0.6 < values[0] < 1.25 and values[1] < 1e-2
 
 
-@pytest.mark.parametrize("updates", [1, 10])
-def test_updates_are_those_of_the_numpy_build(updates: int) -> None:
+def test_ten_updates_are_those_of_the_numpy_build() -> None:
     shapes = {**KERNELS, "wide": WIDE, "poor": (3, 3, 3, 16), **OTHERS}
     variables = variables_of(shapes)
     schedule = keras.optimizers.schedules.CosineDecay(0.0, 10, warmup_target=0.2, warmup_steps=3)
     optimizer = built(variables, schedule, 0.9, 5e-4, kernel_scale=0.1)
     references = [Reference(v, v.ndim == 4) for v in values_of(variables)]
-    for k in range(updates):
+    for k in range(10):
         gradients = [random(shape, seed=50 * k + n) for n, shape in enumerate(shapes.values())]
         poor = with_spectrum(27, 16, spectra(16, 100)[k % 4])
         gradients[list(shapes).index("poor")] = poor.reshape(shapes["poor"])
@@ -183,53 +172,20 @@ def test_updates_are_those_of_the_numpy_build(updates: int) -> None:
         optimizer.apply([ops.convert_to_tensor(g) for g in gradients])
         for reference, gradient in zip(references, gradients, strict=True):
             reference.update(gradient, rate)
-    assert int(optimizer.iterations) == updates
+    assert int(optimizer.iterations) == 10
     for name, value, reference in zip(shapes, values_of(variables), references, strict=True):
         error = np.abs(value - reference.value).max() / max(1, np.abs(reference.value).max())
         assert error < (1e-4 if name in ("wide", "poor") else 1e-6), name
 
 
-def test_the_length_of_a_kernel_is_held_at_the_root_of_its_filters() -> None:
-    for updates in (1, 30):
-        kernel = updated(updates, learning_rate=0.2)[0]
-        assert np.linalg.norm(kernel) == pytest.approx(4, rel=0.02 * 1.25)
-    kernel = updated(learning_rate=0.0)[0]
-    assert np.linalg.norm(kernel) == pytest.approx(4, rel=1e-6)
-
-
 # --- who is trained by what ----------------------------------------------------------------------
-
-
-def test_the_learning_rate_scales_both_groups() -> None:
-    start = [4 * v / np.linalg.norm(v) if v.ndim == 4 else v for v in
-             (random((3, 3, 16, 16), 0), random((16,), 1))]  # fmt: skip
-    one, two = (updated(learning_rate=r, coupled_weight_decay=0.0) for r in (0.1, 0.2))
-    for begin, small, large in zip(start, one, two, strict=True):
-        np.testing.assert_allclose(large - begin, 2 * (small - begin), rtol=0, atol=2e-6)
-    assert FAST.resolve(20, learning_rate=0.1).kernel_rate == pytest.approx(0.01)
-    net = keras_resnet.resnet(8)
-    for rate in (0.2, 0.05):
-        optimizer = optimizer_of(FAST.resolve(8, learning_rate=rate), net)
-        assert optimizer.kernel_scale == pytest.approx(0.1)
-
-
-def test_what_is_no_kernel_is_trained_as_by_sgd() -> None:
-    shapes: dict[str, Sequence[int]] = {"kernel": (3, 3, 16, 16), **OTHERS}
-    ours, theirs = variables_of(shapes), variables_of(shapes)
-    muon, sgd = built(ours, 0.1, 0.9, 1e-3), SGD(0.1, 0.9, 1e-3, nesterov=True)
-    for k in range(5):
-        gradients = [ops.convert_to_tensor(random(v.shape, k)) for v in ours]
-        muon.apply(gradients, ours)
-        sgd.apply(gradients, theirs)
-    for mine, other in list(zip(values_of(ours), values_of(theirs), strict=True))[1:]:
-        assert np.array_equal(mine, other)
 
 
 @pytest.mark.parametrize("shortcut", ["zeropad", "projection"])
 def test_of_our_nets_every_convolution_is_trained_by_muon(shortcut: str) -> None:
     net = keras_resnet.resnet(8, shortcut=shortcut)
-    optimizer = optimizer_of(FAST.resolve(8), net)
-    assert isinstance(optimizer, Muon)
+    optimizer = optimizer_of(FAST.resolve(8, learning_rate=0.05), net)
+    assert isinstance(optimizer, Muon) and optimizer.kernel_scale == pytest.approx(0.1)
     kernels = {v.path for v in net.trainable_variables if v.path.endswith("/kernel")}
     assert set(optimizer.kernels) == kernels - {"head_dense/kernel"}
 
@@ -247,19 +203,6 @@ def test_a_kernel_without_batch_normalisation_behind_it_stays_with_sgd() -> None
     x = layers.Dense(2, name="head")(layers.BatchNormalization()(x))
     net = keras.Model(image, x)
     assert normalized_kernels(net) == ["norm/kernel", "dense_norm/kernel"]
-    net.compile(optimizer_of(FAST.resolve(8, steps=100), net), "mse")
-    before = {v.path: ops.convert_to_numpy(v.value) for v in net.trainable_variables}
-    for k in range(2):  # the rate of the first update is 0
-        net.train_on_batch(random((16, 8, 8, 3), k), random((16, 2), k))
-    for variable in net.trainable_variables:
-        value = ops.convert_to_numpy(variable.value)
-        assert np.isfinite(value).all() and not np.array_equal(value, before[variable.path])
-    lengths = {
-        v.path: np.linalg.norm(ops.convert_to_numpy(v.value)) for v in net.trainable_variables
-    }
-    assert lengths["norm/kernel"] == pytest.approx(2, rel=0.02)
-    assert lengths["dense_norm/kernel"] == pytest.approx(6**0.5, rel=0.02)
-    assert lengths["head/kernel"] == pytest.approx(np.linalg.norm(before["head/kernel"]), rel=0.2)
 
 
 # --- as a Keras optimizer ------------------------------------------------------------------------
@@ -287,16 +230,10 @@ def test_a_skipped_update_of_float16_changes_nothing() -> None:
 
 def test_config_and_errors() -> None:
     schedule = keras.optimizers.schedules.CosineDecay(0.0, 10, warmup_target=0.2, warmup_steps=3)
-    for rate in (0.1, schedule):
-        optimizer = Muon(rate, 0.8, 1e-3, kernels=["a/kernel"], kernel_scale=0.3)
-        for again in (
-            Muon.from_config(optimizer.get_config()),
-            keras.optimizers.deserialize(keras.optimizers.serialize(optimizer)),
-        ):
-            assert type(again) is Muon and again.get_config() == optimizer.get_config()
-            assert again.kernels == ("a/kernel",) and again.kernel_scale == 0.3
-            assert (again.momentum, again.coupled_weight_decay, again.nesterov) == (0.8, 1e-3, True)
-    with pytest.raises(
-        ValueError, match=r"kernels must be paths of trainable variables.*'a/kernel'"
-    ):
+    optimizer = Muon(schedule, 0.8, 1e-3, kernels=["a/kernel"], kernel_scale=0.3)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert type(again) is Muon and again.get_config() == optimizer.get_config()
+    assert again.kernels == ("a/kernel",) and again.kernel_scale == 0.3
+    assert (again.momentum, again.coupled_weight_decay, again.nesterov) == (0.8, 1e-3, True)
+    with pytest.raises(ValueError, match=r"kernels must be paths of .*'a/kernel'"):
         optimizer.build(variables_of(OTHERS))
