@@ -41,11 +41,9 @@ def print_line(text: str) -> None:
 
 
 def print_result(text: str) -> None:
-    """Print what the command was called for.
+    """Print what the command was called for. Raises UserError where it cannot be written.
 
-    Raises:
-        UserError: where it cannot be written.
-        BrokenPipeError: where its reader has ended (`| head`), which is no error of ours.
+    A BrokenPipeError (`| head` has ended) is no error of ours and passes.
     """
     try:
         print(_printable_lines(text), flush=True)

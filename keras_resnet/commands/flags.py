@@ -29,9 +29,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
 class ArgumentParser(argparse.ArgumentParser):
     """`argparse` with one line per error (exit code 2), no abbreviated flags, and hints for unknown ones.
 
-    Args:
-        hints: flag without dashes that does not exist -> what to say, made from its value (or "").
-        options: as of `argparse.ArgumentParser`.
+    `hints`: flag without dashes that does not exist -> what to say, made from its value (or "").
     """
 
     def __init__(self, hints: Mapping[str, Callable[[str], str]] | None = None, **options: Any):
@@ -71,9 +69,7 @@ def add_flags(
     """Add a flag for each field of a dataclass, from its metadata: `help`, `choices`, and `group` for --help.
 
     Args:
-        parser: to add them to.
-        settings: the dataclass.
-        shown: what stands as the default in the help text where the field's own is None.
+        shown: the defaults in the help text where the field's own is None.
         several: fields whose flag takes one value or more; it is a list, and None where it is not given.
     """
     types = typing.get_type_hints(settings)

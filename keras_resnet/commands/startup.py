@@ -1,14 +1,10 @@
 """Start Keras for a command: its backend, TensorFlow's fast CPU kernels, no start-up notes.
 
-TensorFlow brings oneDNN's convolutions in every x86 wheel, but uses them unasked only on a CPU with
-AVX512_VNNI, AVX_VNNI, AVX512_BF16 or AMX. With AVX2 alone they train ResNet-20 three times as fast as
-the kernels that it takes there (docs/speed.md), so a command asks for them. TF_ENABLE_ONEDNN_OPTS=0 in
-the environment has the last word.
-
-The notes would bury our one-line errors: TensorFlow 2.21 writes about oneDNN and missing GPUs to stderr
-before its log level counts. Only lines of that form are dropped. Set TF_CPP_MIN_LOG_LEVEL=0 to see all.
-
-Only commands do this. `import keras_resnet` in a program of yours changes nothing of its process.
+TensorFlow uses oneDNN's convolutions unasked only on a CPU with AVX512_VNNI, AVX_VNNI, AVX512_BF16 or AMX.
+With AVX2 alone, too, they train ResNet-20 three times as fast as its own (docs/speed.md), so a command asks
+for them; TF_ENABLE_ONEDNN_OPTS=0 has the last word. TensorFlow 2.21 writes notes about oneDNN and missing
+GPUs to stderr before its log level counts. They would bury our one-line errors, so lines of that form are
+dropped; TF_CPP_MIN_LOG_LEVEL=0 shows all. Only commands do this: `import keras_resnet` changes nothing.
 """
 
 from __future__ import annotations
@@ -40,13 +36,9 @@ def configured_backend() -> str:
 
 
 def start_keras(needs: str | None = None) -> None:
-    """Import Keras with its backend, quietly.
+    """Import Keras quietly, with the backend that a command `needs`, else the user's.
 
-    Args:
-        needs: the backend that the command cannot do without; None takes the user's.
-
-    Raises:
-        UserError: for a backend that is unknown or not installed.
+    Raises UserError for a backend that is unknown or not installed.
     """
     configured = configured_backend()
     if configured not in BACKENDS:

@@ -26,7 +26,6 @@ from keras_resnet.runs.folder import Count, MetricsRow, NotNegative
 if TYPE_CHECKING:
     import keras
 
-KEEP_CHECKPOINTS = 2
 Arrays = dict[str, np.ndarray]
 
 
@@ -49,11 +48,7 @@ def capture(net: keras.Model, model: keras.Model) -> Arrays:
 
 
 def restore(net: keras.Model, model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give the variables a checkpoint's values.
-
-    Raises:
-        UserError: where the checkpoint has other variables, or of other shapes.
-    """
+    """Give the variables a checkpoint's values. Raises UserError where it has others, or of other shapes."""
     variables = _variables(net, model)
     # Version 0.1.0 kept a generator's state, and the optimizer's variables by their position.
     arrays = {name: array for name, array in arrays.items() if not name.startswith("random/")}
@@ -86,7 +81,7 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], state: State) -> None:
     path = folder / "checkpoints" / f"step-{state['step']:08d}.npz"
     with atomic(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays, state=encoded)  # type: ignore[arg-type]
-    for old in list_checkpoints(folder)[KEEP_CHECKPOINTS:]:
+    for old in list_checkpoints(folder)[2:]:
         with contextlib.suppress(OSError):
             old.unlink()
 
@@ -110,12 +105,7 @@ def step_of(path: Path) -> int:
 
 
 def load(path: Path) -> tuple[Arrays, State]:
-    """Read a checkpoint.
-
-    Raises:
-        OSError: where it cannot be read.
-        ValueError: where it is damaged.
-    """
+    """Read a checkpoint. Raises OSError where it cannot be read, ValueError where it is damaged."""
     with open(path, "rb") as file:
         try:
             with np.load(file, allow_pickle=False) as archive:

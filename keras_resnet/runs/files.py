@@ -102,11 +102,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """A whole file; None where there is none.
-
-    Raises:
-        UserError: where it cannot be read, or is no regular file (a FIFO would make us wait).
-    """
+    """A whole file; None where there is none. Raises UserError where it is a FIFO, say, or not readable."""
     try:
         if path.exists() and not path.is_file():
             raise OSError(0, "it is no regular file")

@@ -59,13 +59,8 @@ def decisive(config: RunConfig) -> dict[str, Any]:
 def read_results(run: Run, backend: str | None = None) -> RunResults | None:
     """results.json of a run, once it is known that its folder holds this run; None while it is not finished.
 
-    Args:
-        run: what is to be trained there.
-        backend: Keras's backend; None skips the comparison with the one of an unfinished run.
-
-    Raises:
-        UserError: where the folder holds a run with other settings, another run's results, or files that
-            make no sense.
+    Raises UserError where the folder holds a run with other settings, an unfinished one on another `backend`
+    of Keras (None: any will do), another run's results, or files that make no sense.
     """
     path = run.folder.path
     began, results = run.folder.read_config(), run.folder.read_results()
@@ -77,40 +72,32 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
             "`restart` to move the run aside and start over"
         )
     now, used, asked = run.settings(), began["precision"], run.config.precision
-    refuse_other_settings(
-        path,
-        {**began["settings"], "precision used": used},
-        {**now, "precision used": used if asked == "auto" else asked},
-    )
+    refuse_others(path, upgraded(began["settings"]), now)
+    if asked != "auto":
+        refuse_others(path, {"precision used": used}, {"precision used": asked})
     if results is None:
-        backend_there = began.get("backend", "tensorflow")
-        if backend and backend_there != backend:
+        there = began.get("backend", "tensorflow")
+        if backend and there != backend:
             raise UserError(
-                f"{path} holds a run that was begun on Keras's backend {backend_there}, to whose bits "
-                f"{backend} cannot go on: set KERAS_BACKEND={backend_there} to resume it, or give "
-                "another `name`"
+                f"{path} holds a run that was begun on Keras's backend {there}, to whose bits {backend} "
+                f"cannot go on: set KERAS_BACKEND={there} to resume it, or give another `name`"
             )
         return None
     for key in ("model", "depth", "seed", "steps"):
-        there = results.get(key, now[key])
-        if there != now[key] and not (key == "steps" and results.get("stopped_early")):
+        found = results.get(key, now[key])
+        if found != now[key] and not (key == "steps" and results.get("stopped_early")):
             raise UserError(
                 f"{path / 'results.json'} must have {key} {now[key]}, as config.json beside it. "
-                f"Received: {there}; it is another run's: move it away"
+                f"Received: {found}; it is another run's: move it away"
             )
     # Without its net, a run is finished once more, from its last checkpoint.
     return results if run.folder.model_path.is_file() else None
 
 
-def refuse_other_settings(path: Path, there: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise UserError where the run in a folder was begun with other settings than those asked for.
-
-    Args:
-        path: the run folder.
-        there: settings of the run that was begun, of this or an earlier version.
-        now: settings that are asked for.
-    """
-    there = upgraded(there)
+def refuse_others(
+    path: Path, there: Mapping[str, Any], now: Mapping[str, Any], what: str = "settings"
+) -> None:
+    """Raise UserError where the run in a folder was begun with other settings than are asked for now."""
     different = [
         f"`{key}` {there.get(key)} there, {now.get(key)} now"
         for key in {**there, **now}  # also what only one of the two programs knows
@@ -118,31 +105,18 @@ def refuse_other_settings(path: Path, there: Mapping[str, Any], now: Mapping[str
     ]
     if different:
         raise UserError(
-            f"{path} holds a run with other settings: {'; '.join(different)}. Give the same "
-            "settings to resume it, another `name`, or `restart` to move it aside and start over"
-        )
-
-
-def refuse_other_images(path: Path, began: RunConfig, content_hash: str | None) -> None:
-    """Raise UserError where the run in a folder was begun with other images than those that were read."""
-    there = began.get("content_hash")
-    if there != content_hash:
-        raise UserError(
-            f"{path} holds a run with other images: their hash is {str(there)[:12]} there, "
-            f"{str(content_hash)[:12]} now. Give the same images to resume it, another `name`, or "
-            "`restart` to move it aside and start over"
+            f"{path} holds a run with other {what}: {'; '.join(different)}. Give the same {what} "
+            "to resume it, another `name`, or `restart` to move it aside and start over"
         )
 
 
 def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
     """The newest good checkpoint, that a run goes on from; None where it begins. Damaged ones are named.
 
-    Raises:
-        UserError: where checkpoints are gone, none is good, one cannot be read, or it is of a run with
-            other settings. Nothing is deleted.
+    Raises UserError where checkpoints are gone, none is good, one cannot be read or is of a run with other
+    settings. Nothing is deleted.
     """
-    path, problems = run.folder.path, list[str]()
-    newest = None
+    path, problems, newest = run.folder.path, list[str](), None
     for file in checkpoint.list_checkpoints(path):
         try:
             newest = checkpoint.load(file)
@@ -159,7 +133,7 @@ def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
             "aside and starts over"
         )
     if newest and "settings" in newest[1]:  # config.json alone may have been lost or changed
-        refuse_other_settings(path, newest[1]["settings"], run.settings())
+        refuse_others(path, upgraded(newest[1]["settings"]), run.settings())
     for problem in problems:
         console.print_error(f"warning: {problem}; going on from the one before it")
     return newest

@@ -72,22 +72,15 @@ def runs_of(config: TrainConfig) -> list[Run]:
 
 
 def read_run(path: Path) -> Run:
-    """The run that a folder holds, of any version, finished or not.
-
-    Raises:
-        UserError: where config.json is missing or makes no sense.
-    """
-    folder = RunFolder(path)
-    config = folder.read_config()
-    if config is None:
+    """The run that a folder holds, of any version. Raises UserError where config.json makes no sense."""
+    saved = RunFolder(path).read_config()
+    if saved is None:
         raise UserError(f"{path} must be a run folder, but holds no config.json; name another")
     try:
-        known = _config_of(upgraded(config["settings"]))
+        config = _config_of(upgraded(saved["settings"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{path / 'config.json'} has settings that make no sense: {error}"
-        ) from None
-    return Run(known, known.resolve_recipe(), folder)
+        raise UserError(f"{path}/config.json has settings that make no sense: {error}") from None
+    return Run(config, config.resolve_recipe(), RunFolder(path))
 
 
 def _config_of(settings: Mapping[str, Any]) -> TrainConfig:
@@ -112,10 +105,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     """Settings of `TrainConfig`, from a TOML file or from the config.json of a run.
 
     In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out are those of the recipe of
-    that `name`, else the paper's.
-
-    Raises:
-        UserError: naming file and key, for what is no setting, or has another type or a wrong value.
+    that `name`, else the paper's. Raises UserError, naming file and key, for what makes no sense.
     """
     if path.name == "config.json":
         return vars(read_run(path.parent).config)
@@ -126,9 +116,7 @@ def read_settings(path: Path) -> dict[str, Any]:
             f"Received: {path}, which does not exist"
         )
     try:
-        given = {
-            key.replace("-", "_"): value for key, value in tomllib.loads(data.decode()).items()
-        }
+        given = {k.replace("-", "_"): value for k, value in tomllib.loads(data.decode()).items()}
         _check_keys(given, TrainConfig)
         if isinstance(table := given.get("recipe"), dict):
             _check_keys(table, Recipe)
@@ -149,8 +137,7 @@ def _check_keys(given: Mapping[str, Any], settings: Any) -> None:
 def write_summary(run: Run) -> str | None:
     """Write summary.json: mean and spread over the finished seeds that trained like this one.
 
-    Returns:
-        The same as a line; None for fewer than two.
+    Returns both as a line; None for fewer than two seeds.
     """
     experiment, own = run.folder.path.parent, run.folder.read_config()
     errors: dict[int, float] = {}

@@ -101,7 +101,8 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
         if began is None:
             hosts.on_first(run.folder.write_config, record.config_of(run, data, precision))
         else:
-            resume.refuse_other_images(run.folder.path, began, data.content_hash)
+            there, now = {"hash": began.get("content_hash")}, {"hash": data.content_hash}
+            resume.refuse_others(run.folder.path, there, now, "images")
             devices.print_changes(began)
         hosts.on_first(run.folder.write_metrics, progress.rows)
         net = build_net(run, data, precision)
