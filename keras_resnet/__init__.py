@@ -38,7 +38,14 @@ _PUBLIC = {
     "recipes": "recipes", "resnet": "inference.pretrained", "train": "training.trainer",
     "zoo": "inference.zoo",
 }  # fmt: skip
-_LIGHT = {"TrainConfig", "recipes", "zoo"}  # work without Keras
+_LIGHT = {
+    "Classifier",
+    "Dataset",
+    "TrainConfig",
+    "evaluate",
+    "recipes",
+    "zoo",
+}  # work without Keras
 __all__ = ["__version__", *_PUBLIC]
 
 

@@ -20,7 +20,7 @@ LOST = 5  # another process of a run on several hosts did not come
 
 # Package -> the extra of this package that installs it.
 EXTRAS = {
-    "onnx": "export", "tf2onnx": "export", "onnxruntime": "export", "safetensors": "convert",
+    "onnx": "export", "tf2onnx": "export", "onnxruntime": "onnx", "safetensors": "convert",
     "tensorflow": "tensorflow", "torch": "torch", "matplotlib": "report", "ray": "sweep", "rich": "sweep",
 }  # fmt: skip
 

@@ -6,7 +6,6 @@ keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,10 @@ from keras_resnet.commands import flags, startup
 from keras_resnet.data import datasets
 from keras_resnet.data.constants import CLASS_NAMES
 from keras_resnet.errors import UserError
-from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.confusion import check_plot, error_table, plot
 from keras_resnet.inference.evaluate import evaluate
-from keras_resnet.runs.folder import RunFolder
+from keras_resnet.inference.open import run_config
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,10 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.plot:
         check_plot(Path(arguments.plot))
-    model = zoo.resolve(arguments.model)
-    console.print_status("loading the net")
-    startup.start_keras()
-    classifier = Classifier.load(model)
+    classifier = startup.load_classifier(arguments.model)
     name, folder = _dataset_of(classifier)
     name = arguments.dataset or name
     console.print_status(f"loading {name}")
@@ -96,9 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dataset_of(classifier: Classifier) -> tuple[str, Any]:
     """The data set, and its folder, of the run beside the model; else the one with the model's classes."""
-    settings: dict[str, Any] = {}
-    with contextlib.suppress(UserError):  # a config.json of another program
-        if config := RunFolder(classifier.path.parent).read_config():
-            settings = config["settings"]
+    config = run_config(classifier.path.parent)
+    settings: dict[str, Any] = config["settings"] if config else {}
     same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
     return settings.get("dataset") or next(iter(same), "cifar10"), settings.get("data_dir")

@@ -3,6 +3,7 @@
     keras-resnet predict cat.png photos/
     keras-resnet predict --model resnet20 cat.png
     keras-resnet predict --model experiments/resnet56/seed-0 cat.png
+    curl -sL URL | keras-resnet predict -
 
 One line per image: the most probable classes. Folders are walked, sorted, without hidden files.
 What cannot be read gets a line on stderr, the others are still done, and the exit code is 1.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -22,8 +24,6 @@ from keras_resnet.commands import flags, startup
 from keras_resnet.console import printable
 from keras_resnet.data.images import read_image
 from keras_resnet.errors import UserError
-from keras_resnet.inference import zoo
-from keras_resnet.inference.classifier import Classifier
 
 # The last ones cannot be read: each is an error, where it would be missed without one.
 SUFFIXES = (
@@ -34,7 +34,8 @@ SUFFIXES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(prog="keras-resnet predict", description=__doc__)
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help="image file or folder of images")
+    text = "image file, folder of images, or - for an image on stdin"
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help=text)
     flags.add_model_flag(parser)
     text = "classes per image (default: %(default)s)"
     parser.add_argument("--top-k", type=int, default=3, metavar="K", help=text)
@@ -42,19 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more. Received: {arguments.top_k}")
-    model = zoo.resolve(arguments.model)
     results, errors = [], []
 
     def report(path: str, message: str) -> None:
         errors.append({"path": path, "message": message})
         console.print_error(f"error: {' '.join(printable(message).split())}")
 
-    if not arguments.json and not any(map(os.path.exists, arguments.images)):
+    if not arguments.json and not any(p == "-" or os.path.exists(p) for p in arguments.images):
         any(_read(arguments.images, (32, 32), report))  # before the net is loaded: it takes seconds
         return 1
-    console.print_status("loading the net")
-    startup.start_keras()
-    classifier = Classifier.load(model)
+    classifier = startup.load_classifier(arguments.model)
     images = _read(arguments.images, classifier.image_size, report)
     while chunk := [*itertools.islice(images, classifier.chunk)]:
         paths, pixels = zip(*chunk, strict=True)
@@ -80,7 +78,7 @@ def _read(
     for source in sources:
         for path in _images_in(source, report) if os.path.isdir(source) else [source]:
             try:
-                yield path, read_image(path, size)
+                yield path, read_image(sys.stdin.buffer if path == "-" else path, size)
             except UserError as error:
                 report(path, str(error))
 

@@ -15,11 +15,15 @@ import json
 import os
 import platform
 import re
+import sys
+import tempfile
 from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import terminal
 from keras_resnet.errors import UserError
+from keras_resnet.inference import zoo
+from keras_resnet.inference.classifier import Classifier
 from keras_resnet.runs import files
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -70,7 +74,21 @@ def start_keras(needs: str | None = None) -> None:
     keras.config.set_image_data_format("channels_last")
 
 
+def load_classifier(model: str | None) -> Classifier:
+    """Load the net of a command's --model. An ONNX file needs ONNX Runtime alone: Keras is not imported."""
+    path = zoo.resolve(model)
+    console.print_status("loading the net")
+    if path.suffix != ".onnx":
+        start_keras()
+    return Classifier.load(path)
+
+
 def _import_tensorflow() -> None:
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # a read-only system, on which our commands write no such files
+        tempfile.tempdir = os.sep  # what TensorFlow asks for when it is imported
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]  # it would make a folder there
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     show_all = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"  # of what it writes later

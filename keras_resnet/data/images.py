@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import warnings
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import PIL.Image
 from PIL.Image import Transpose
 
+from keras_resnet import console
 from keras_resnet.console import printable
 from keras_resnet.errors import UserError
 
@@ -37,7 +39,7 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
 
     Args:
         image: a file path (PNG, JPEG, BMP, GIF, PPM, TIFF or WebP; of several frames the first),
-            a PIL image, or a uint8 array `(height, width, 3)`.
+            an open binary file, a PIL image, or a uint8 array `(height, width, 3)`.
         size: (height, width) to resize to with Pillow's bicubic filter, which does not alias. The whole
             image is used, its aspect ratio is not kept.
 
@@ -51,8 +53,8 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
             float pixels.
         UserError: for a file that is missing or no readable image; the message names it.
     """
-    if isinstance(image, str | os.PathLike):
-        return _read_file(Path(image), size)
+    if isinstance(image, str | os.PathLike) or hasattr(image, "read"):
+        return _read_file(image, size)
     if not isinstance(image, PIL.Image.Image):
         pixels = np.asarray(image)
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
@@ -68,14 +70,19 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     return _convert(image, size)
 
 
-def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
+def _read_file(file: Any, size: tuple[int, int]) -> np.ndarray:
+    name = getattr(file, "name", file)
     try:
-        if path.exists() and not path.is_file():
+        if re.match("https?:/", str(name)):
+            raise ValueError(
+                "it is a URL; try curl -sL URL | keras-resnet predict -, or save it first"
+            )
+        if not hasattr(file, "read") and os.path.exists(file) and not os.path.isfile(file):
             raise ValueError("it is not a file")  # opening a FIFO would wait
         # Pillow warns of large images, which we refuse, and of metadata that we do not use.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with PIL.Image.open(path, formats=FORMATS) as image:
+            with PIL.Image.open(file, formats=FORMATS) as image:
                 return _convert(image, size)
     except PIL.UnidentifiedImageError:
         reason = f"it is none of {', '.join(FORMATS)}"
@@ -83,7 +90,7 @@ def _read_file(path: Path, size: tuple[int, int]) -> np.ndarray:
         reason = error.strerror or str(error)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         reason = str(error) or type(error).__name__
-    raise UserError(f"{printable(path)} could not be read as an image: {reason}")
+    raise UserError(f"{printable(name)} could not be read as an image: {reason}")
 
 
 def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
@@ -106,8 +113,18 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
+    height, width = size
+    if not 2 / 3 < image.width * height / (image.height * width) < 3 / 2:
+        _note_squashed()
     # Across, then down: Pillow 13 does tall images the other way round, which rounds otherwise, and the
     # page of an export (export/web/picture.js) does it this way for all.
-    height, width = size
     image = image.convert("RGB").resize((width, image.height), PIL.Image.Resampling.BICUBIC)
     return np.asarray(image.resize((width, height), PIL.Image.Resampling.BICUBIC))
+
+
+@functools.cache  # once
+def _note_squashed() -> None:
+    console.print_error(
+        "note: a picture of another shape than the net takes is squashed; cropped to its object, it may get "
+        "a better answer"
+    )

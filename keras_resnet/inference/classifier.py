@@ -25,6 +25,8 @@ from keras_resnet.errors import UserError
 from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.open import OpenedNet, names_beside, open_net
 
+MAX_SIDE = 4096  # pixels of the images that a net takes: no file makes us reserve gigabytes
+
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
@@ -76,6 +78,12 @@ class Classifier:
                     f"{net.path} must take RGB images (N, height, width, 3), N not fixed, and return "
                     f"probabilities or logits (N, classes). Received: {received}"
                 )
+
+        if max(height, width) > MAX_SIDE:
+            raise UserError(
+                f"{net.path} must take images of at most {MAX_SIDE:,} pixels per side. "
+                f"Received: {height:,} x {width:,}"
+            )
 
         def run(images: np.ndarray) -> Any:
             return net.run(images, source, target)

@@ -16,7 +16,7 @@ _WIDE = 20  # classes; with more the confusion matrix is not printed, and plotte
 
 
 def error_table(result: Evaluation, names: Sequence[str]) -> str:
-    """Errors by class, and the confusion matrix unless it would be too wide for a terminal."""
+    """Errors by class, the most frequent confusions, and the matrix unless it is too wide for a terminal."""
     confusion, width = result.confusion, max(map(len, [*names, "class"]))
     lines = [f"{'class':<{width}}  images  errors  error %  most often taken for"]
     others = confusion - np.diag(np.diag(confusion))
@@ -24,6 +24,11 @@ def error_table(result: Evaluation, names: Sequence[str]) -> str:
     for name, row, wrong, error in rows:
         taken = f"{names[wrong.argmax()]} ({wrong.max():,})" if wrong.any() else "-"
         lines.append(f"{name:<{width}}  {row.sum():6,}  {wrong.sum():6,}  {error:7.2f}  {taken}")
+    pairs = zip(*np.unravel_index(np.argsort(-others, axis=None)[:5], others.shape), strict=True)
+    texts = [
+        f"  {names[k]} taken for {names[j]}: {others[k, j]:,}" for k, j in pairs if others[k, j]
+    ]
+    lines += ["", "most frequent confusions:", *(texts or ["  none"])]
     if len(names) <= _WIDE:
         cell = max(len(str(confusion.max())), 4)
         lines += [

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from keras_resnet.console import printable
 from keras_resnet.errors import UserError, missing
 from keras_resnet.inference import zoo
 from keras_resnet.runs import files
-from keras_resnet.runs.folder import RunFolder
+from keras_resnet.runs.folder import RunConfig, RunFolder
 
 if TYPE_CHECKING:
     import keras
@@ -76,11 +77,13 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
                 f"it must have at most {MAX_NET_BYTES:,} bytes, unpacked, not {size:,}"
             )
         allow_deep_graphs()
-        net = keras.models.load_model(file, compile=False, safe_mode=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is wrong comes as an exception
+            net = keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras, h5py and zipfile raise many kinds
         raise UserError(
             f"{file} could not be opened as a Keras file, because it is damaged or needs code that is not "
-            f"here ({type(error).__name__}: {_first_line(error)}); copy or save it again"
+            f"here ({type(error).__name__}: {_one_line(error)}); copy or save it again"
         ) from None
     for weight, values in zip(net.weights, net.get_weights(), strict=True):
         if not np.isfinite(values).all():
@@ -108,22 +111,38 @@ def model_file(path: Path) -> Path:
         "*": "holds none",
     }
     reason = next((text for name, text in contents.items() if any(path.glob(name))), "is empty")
+    if str(path) in {entry.name for entry in zoo.entries()}:
+        reason += ", and hides the trained net of that name: rename it"
     raise UserError(f"a run folder must hold model.keras. Received: {path}, which {reason}")
 
 
 def names_beside(path: Path, classes: int) -> tuple[str, ...]:
     """Class names from labels.txt (one per line) or a run's config.json beside a model, or ()."""
-    names: list[str] = []
-    with contextlib.suppress(UserError, ValueError):  # a file of another program
-        names = (files.read_bytes(path.parent / "labels.txt") or b"").decode().splitlines()
-        if not names and (config := RunFolder(path.parent).read_config()):
-            names = config.get("class_names", [])
+    data = files.read_bytes(path.parent / "labels.txt") or b""
+    names = data.decode(errors="replace").splitlines()
+    if not names and (config := run_config(path.parent)):
+        names = config.get("class_names", [])
     if names and len(names) != classes:
         raise UserError(
             f"labels.txt or config.json in {path.parent} must name the {classes} classes of {path.name}. "
             f"Received: {len(names)} names; mend or move it"
         )
     return tuple(map(printable, names))
+
+
+def run_config(folder: Path) -> RunConfig | None:
+    """config.json of a run; None where there is none, or one of another program.
+
+    Raises:
+        UserError: where it cannot be read, or is damaged.
+    """
+    try:
+        return RunFolder(folder).read_config()
+    except UserError:
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            if "settings" not in json.loads(files.read_bytes(folder / "config.json") or b""):
+                return None
+        raise
 
 
 def _open_keras(path: Path) -> OpenedNet:
@@ -152,7 +171,7 @@ def _open_saved_model(path: Path) -> OpenedNet:
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"]
     except Exception as error:  # TensorFlow raises many kinds on damaged files
-        raise UserError(f"{path} could not be read as a SavedModel: {_first_line(error)}") from None
+        raise UserError(f"{path} could not be read as a SavedModel: {_one_line(error)}") from None
     specs = signature.structured_input_signature[1]
     inputs, outputs = (
         {name: tuple(s.shape) if s.shape.rank else () for name, s in ends.items()}
@@ -177,9 +196,7 @@ def _open_onnx(path: Path) -> OpenedNet:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many kinds on damaged files
-        raise UserError(
-            f"{path} could not be read as an ONNX model: {_first_line(error)}"
-        ) from None
+        raise UserError(f"{path} could not be read as an ONNX model: {_one_line(error)}") from None
     inputs, outputs = (
         {
             node.name: [side if isinstance(side, int) else None for side in node.shape]
@@ -209,6 +226,5 @@ def _compare_sha256(path: Path) -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return printable(lines[0])[:200] if lines else type(error).__name__
+def _one_line(error: Exception) -> str:
+    return printable(" ".join(str(error).split()))[:300] or type(error).__name__

@@ -105,12 +105,13 @@ def load_trunk(
         raise UserError(
             f"weights must be those of a resnet or plain net of this package. Received: {path}, {source.name}"
         )
-    new_head = new_head or num_classes not in (None, facts["num_classes"])
+    num_classes = num_classes or facts["num_classes"]
+    new_head = new_head or num_classes != source.get_layer("head_dense").units
     net = build(
         facts["model"],
         facts["depth"],
         shortcut=facts["shortcut"] or "zeropad",
-        num_classes=num_classes or facts["num_classes"],
+        num_classes=num_classes,
         input_shape=input_shape or facts["input_shape"],
         mean=normalization[0].tolist(),
         std=normalization[1].tolist(),
@@ -122,7 +123,7 @@ def load_trunk(
     if new_head:
         console.print_line(
             f"took the trunk, mean and std of {net.name} from {path}; new: its dense layer, of "
-            f"{net.output_shape[-1]} classes"
+            f"{num_classes} classes"
         )
     return net
 

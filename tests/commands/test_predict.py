@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -102,16 +101,57 @@ def test_names_of_files_cannot_write_to_the_terminal(run, tmp_path):
     assert "\x1b" not in out[0] + err[0]
 
 
-def test_a_terminal_without_the_letters(model, tmp_path, monkeypatch):
-    Image.new("RGB", (9, 9)).save(tmp_path / "kočka.png")
-    odd = os.fsencode(tmp_path) + b"/\xff.png"  # not UTF-8
-    Path(os.fsdecode(odd)).write_bytes((tmp_path / "kočka.png").read_bytes())
-    for encoding in ("ascii", "utf-8"):
-        out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-        monkeypatch.setattr(sys, "stdout", out)
-        code = terminal.run(lambda: main(["--model", str(model), str(tmp_path)]))
-        out.seek(0)
-        assert code == 0 and len(out.read().splitlines()) == 2
+def test_a_url_is_refused_and_a_wide_picture_is_said_to_be_squashed_once(run, tmp_path):
+    for k in range(2):
+        Image.new("RGB", (90, 30)).save(tmp_path / f"{k}.png")
+    images._note_squashed.cache_clear()
+    code, out, err = run("https://example.org/cat.png", tmp_path)
+    assert (code, len(out), len(err)) == (1, 2, 2)
+    assert "https://example.org/cat.png could not be read" in err[0] and "curl" in err[0]
+    assert err[1].startswith("note: a picture of another shape") and "squashed" in err[1]
+
+
+_ALONE = """
+import sys
+sys.modules.update({name: None for name in sys.argv[1].split()})
+if sys.argv[2] == "read-only":
+    def refuse(event, arguments):
+        path, writes = str(arguments[0]), event == "open" and arguments[2] & 3
+        if event == "os.mkdir" or writes and path.startswith("/") and not path.startswith("/dev/null"):
+            raise OSError(30, "Read-only file system")
+    sys.addaudithook(refuse)
+from keras_resnet.__main__ import entry_point
+sys.argv[1:], hidden = sys.argv[3:], sys.argv[1]
+code = entry_point()
+sys.exit(99 if "keras" in sys.modules and hidden else code)
+"""
+_ROOT = Path(predict.__file__).parents[2]
+
+
+def in_a_process(hidden, disk, *arguments, **options):
+    command = [sys.executable, "-B", "-c", _ALONE, hidden, disk, "predict", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "HOME": "/nonexistent"}
+    done = subprocess.run(command, capture_output=True, cwd=_ROOT, env=environment, **options)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_an_onnx_file_needs_onnx_runtime_alone(model, run):
+    """And the picture comes from stdin."""
+    picture = (_ROOT / "examples/ship.png").read_bytes()
+    hidden = "tensorflow jax torch tensorflow_datasets onnx"
+    code, out, err = in_a_process(hidden, "", "--model", model, "-", input=picture)
+    assert (code, err) == (0, "")
+    assert (
+        out.partition(": ")[2] == run(_ROOT / "examples/ship.png")[1][0].partition(": ")[2] + "\n"
+    )
+    code, out, err = in_a_process(f"onnxruntime {hidden}", "", "--model", model, "-", input=picture)
+    assert (code, out) == (2, "") and "pip install onnxruntime" in err
+    assert in_a_process(hidden, "", "--model", model, "-", input=b"")[0] == 1
+
+
+def test_a_container_that_is_read_only():
+    code, out, err = in_a_process("", "read-only", "examples/ship.png")
+    assert code == 0 and out.startswith("examples/ship.png: ship "), err
 
 
 def test_as_a_command(model, photos):

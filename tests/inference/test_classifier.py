@@ -16,8 +16,10 @@ from PIL import Image
 
 from keras_resnet.data import images as images_module
 from keras_resnet.errors import UserError
+from keras_resnet.export import pipeline
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.open import load_keras
+from keras_resnet.inference.pretrained import load_trunk
 from tests.helpers import FORMATS, NAMES, bad_models, export, make_net, random_images
 
 SMALL = random_images(5, 24, 20)
@@ -105,8 +107,13 @@ def test_names_beside_a_file(files, tmp_path):
     with pytest.raises(UserError, match=r"labels\.txt .* must name the 10 classes of model\.keras"):
         Classifier.load(tmp_path)
     (tmp_path / "labels.txt").unlink()
-    (tmp_path / "config.json").write_text("[1, 2]")  # some other program's
-    assert Classifier.load(tmp_path).class_names[0] == "class 0"
+    for foreign in ("[1, 2]", '{"module": "keras"}'):
+        (tmp_path / "config.json").write_text(foreign)
+        assert Classifier.load(tmp_path).class_names[0] == "class 0"
+    for damaged in ("{", '{"settings": 1}', "\0" * 100):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(UserError, match=r"config\.json (could not be read|must)"):
+            Classifier.load(tmp_path)
 
 
 # --- kinds of images ------------------------------------------------------------------------------
@@ -237,6 +244,23 @@ def test_what_is_named_probabilities_must_hold_some(tmp_path):
         Classifier.load(tmp_path / "other.keras").predict(SMALL)
 
 
+def test_the_usual_keras_way_of_fine_tuning(tmp_path, capsys):
+    """A new head with Dropout on our trunk, saved by Keras: predicted with, exported, trained on."""
+    trunk = make_net()
+    x = layers.Dropout(0.3)(trunk.layers[-2].output)
+    net = keras.Model(trunk.input, layers.Dense(3)(x))
+    net.save(tmp_path / "mine.keras")
+    images = random_images(5, 32, 32)
+    expected = np.asarray(keras.ops.softmax(net.predict(images, verbose=0)))
+    pipeline.export(tmp_path / "mine.keras", formats=["onnx"], data_dir=str(tmp_path))
+    for name in ("mine.keras", "mine-export/model.onnx", "mine-export"):
+        probabilities = Classifier.load(tmp_path / name).predict(images)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    again = load_trunk(tmp_path / "mine.keras")
+    assert "new: its dense layer, of 3 classes" in capsys.readouterr().out
+    np.testing.assert_array_equal(again.layers[2].kernel, trunk.layers[2].kernel)
+
+
 # --- bad models -----------------------------------------------------------------------------------
 
 
@@ -248,7 +272,7 @@ def test_bad_models_are_named_in_one_line(tmp_path, files):
         assert len(str(error.value)) < 500, name
 
 
-def test_folders_without_a_net_say_what_they_are(files, tmp_path):
+def test_folders_without_a_net_say_what_they_are(files, tmp_path, monkeypatch):
     (tmp_path / "seed-0").mkdir()
     shutil.copy(files["keras"], tmp_path / "seed-0")
     with pytest.raises(UserError, match="is an experiment: name one of its runs"):
@@ -256,6 +280,26 @@ def test_folders_without_a_net_say_what_they_are(files, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="not finished"):
         Classifier.load(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("resnet20").mkdir()
+    with pytest.raises(UserError, match="is empty, and hides the trained net of that name: rename"):
+        Classifier.load("resnet20")
+
+
+def test_a_net_of_huge_images_is_refused_before_memory_is_used(tmp_path):
+    value, kind = onnx.helper.make_tensor_value_info, onnx.TensorProto.UINT8
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("ReduceMax", ["image"], ["scores"], axes=[1, 2], keepdims=0)],
+        "g",
+        [value("image", kind, ["N", 100_000, 100_000, 3])],
+        [value("scores", kind, ["N", 3])],
+    )
+    opsets = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "m.onnx"
+    )
+    with pytest.raises(UserError, match="at most 4,096 pixels per side. Received: 100,000 x"):
+        Classifier.load(tmp_path / "m.onnx")
 
 
 def test_code_in_a_file_does_not_run(tmp_path):

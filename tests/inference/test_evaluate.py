@@ -34,6 +34,7 @@ def test_numbers_by_hand():
     assert result.images_per_second > 0
     table = error_table(result, classifier.class_names)
     assert "c           2       2   100.00  a (1)" in table
+    assert "most frequent confusions:\n  c taken for a: 1\n  c taken for b: 1\n\n" in table
 
 
 @pytest.mark.parametrize(
