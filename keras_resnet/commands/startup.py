@@ -18,13 +18,15 @@ import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keras_resnet import console
 from keras_resnet.commands import terminal
 from keras_resnet.errors import UserError
-from keras_resnet.inference import zoo
-from keras_resnet.inference.classifier import Classifier
 from keras_resnet.runs import files
+
+if TYPE_CHECKING:
+    from keras_resnet.inference.classifier import Classifier
 
 BACKENDS = ("tensorflow", "jax", "torch")
 _NOTES = re.compile(rb"[IWE]0000 .*(oneDNN|cuda|cuInit)|WARNING: All log messages before absl")
@@ -76,6 +78,9 @@ def start_keras(needs: str | None = None) -> None:
 
 def load_classifier(model: str | None) -> Classifier:
     """Load the net of a command's --model. An ONNX file needs ONNX Runtime alone: Keras is not imported."""
+    from keras_resnet.inference import zoo  # here, as --help must be fast
+    from keras_resnet.inference.classifier import Classifier
+
     path = zoo.resolve(model)
     console.print_status("loading the net")
     if path.suffix != ".onnx":
