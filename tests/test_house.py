@@ -11,8 +11,8 @@ import keras_resnet
 ROOT = Path(keras_resnet.__file__).parent
 # From the ground up. A module imports from its own folder and from those before it.
 FLOORS = (
-    "_version", "errors", "console", "data", "nets", "recipes", "runs", "inference", "training", "export",
-    "convert", "report", "sweep", "commands", "__main__",
+    "_version", "errors", "console", "data", "nets", "recipes", "runs", "inference", "training", "convert",
+    "export", "report", "sweep", "commands", "__main__",
 )  # fmt: skip
 
 

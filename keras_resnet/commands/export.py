@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
-from keras_resnet.export.options import FILES, WEB, Options
+from keras_resnet.export.options import FILES, Options
 from keras_resnet.export.web_server import Server
 from keras_resnet.inference import zoo
 
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
     Options(**options)  # a wrong option or name ends here, before Keras is imported
     zoo.resolve(arguments.path)
-    if arguments.serve is not None and WEB not in arguments.formats:
+    if arguments.serve is not None and "web" not in arguments.formats:
         raise UserError("`serve` shows the page: add web to `formats`")
     with contextlib.ExitStack() as stack:
         if arguments.serve is not None:  # before the work: the port may be taken
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         export(arguments.path, arguments.output, arguments.dataset, arguments.data_dir, **options)
         if arguments.serve is not None:
-            folder = output_folder(arguments.path, arguments.output) / FILES[WEB]
+            folder = output_folder(arguments.path, arguments.output) / FILES["web"]
             console.print_line(f"serving {folder} at {server.url} until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 server.serve(folder)

@@ -97,9 +97,9 @@ def convert(
     if problems:
         text = "; ".join(problems)[:2_000]
         raise UserError(printable(f"the checkpoint does not fit {net.name}: {text}"))
-    order = _channel_order(padding)
+    order = channel_order(padding)
     for name, (conv, bn) in matching.match(modules, shapes, list(tensors)).items():
-        out, into = _channels(name, order)
+        out, into = channels_of(name, order)
         kernel = conv.arrays["weight"].transpose(2, 3, 1, 0)
         convs[name].set_weights([kernel[:, :, into][..., out]])
         # The name that nets.resnet.conv_bn gives.
@@ -111,7 +111,7 @@ def convert(
     return net
 
 
-def _channel_order(padding: str) -> dict[int, np.ndarray]:
+def channel_order(padding: str) -> dict[int, np.ndarray]:
     """For the output of each stage: the PyTorch net's channel that our channel k is.
 
     With "split", the shortcut into a stage of 32 puts the 16 channels it gets at 8..23.
@@ -124,7 +124,7 @@ def _channel_order(padding: str) -> dict[int, np.ndarray]:
     return order
 
 
-def _channels(name: str, order: dict[int, np.ndarray]) -> tuple[Any, Any]:
+def channels_of(name: str, order: dict[int, np.ndarray]) -> tuple[Any, Any]:
     """(output, input) indices for a conv: what lies between a block's two convs keeps its order."""
     everything = slice(None)
     if name == "stem_conv":

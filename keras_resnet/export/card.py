@@ -1,24 +1,27 @@
 """MODEL_CARD.md from card.md: what a net is, how it was trained, its errors, the code to call each file.
 
-Its front matter is Hugging Face's model-index. Each snippet runs without this package; tests run them.
+Its front matter is Hugging Face's model-index.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
 
-from keras_resnet.export.options import FILES, INT8_FILE, KERAS_FILE, LITERT, ONNX, SAVED_MODEL, WEB
+from keras_resnet.export.snippets import render_snippet
 
 # Name, and identifier on the Hugging Face hub.
 DATASETS = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
     "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
 }
-_TAGS = {FILES[ONNX]: "onnx", FILES[SAVED_MODEL]: "tf-saved-model", FILES[LITERT]: "tflite"}
+_TAGS = {
+    "model.onnx": "onnx", "saved_model": "tf-saved-model", "model.tflite": "tflite",
+    "model.safetensors": "safetensors",
+}  # fmt: skip
 _ERRORS = {"keras": "Keras float32", "onnx": "ONNX float32", "int8": "ONNX int8"}
 _SETTINGS = (
     "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
@@ -35,54 +38,6 @@ _PAGE = """\
     python -m http.server --bind 127.0.0.1 --directory web
 
 """
-_SNIPPET = Template("""\
-### $heading
-
-Needs $needs, numpy and pillow.
-
-```python
-$imports
-import numpy as np
-from PIL import Image
-
-labels = open("labels.txt").read().splitlines()
-image = Image.open("image.png").convert("RGB").resize(($width, $height))
-images = np.asarray(image, np.uint8)[None]  # a batch of one; values 0..255 as they are
-
-$call
-print(labels[class_id[0]], probabilities[0, class_id[0]])
-```
-""")
-_KERAS = """\
-net = keras.models.load_model("model.keras")
-probabilities = net.predict(images, verbose=0)
-class_id = probabilities.argmax(axis=1)"""
-_ONNX = """\
-session = onnxruntime.InferenceSession("{}", providers=["CPUExecutionProvider"])
-probabilities, class_id = session.run(["probabilities", "class_id"], {{"image": images}})"""
-_SAVED_MODEL = """\
-model = tensorflow.saved_model.load("saved_model")
-outputs = model.signatures["serving_default"](image=tensorflow.constant(images))
-probabilities, class_id = outputs["probabilities"].numpy(), outputs["class_id"].numpy()"""
-_LITERT_IMPORT = """\
-try:
-    from ai_edge_litert.interpreter import Interpreter
-except ImportError:
-    import tensorflow
-
-    Interpreter = tensorflow.lite.Interpreter"""
-_LITERT = """\
-interpreter = Interpreter("model.tflite")
-outputs = interpreter.get_signature_runner("serving_default")(image=images)
-probabilities, class_id = outputs["probabilities"], outputs["class_id"]"""
-# File -> (heading, what it needs, its import, how to call it).
-_CALLS = {
-    KERAS_FILE: ("Keras", "keras with any of its backends", "import keras", _KERAS),
-    FILES[SAVED_MODEL]: ("SavedModel", "tensorflow", "import tensorflow", _SAVED_MODEL),
-    FILES[ONNX]: ("ONNX", "onnxruntime", "import onnxruntime", _ONNX.format(FILES[ONNX])),
-    INT8_FILE: ("ONNX, int8", "onnxruntime", "import onnxruntime", _ONNX.format(INT8_FILE)),
-    FILES[LITERT]: ("LiteRT", "ai-edge-litert (or tensorflow)", _LITERT_IMPORT, _LITERT),
-}
 
 
 def render_card(facts: Mapping[str, Any]) -> str:
@@ -91,13 +46,8 @@ def render_card(facts: Mapping[str, Any]) -> str:
     Args:
         facts: the content of export.json.
     """
-    check, (height, width, _) = facts["verification"], facts["input_shape"]
-    rows = check["rows"]
-    snippets = []
-    for row in rows:
-        heading, needs, imports, call = _CALLS[row["file"]]
-        values = {"needs": needs, "imports": imports, "height": height, "width": width}
-        snippets.append(_SNIPPET.substitute(values, heading=heading, call=call))
+    check, form = facts["verification"], facts["input"]
+    outputs = [f"`{name}`, {x[0]} {_axes(x[1])}" for name, x in facts["outputs"].items()]
     return _CARD.substitute(
         front_matter=front_matter(facts),
         name=facts["name"],
@@ -107,19 +57,23 @@ def render_card(facts: Mapping[str, Any]) -> str:
         paper=_PAPER if facts["model"] else "",
         version=facts["versions"]["keras_resnet"],
         commit=facts["git_commit"] or "unknown",
-        height=height,
-        width=width,
+        input=f"{form['dtype']} {_axes(form['shape'])}",
+        outputs="; ".join(outputs),
         training=training(facts),
         errors=_errors(facts),
         images=f"{check['count']} {check['images']}",
         batches=", ".join(map(str, check["batches"])),
         rows="\n".join(
             f"| {row['file']} | {row['difference']:.1e} | {row['agreement']}/{check['count']} |"
-            for row in rows
+            for row in check["rows"]
         ),
-        snippets="\n".join(snippets),
-        page=_PAGE if FILES[WEB] in facts["files"] else "",
+        snippets="\n".join(render_snippet(row["file"], facts) for row in check["rows"]),
+        page=_PAGE if "web" in facts["files"] else "",
     )
+
+
+def _axes(shape: Sequence[int | None]) -> str:
+    return f"`[{', '.join(str(size or 'N') for size in shape)}]`"
 
 
 def front_matter(facts: Mapping[str, Any]) -> str:

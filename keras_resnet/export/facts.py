@@ -12,7 +12,7 @@ from keras_resnet.data import constants, datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 from keras_resnet.inference.open import names_beside
-from keras_resnet.nets.describe import describe, recognize_dataset
+from keras_resnet.nets.describe import describe, normalization_of, recognize_dataset
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunFolder
 
@@ -51,7 +51,7 @@ def collect_facts(
             data = datasets.load(name, str(folder), net.input_shape[1], "skip")
             if dataset:
                 data.check_classes(names)
-    facts = describe(net)
+    facts, normalization = describe(net), normalization_of(net)
     description = f"{facts['model']} of depth {facts['depth']}" if facts["model"] else net.name
     description += f", shortcut {facts['shortcut']}" if facts["shortcut"] else ""
     description += f", trained on {name}" if name else ""
@@ -62,6 +62,7 @@ def collect_facts(
         "name": net.name,
         "description": description,
         "parameters": int(sum(np.prod(w.shape) for w in net.trainable_variables)),
+        "normalization": None if normalization is None else normalization.tolist(),
         "dataset": name,
         "class_names": names,
         "source": file.name,

@@ -1,34 +1,47 @@
-"""ONNX: write it, and open it as its users do."""
+"""ONNX, in float32 and float16: write it, and open it as its users do."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import onnx
 
-from keras_resnet.export.signature import INPUT, OUTPUTS, Predict, export
+from keras_resnet.export.options import Options
+from keras_resnet.export.signature import INPUT, Predict, export
 
-BATCH_AXIS = "batch"
 
-
-def write(serving: keras.Model, path: Path, opset: int, facts: Mapping[str, Any]) -> None:
+def write(serving: keras.Model, path: Path, options: Options, facts: Mapping[str, Any]) -> None:
     """Write what `signature.serving_model` returned; the facts of export.json become metadata."""
-    export(serving, path, "onnx", opset_version=opset)
+    export(serving, path, "onnx", opset_version=options.opset)
     model = onnx.load(path)
     graph = model.graph
-    graph.output.sort(key=lambda output: OUTPUTS.index(output.name))
+    graph.output.sort(key=lambda output: list(options.outputs).index(output.name))
     for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH_AXIS
+        if options.batch_size is None:
+            value.type.tensor_type.shape.dim[0].dim_param = "batch"
     graph.name = facts["name"]
     used = {node.domain for node in graph.node}
     opsets = [opset for opset in model.opset_import if opset.domain in used]
     del model.opset_import[:]
     model.opset_import.extend(opsets)
     save(model, path, facts)
+
+
+def write_half(source: Path, target: Path, facts: Mapping[str, Any]) -> None:
+    """Write the float16 version of an ONNX file; before its first convolution it stays float32."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    model = onnx.load(source)
+    normalization = itertools.takewhile(lambda node: node.op_type != "Conv", model.graph.node)
+    names = [node.name for node in normalization]
+    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=names)
+    OnnxModel(half).topological_sort()  # the casts that it adds are at the end
+    save(half, target, facts)
 
 
 def save(model: onnx.ModelProto, path: Path, facts: Mapping[str, Any], **metadata: object) -> None:
@@ -53,9 +66,7 @@ def load(path: Path) -> Predict:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(
-        zip(names, session.run(names, {INPUT: np.ascontiguousarray(images)}), strict=True)
-    )
+    return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
 
 
 def _metadata(facts: Mapping[str, Any]) -> dict[str, object]:
@@ -63,16 +74,17 @@ def _metadata(facts: Mapping[str, Any]) -> dict[str, object]:
 
     Ultralytics and the tools that follow it read the values with `ast.literal_eval`.
     """
-    height, width, channels = facts["input_shape"]
+    (height, width, channels), form = facts["input_shape"], facts["input"]
     return {
         "description": facts["description"],
         "version": facts["versions"]["keras_resnet"],
         "task": "classify",
-        "batch": 1,
+        "batch": form["batch_size"] or 1,
         "channels": channels,
         "imgsz": [height, width],
         "names": dict(enumerate(facts["class_names"])),
         **{key: facts[key] for key in ("model", "depth", "shortcut", "dataset", "git_commit")},
         "test_error": facts["test_error"].get("keras"),
-        "input": f"{height}x{width} RGB, 0..255, uint8, NHWC; normalization is in the graph",
+        "input": f"{height}x{width} RGB, 0..255, {form['dtype']}, {form['layout'].upper()}; "
+        "normalization is in the graph",
     }

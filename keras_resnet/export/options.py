@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from keras_resnet.errors import UserError
 
-SAVED_MODEL, ONNX, LITERT, WEB = "saved_model", "onnx", "litert", "web"
-FILES = {SAVED_MODEL: "saved_model", ONNX: "model.onnx", LITERT: "model.tflite", WEB: "web"}
-INT8_FILE = "model.int8.onnx"
-KERAS_FILE = "model.keras"  # in every export
+FILES = {
+    "keras": "model.keras",  # in every export
+    "saved_model": "saved_model", "litert": "model.tflite", "safetensors": "model.safetensors",
+    "onnx": "model.onnx", "half": "model.fp16.onnx", "int8": "model.int8.onnx", "web": "web",
+}  # fmt: skip
+FORMATS = ("saved_model", "onnx", "litert", "safetensors", "web")
+OUTPUTS = ("probabilities", "class_id", "logits", "features")
 OPSETS = range(13, 19)  # quantization per channel begins with 13, tf2onnx 1.17 ends at 18
+_KNOWN = {
+    "formats": FORMATS, "outputs": OUTPUTS, "layout": ("nhwc", "nchw"), "input": ("uint8", "float32")
+}  # fmt: skip
+# What other exporters call our formats, or what comes nearest.
+_OTHER_NAMES = {"tflite": "litert", "torchscript": "safetensors", "pytorch": "safetensors"}
 
 
 def _option(default: Any, help: str, **flag: Any) -> Any:
     """A field, and how argparse makes a flag of it."""
     return dataclasses.field(default=default, metadata={"help": help, **flag})
+
+
+def _switch(help: str) -> Any:
+    return _option(False, help, action="store_true")
+
+
+def _several(known: Sequence[str]) -> Any:
+    """A list, the first two by default."""
+    help = f"of {', '.join(known)} (default: {' '.join(known[:2])})"
+    return _option(known[:2], help, nargs="+", metavar="NAME")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,39 +50,61 @@ class Options:
         UserError: for values that are not known, or do not go together.
     """
 
-    # The page runs the ONNX file, which is therefore written too.
-    formats: Sequence[str] = _option(
-        (SAVED_MODEL, ONNX),
-        f"of {', '.join(FILES)} (default: {SAVED_MODEL} {ONNX})",
-        nargs="+",
-        metavar="FORMAT",
-    )
-    quantize: bool = _option(
-        False, f"also {INT8_FILE}, calibrated on training images", action="store_true"
-    )
-    # onnx2torch and, for int8, onnx's reference evaluator cannot read 18.
-    opset: int = _option(
-        17, f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default: %(default)s)", type=int
-    )
+    formats: Sequence[str] = _several(FORMATS)
+    quantize: bool = _switch("also model.int8.onnx, calibrated on training images")
+    half: bool = _switch("also model.fp16.onnx: float16 but for the normalization")
+    outputs: Sequence[str] = _several(OUTPUTS)
+    layout: str = _option("nhwc", "of the input: nhwc, or nchw as in PyTorch (default: nhwc)")
+    input: str = _option("uint8", "pixels 0..255 as uint8 or float32 (default: uint8)")
+    batch_size: int | None = _option(None, "images per call, fixed (default: free)", type=int)
+    raw: bool = _switch("--layout nchw --input float32 --outputs logits, for converters")
+    # onnx2torch cannot read 18.
+    opset: int = _option(17, f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default: 17)", type=int)
     runtime: Path | str | None = _option(
-        None,
-        "for web: the npm package onnxruntime-web, unpacked, or its dist; copied beside the page, which "
-        "then needs no network (default: the page loads it from a CDN)",
-        metavar="DIR",
+        None, "for web: npm's onnxruntime-web, unpacked, which lets the page work without network"
     )
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.formats if name not in FILES]
-        if unknown or not self.formats:
-            raise UserError(f"`formats` must be of {', '.join(FILES)}. Received: {unknown}")
+        for name, known in _KNOWN.items():
+            given = getattr(self, name)
+            given = [given] if isinstance(given, str) else given
+            unknown = next((value for value in given if value not in known), None)
+            if unknown or not given:
+                near = difflib.get_close_matches(str(unknown), [*known, *_OTHER_NAMES], n=1)
+                meant = f"; did you mean {_OTHER_NAMES.get(near[0], near[0])}?" if near else ""
+                raise UserError(
+                    f"`{name}` must be of {', '.join(known)}. Received: {unknown}{meant}"
+                )
+        special = (self.layout, self.input, *self.outputs) != ("nhwc", "uint8", *OUTPUTS[:2])
+        if self.raw:
+            for name, value in {
+                "layout": "nchw",
+                "input": "float32",
+                "outputs": ["logits"],
+            }.items():
+                object.__setattr__(self, name, value)
+        if self.raw and special:
+            raise UserError("`raw` fixes `layout`, `input` and `outputs`: leave these out")
+        if "web" in self.formats and (special or self.raw or self.batch_size):
+            raise UserError("the page needs the default input and outputs: export it separately")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UserError(f"`batch_size` must be 1 or more. Received: {self.batch_size}")
         if self.opset not in OPSETS:
             raise UserError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: {self.opset}")
-        if self.quantize and not self.onnx:
-            raise UserError("`quantize` makes int8 from the ONNX file: add onnx to `formats`")
-        if self.runtime is not None and WEB not in self.formats:
+        if (self.quantize or self.half) and not self.writes("onnx"):
+            raise UserError("`quantize` and `half` change the ONNX file: add onnx to `formats`")
+        if self.quantize and {*self.outputs} == {"features"}:
+            raise UserError("`quantize` measures the error: add probabilities to `outputs`")
+        if self.runtime is not None and "web" not in self.formats:
             raise UserError("`runtime` is for the page: add web to `formats`")
 
-    @property
-    def onnx(self) -> bool:
-        """Whether `model.onnx` is written."""
-        return ONNX in self.formats or WEB in self.formats
+    def writes(self, kind: str) -> bool:
+        """Whether a key of `FILES` is written."""
+        by_flag = {"keras": True, "half": self.half, "int8": self.quantize}
+        for_page = kind == "onnx" and "web" in self.formats
+        return by_flag.get(kind, kind in self.formats or for_page)
+
+    def prepare(self, images: np.ndarray) -> np.ndarray:
+        """Images, uint8 `(N, H, W, 3)`, as the exported files take them."""
+        images = images.transpose(0, 3, 1, 2) if self.layout == "nchw" else images
+        return np.ascontiguousarray(images, self.input)

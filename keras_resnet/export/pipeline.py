@@ -7,36 +7,35 @@ leaves the old folder or the new one.
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import itertools
 import json
 import os
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import onnx
 
 from keras_resnet import console
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.errors import UserError
-from keras_resnet.export import onnx_file, quantize, tensorflow_files, web_page
+from keras_resnet.errors import UserError, missing
+from keras_resnet.export import onnx_file, quantize, tensorflow_files, torch_weights, web_page
 from keras_resnet.export.card import render_card
 from keras_resnet.export.facts import collect_facts
-from keras_resnet.export.options import (
-    FILES,
-    INT8_FILE,
-    KERAS_FILE,
-    LITERT,
-    ONNX,
-    SAVED_MODEL,
-    WEB,
-    Options,
+from keras_resnet.export.options import FILES, Options
+from keras_resnet.export.signature import (
+    in_batches,
+    serving_model,
+    with_all_outputs,
+    with_probabilities,
 )
-from keras_resnet.export.signature import serving_model, with_probabilities
-from keras_resnet.export.verify import verify
+from keras_resnet.export.verify import top_class, verify
 from keras_resnet.inference import zoo
-from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.inference.open import load_keras, model_file
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import files
@@ -70,33 +69,40 @@ def export(
             Keras by more than `verify.TOLERANCE` in a probability, or at all in a top-1 class.
     """
     start, wanted = time.perf_counter(), Options(**options)
+    if wanted.writes("safetensors") and importlib.util.find_spec("safetensors") is None:
+        raise missing("safetensors", "the format safetensors")
     runtime = None if wanted.runtime is None else web_page.read_runtime(Path(wanted.runtime))
     file = model_file(zoo.resolve(path))
     net = with_probabilities(stock(load_keras(file)), file)
+    all_outputs = with_all_outputs(net)
+    serving = serving_model(all_outputs, wanted)
     final = output_folder(path, output)
     _check_replaceable(final)
-    earlier = [name for name in (*FILES.values(), INT8_FILE) if (final / name).exists()]
+    earlier = [name for name in FILES.values() if (final / name).exists()]
     with files.atomic_folder(Path(os.path.realpath(final))) as folder:
         facts, data = collect_facts(net, file, dataset, data_dir, needs_data=wanted.quantize)
+        facts["input"] = {"dtype": wanted.input, "layout": wanted.layout}
+        facts["input"] |= {"batch_size": wanted.batch_size, "shape": list(serving.inputs[0].shape)}
+        facts["outputs"] = {name: [x.dtype, list(x.shape)] for name, x in serving.output.items()}
+        onnx_path = folder / FILES["onnx"]
+        writers: dict[str, Callable[[Path], object]] = {
+            "keras": lambda path: _write_keras(net, path),
+            "saved_model": lambda path: tensorflow_files.write_saved_model(serving, path),
+            "litert": lambda path: tensorflow_files.write_litert(serving, path),
+            "safetensors": lambda path: torch_weights.write(net, path),
+            "onnx": lambda path: onnx_file.write(serving, path, wanted, facts),
+            "half": lambda path: onnx_file.write_half(onnx_path, path, facts),
+            "int8": lambda path: _write_int8(data, onnx_path, path, facts, wanted),
+        }
         console.print_line(f"exporting {facts['description']} from {file}")
-        net.save(folder / KERAS_FILE)
-        with zipfile.ZipFile(folder / KERAS_FILE) as archive:
-            archive.extractall(folder)  # `keras.models.load_model` opens the folder, also as hf://
-        serving = serving_model(net)
-        if SAVED_MODEL in wanted.formats:
-            tensorflow_files.write_saved_model(serving, folder / FILES[SAVED_MODEL])
-        if wanted.onnx:
-            onnx_file.write(serving, folder / FILES[ONNX], wanted.opset, facts)
-            facts["opset"] = wanted.opset
-        if LITERT in wanted.formats:
-            tensorflow_files.write_litert(serving, folder / FILES[LITERT])
-        if wanted.quantize and data:
-            _write_int8(data, folder, facts)
-        facts["verification"] = verify(net, folder, data)
-        if WEB in wanted.formats:
-            web_page.write(folder / FILES[WEB], folder / FILES[ONNX], facts, runtime)
+        for kind, write in writers.items():
+            if wanted.writes(kind):
+                console.print_line(f"writing {FILES[kind]}")
+                write(folder / FILES[kind])
+        facts["verification"] = verify(all_outputs, folder, data, wanted)
+        if wanted.writes("web"):
+            web_page.write(folder / FILES["web"], onnx_path, facts, runtime)
         facts["files"] = {item.name: _size(item) for item in sorted(folder.iterdir())}
-        facts["seconds"] = round(time.perf_counter() - start, 1)
         _write_texts(folder, facts)
     if gone := [name for name in earlier if name not in facts["files"]]:
         console.print_line(
@@ -104,7 +110,7 @@ def export(
             f"{'is' if len(gone) == 1 else 'are'} gone; name all formats in one command to keep them"
         )
     sizes = ", ".join(f"{name} {size / 2**20:.1f} MiB" for name, size in facts["files"].items())
-    console.print_line(f"wrote {final}: {sizes}; {facts['seconds']:.0f} s")
+    console.print_line(f"wrote {final}: {sizes}; {time.perf_counter() - start:.0f} s")
     return facts
 
 
@@ -137,16 +143,36 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _write_int8(data: Dataset, folder: Path, facts: dict[str, Any]) -> None:
+def _write_keras(net: keras.Model, file: Path) -> None:
+    """model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://.
+
+    Its dates are SOURCE_DATE_EPOCH, where that is set.
+    """
+    net.save(file)
+    with zipfile.ZipFile(file) as archive:
+        archive.extractall(file.parent)
+        names = archive.namelist()
+    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
+        date, metadata = time.gmtime(int(epoch)), file.with_name("metadata.json")
+        content = json.loads(metadata.read_text())
+        content["date_saved"] = time.strftime("%Y-%m-%d@%H:%M:%S", date)
+        metadata.write_text(json.dumps(content))
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in names:
+                archive.writestr(zipfile.ZipInfo(name, date[:6]), file.with_name(name).read_bytes())
+
+
+def _write_int8(
+    data: Any, float32_file: Path, file: Path, facts: dict[str, Any], options: Options
+) -> None:
     """Write model.int8.onnx; measure its test error, and print it beside that of float32."""
-    errors, int8_file = facts["test_error"], folder / INT8_FILE
-    quantize.quantize(folder / FILES[ONNX], int8_file, data.train_images)
+    errors = facts["test_error"]
+    quantize.quantize(float32_file, file, data.train_images, options)
     if "keras" not in errors:  # else it was measured when the run ended
-        errors["onnx"] = _test_error(folder / FILES[ONNX], data)
+        errors["onnx"] = _test_error(float32_file, data, options)
     float32 = next(iter(errors.values()))
-    errors["int8"] = error = _test_error(int8_file, data)
-    model = onnx.load(int8_file)
-    onnx_file.save(model, int8_file, facts, test_error=error, quantization=quantize.METHOD)
+    errors["int8"] = error = _test_error(file, data, options)
+    onnx_file.save(onnx.load(file), file, facts, test_error=error, quantization=quantize.METHOD)
     console.print_line(
         f"test error on {len(data.test_labels):,} {data.name} images: float32 {float32:.2f} %, "
         f"int8 {error:.2f} % ({error - float32:+.2f})"
@@ -157,13 +183,11 @@ def _write_int8(data: Dataset, folder: Path, facts: dict[str, Any]) -> None:
         )
 
 
-def _test_error(file: Path, data: Dataset) -> float:
+def _test_error(file: Path, data: Dataset, options: Options) -> float:
     """In percent."""
-    predict = onnx_file.load(file)
-    result = evaluate(
-        lambda images: predict(images)["probabilities"], data.test_images, data.test_labels
-    )
-    return round(result.error, 4)
+    predict = in_batches(onnx_file.load(file), options.batch_size or 500)
+    classes = top_class(predict(options.prepare(data.test_images)))
+    return round(100 * float(np.mean(classes != data.test_labels)), 4)
 
 
 def _size(item: Path) -> int:

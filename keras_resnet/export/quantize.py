@@ -13,16 +13,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from keras_resnet.export.options import Options
 from keras_resnet.export.signature import INPUT
 
 CALIBRATION_IMAGES = 512
 METHOD = f"static QDQ, uint8 x int8 per channel, up to {CALIBRATION_IMAGES} training images"
+OPSET = 21
 _BATCH = 64
 # Relu is listed so that it disappears: the range of the 8 bits then starts at zero.
 _INTEGER_OPS = ["Conv", "Relu", "Add", "AveragePool", "MaxPool", "Pad"]
 
 
-def quantize(source: Path, target: Path, images: np.ndarray) -> None:
+def quantize(source: Path, target: Path, images: np.ndarray, options: Options) -> None:
     """Write the int8 version of an exported net.
 
     Activations are uint8 with one scale per tensor, weights int8 with one scale per output channel, in
@@ -35,16 +37,20 @@ def quantize(source: Path, target: Path, images: np.ndarray) -> None:
     from onnxruntime import quantization
 
     chosen = np.random.default_rng(0).permutation(len(images))[:CALIBRATION_IMAGES]
-    images = images[np.sort(chosen)]
+    images = options.prepare(images[np.sort(chosen)])
+    size = options.batch_size or _BATCH
+    count = max(len(images) // size, 1)
 
     class Images(quantization.CalibrationDataReader):
-        batches = iter(np.array_split(images, -(-len(images) // _BATCH)))
+        batches = iter(np.resize(images, (count, size, *images.shape[1:])))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    # The reference evaluator of onnx reads integers of opset 21 and above.
+    model = onnx.version_converter.convert_version(onnx.load(source), OPSET)
+    model = onnx.shape_inference.infer_shapes(model)
     onnx.helper.set_model_props(
         model, {"onnx.quant.pre_process": "onnxruntime.quant"}
     )  # no warning

@@ -1,7 +1,8 @@
 """The signature of every exported file: its inputs and outputs, and their names.
 
-`image` uint8 `(N, H, W, 3)` in; `probabilities` float32 `(N, classes)` and `class_id` int64 `(N,)` out.
-SavedModel, ONNX and LiteRT share it; the snippets of `card.py` and `inference/open.py` use the same names.
+`image` uint8 `(N, H, W, 3)` in; `probabilities` float32 `(N, classes)` and `class_id` int64 `(N,)` out,
+or what `Options` says. SavedModel, ONNX and LiteRT share it; the card's snippets and `inference/open.py`
+use the same names.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ import tensorflow as tf
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
+from keras_resnet.export.options import Options
 
-INPUT, INPUT_DTYPE = "image", "uint8"
-OUTPUTS = ("probabilities", "class_id")
+INPUT = "image"
 
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]  # from images to outputs by name
 
@@ -59,28 +60,62 @@ def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
     return keras.Model(net.inputs[0], softmax(net.outputs[0]), name=net.name)
 
 
-def serving_model(net: keras.Model) -> keras.Model:
-    """The net with this signature.
+def with_all_outputs(net: keras.Model) -> keras.Model:
+    """A net of probabilities with a dict of outputs: also logits and features, where they are found."""
+    outputs = {"probabilities": net.outputs[0]}
+    last = net.outputs[0]._keras_history.operation
+    softmax = getattr(last, "activation", None) is keras.activations.softmax
+    if isinstance(last, keras.layers.Softmax) or (softmax and not last.weights):
+        outputs["logits"] = last.input
+        last = last.input._keras_history.operation
+    if isinstance(last, keras.layers.Dense):
+        outputs["features"] = last.input
+    return keras.Model(net.inputs[0], outputs, name=net.name)
 
-    Args:
-        net: float32, from pixels `(N, H, W, 3)` to probabilities `(N, classes)`.
+
+def serving_model(net: keras.Model, options: Options) -> keras.Model:
+    """What `with_all_outputs` returned, in float32, with this signature.
+
+    Raises:
+        UserError: where the net has not all outputs that are asked for.
     """
     for layer in net._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
             # tf2onnx would make its tensors inputs of the ONNX graph.
             layer.mean, layer.variance = np.asarray(layer.mean), np.asarray(layer.variance)
-    image = keras.Input(net.input_shape[1:], dtype=INPUT_DTYPE, name=INPUT)
-    probabilities = net(image, training=False)  # else augmentation layers would be exported
-    class_id = _ClassId(name="class_id")(probabilities)
-    outputs = dict(zip(OUTPUTS, (probabilities, class_id), strict=True))
-    return keras.Model(image, outputs, name="serving")
+    height, width, channels = net.input_shape[1:]
+    nchw = options.layout == "nchw"
+    shape = (channels, height, width) if nchw else (height, width, channels)
+    image = keras.Input(shape, options.batch_size, dtype=options.input, name=INPUT)
+    pixels = keras.layers.Permute((2, 3, 1))(image) if nchw else image
+    found = net(pixels, training=False)  # else augmentation layers would be exported
+    found["class_id"] = _ClassId(name="class_id")(found["probabilities"])
+    if missing := [name for name in options.outputs if name not in found]:
+        raise UserError(
+            f"`outputs` must be of {', '.join(found)}: this net does not end with a dense layer and a "
+            f"softmax. Received: {', '.join(missing)}"
+        )
+    return keras.Model(image, {name: found[name] for name in options.outputs}, name="serving")
 
 
 def export(serving: keras.Model, path: Path, format: str, **options: Any) -> None:
     """Let Keras write an ONNX or LiteRT file with this signature."""
-    spec = keras.InputSpec(shape=serving.input_shape, dtype=INPUT_DTYPE, name=INPUT)
+    image = serving.inputs[0]
+    spec = keras.InputSpec(shape=image.shape, dtype=image.dtype, name=INPUT)
     with without_warnings():
         serving.export(path, format=format, input_signature=[spec], verbose=False, **options)
+
+
+def in_batches(predict: Predict, size: int | None) -> Predict:
+    """The same for any number of images, where the file takes exactly `size` at once."""
+
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+        count, step = len(images), size or len(images)
+        rows = np.arange(-(-count // step) * step).reshape(-1, step) % count
+        results = [predict(images[row]) for row in rows]
+        return {k: np.concatenate([part[k] for part in results])[:count] for k in results[0]}
+
+    return run
 
 
 @contextmanager

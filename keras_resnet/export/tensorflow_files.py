@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import console
-from keras_resnet.export.signature import INPUT, INPUT_DTYPE, Predict, export, without_warnings
+from keras_resnet.export.signature import INPUT, Predict, export, without_warnings
 
 _SIGNATURE = "serving_default"
 _DELEGATE_NOTE = re.compile(rb"INFO: Created TensorFlow Lite")  # once per process
@@ -20,7 +20,8 @@ _DELEGATE_NOTE = re.compile(rb"INFO: Created TensorFlow Lite")  # once per proce
 def write_saved_model(serving: keras.Model, path: Path) -> None:
     """Write the folder `path` with the signature of `signature.py`."""
     # `serving.export()` writes every weight twice and takes three times as long (Keras 3.15).
-    spec = tf.TensorSpec(serving.input_shape, INPUT_DTYPE, name=INPUT)
+    image = serving.inputs[0]
+    spec = tf.TensorSpec(image.shape, image.dtype, name=INPUT)
     module = tf.Module()
     module.weights = [variable.value for variable in serving.variables]
     module.serve = tf.function(lambda image: serving(image, training=False), input_signature=[spec])

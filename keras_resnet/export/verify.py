@@ -13,75 +13,93 @@ from keras_resnet import console
 from keras_resnet.data import synthetic
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DISAGREES, UserError
-from keras_resnet.export import onnx_file, tensorflow_files
-from keras_resnet.export.options import FILES, INT8_FILE, KERAS_FILE, LITERT, ONNX, SAVED_MODEL
-from keras_resnet.export.signature import Predict
+from keras_resnet.export import onnx_file, tensorflow_files, torch_weights
+from keras_resnet.export.options import FILES, Options
+from keras_resnet.export.signature import Predict, in_batches
 
-TOLERANCE = 1e-4  # largest difference of a probability that a float32 file may have
+# Largest difference that a file may have: of a probability, or of another output over its largest value.
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
 IMAGES = 256
 BATCHES = (1, 7, IMAGES)
 
 
 def _load_keras(path: Path) -> Predict:
     net = keras.models.load_model(path, compile=False)
-
-    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
-        probabilities = net.predict_on_batch(images)
-        return {"probabilities": probabilities, "class_id": probabilities.argmax(axis=-1)}
-
-    return predict
+    return lambda images: {"probabilities": net.predict_on_batch(images)}
 
 
 LOADERS: dict[str, Callable[[Path], Predict]] = {
-    KERAS_FILE: _load_keras,
-    FILES[SAVED_MODEL]: tensorflow_files.load_saved_model,
-    FILES[ONNX]: onnx_file.load,
-    FILES[LITERT]: tensorflow_files.load_litert,
-    INT8_FILE: onnx_file.load,
+    FILES["keras"]: _load_keras,
+    FILES["saved_model"]: tensorflow_files.load_saved_model,
+    FILES["onnx"]: onnx_file.load,
+    FILES["litert"]: tensorflow_files.load_litert,
+    FILES["safetensors"]: torch_weights.load,
+    FILES["half"]: onnx_file.load,
+    FILES["int8"]: onnx_file.load,
 }
 
 
-def verify(net: keras.Model, folder: Path, data: Dataset | None) -> dict[str, Any]:
+def verify(
+    net: keras.Model, folder: Path, data: Dataset | None, options: Options
+) -> dict[str, Any]:
     """Compare every file of an export with the net in batches of 1, 7 and 256, and print the result.
 
+    Args:
+        net: what `signature.with_all_outputs` returned.
+
     Returns:
-        The `verification` of export.json. A row is a file's name, its largest difference of a probability,
-        the number of images that get the net's class in every batch, and whether it passed: None for
-        int8, which is rounded.
+        The `verification` of export.json. A row is a file's name, its largest difference, the number of
+        images that get the net's class in every batch (all, where the file gives features alone), and
+        whether it passed: None for int8, which is rounded.
 
     Raises:
-        UserError: (exit code 4) where a float32 file did not pass.
+        UserError: (exit code 4) where a file did not pass.
     """
     kind, images = _images(net.input_shape[1:], data)
     expected = net.predict(images.astype(np.float32), batch_size=IMAGES, verbose=0)
+    classes = expected["probabilities"].argmax(axis=-1)
     console.print_line(f"compared with Keras on {IMAGES} {kind} images:")
-    console.print_line(f"  {'file':<16} {'largest difference':>18} {'same top-1':>12}")
+    console.print_line(f"  {'file':<17} {'largest difference':>18} {'same top-1':>12}")
     rows: list[dict[str, Any]] = []
     for name, load in LOADERS.items():
         if not (folder / name).exists():
             continue
-        predict, difference, agreement = load(folder / name), 0.0, IMAGES
+        predict, given, worst, agreement = load(folder / name), images, 0.0, IMAGES
+        if name not in (FILES["keras"], FILES["safetensors"]):
+            predict, given = in_batches(predict, options.batch_size), options.prepare(images)
         for batch in BATCHES:
-            outputs = predict(images[:batch])
-            # np.max keeps NaN, max() would not.
-            differences = abs(outputs["probabilities"] - expected[:batch])
-            difference = float(np.max([difference, differences.max()]))
-            same = int(np.sum(outputs["class_id"] == expected[:batch].argmax(axis=-1)))
-            agreement = min(agreement, IMAGES - batch + same)
-        passed = None if name == INT8_FILE else difference <= TOLERANCE and agreement == IMAGES
-        row = {"file": name, "difference": difference, "agreement": agreement, "passed": passed}
+            outputs = predict(given[:batch])
+            for output in outputs.keys() & expected.keys():
+                difference = abs(outputs[output] - expected[output][:batch]).max()
+                # np.max keeps NaN, max() would not.
+                worst = float(np.max([worst, difference / max(1, abs(expected[output]).max())]))
+            found = top_class(outputs)
+            if found is not None:
+                agreement = min(agreement, IMAGES - batch + int(np.sum(found == classes[:batch])))
+        passed = worst <= TOLERANCE and agreement == IMAGES
+        row = {"file": name, "difference": worst, "agreement": agreement, "passed": passed}
+        if name == FILES["int8"]:
+            row["passed"] = None
+        elif name == FILES["half"]:
+            row["passed"] = worst <= HALF_TOLERANCE
         rows.append(row)
-        console.print_line(f"  {name:<16} {difference:>18.1e} {f'{agreement}/{IMAGES}':>12}")
+        console.print_line(f"  {name:<17} {worst:>18.1e} {f'{agreement}/{IMAGES}':>12}")
     if failed := [row["file"] for row in rows if row["passed"] is False]:
         raise UserError(
             f"{', '.join(failed)} does not compute what Keras computes (a difference above "
             f"{TOLERANCE} or another top-1 class, see the table); nothing was exported",
             exit_code=DISAGREES,
         )
-    return {
-        "images": kind, "count": IMAGES, "batches": list(BATCHES), "tolerance": TOLERANCE,
-        "rows": rows,
-    }  # fmt: skip
+    check = {"images": kind, "count": IMAGES, "batches": list(BATCHES), "tolerance": TOLERANCE}
+    return {**check, "rows": rows}
+
+
+def top_class(outputs: dict[str, np.ndarray]) -> np.ndarray | None:
+    """The class of each image; None where the outputs are features alone."""
+    if "class_id" in outputs:
+        return outputs["class_id"]
+    scores = outputs.get("probabilities", outputs.get("logits"))
+    return None if scores is None else scores.argmax(axis=-1)
 
 
 def _images(shape: tuple[int, ...], data: Dataset | None) -> tuple[str, np.ndarray]:

@@ -27,9 +27,6 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 class Server(http.server.ThreadingHTTPServer):
     """Occupies a port as soon as it is made, so that an export need not fail at its end.
 
-    Args:
-        port: 0 for any free one.
-
     Raises:
         UserError: where the number is not a port, or another program uses it.
     """

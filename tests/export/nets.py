@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import PIL.Image
 from keras import layers
 
 import keras_resnet
@@ -80,3 +82,23 @@ def python(
         text=True,
         timeout=300,
     )
+
+
+def run_snippets(folder: Path, image: np.ndarray, place: Path) -> dict[str, str]:
+    """Run each Python snippet of a card as printed, without this package: heading -> what it printed."""
+    for item in folder.iterdir():
+        (place / item.name).symlink_to(item)
+    PIL.Image.fromarray(image).save(place / "image.png")
+    card, printed = (folder / "MODEL_CARD.md").read_text(), {}
+    for section in card.split("\n### ")[1:]:
+        heading, _, rest = section.partition("\n")
+        code = rest.partition("```python\n")[2].partition("```")[0]
+        absent = ["keras_resnet"] if heading == "Keras" else ["keras_resnet", "keras"]
+        absent += ["tensorflow", "tf2onnx", "onnx"] if "ONNX" in heading else []
+        if heading == "PyTorch" and importlib.util.find_spec("torch") is None:
+            continue
+        done = python(code, place, *absent)
+        assert done.returncode == 0, f"{heading}: {done.stderr}"
+        printed[heading] = done.stdout
+    assert card.count("```python") >= len(printed) > 0
+    return printed

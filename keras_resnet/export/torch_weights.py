@@ -1,0 +1,68 @@
+"""The weights alone, under the names of akamaster's PyTorch ResNet: write them, and read them back.
+
+https://github.com/akamaster/pytorch_resnet_cifar10 puts half of a shortcut's zero channels before the
+others, ours are all behind: the channels of stages 2 and 3 are put into its order.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_resnet.convert.checkpoint import read_checkpoint
+from keras_resnet.convert.matching import LEAVES
+from keras_resnet.convert.weights import channel_order, channels_of, convert
+from keras_resnet.errors import UserError
+from keras_resnet.export.signature import Predict
+from keras_resnet.nets.describe import describe, normalization_of
+
+
+def write(net: keras.Model, path: Path) -> None:
+    """Write the file `path`. Raises UserError where the net is not one of akamaster's."""
+    from safetensors.numpy import save_file
+
+    facts, normalization = describe(net), normalization_of(net)
+    if (facts["model"], facts["shortcut"]) != ("resnet", "zeropad") or normalization is None:
+        raise UserError(
+            "`safetensors` is for this package's resnets with shortcut zeropad. Received: "
+            f"{facts['model'] or net.name}, shortcut {facts['shortcut']}; leave it out of `formats`"
+        )
+    order = {stage: np.argsort(theirs) for stage, theirs in channel_order("split").items()}
+    kernel, bias = net.get_layer("head_dense").get_weights()
+    tensors = {"linear.weight": kernel[order[3]].T, "linear.bias": bias}
+    for layer in net.layers:
+        if (
+            not layer.trainable_weights or layer.name == "head_dense"
+        ):  # or a shortcut's fixed kernel
+            continue
+        out, into = channels_of(layer.name.replace("bn", "conv"), order)
+        weights = layer.get_weights()
+        if isinstance(layer, keras.layers.Conv2D):
+            weights = [weights[0][:, :, into].transpose(3, 2, 0, 1)]
+        for leaf, values in zip(LEAVES["bn"], weights, strict=False):  # a conv has the first one
+            tensors[f"{_path(layer.name)}.{leaf}"] = values[out]
+    tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
+    # One entry: of several, the library would write another order in each process.
+    mean, std = (normalization / 255).tolist()
+    save_file(tensors, path, {"normalization": json.dumps({"mean": mean, "std": std})})
+
+
+def load(path: Path) -> Predict:
+    """The net that `convert` makes of the file."""
+    from safetensors import safe_open
+
+    with safe_open(path, "numpy") as file:
+        normalization = json.loads(file.metadata()["normalization"])
+    net = convert(read_checkpoint(path).tensors, padding="split", **normalization)
+    return lambda images: {"probabilities": np.asarray(net(images.astype("float32")))}
+
+
+def _path(layer: str) -> str:
+    """`layer2.0.bn1` for `stage2_block1_bn1`, `conv1` for `stem_conv`."""
+    if layer.startswith("stem_"):
+        return f"{layer.removeprefix('stem_')}1"
+    stage, block, name = layer.split("_")
+    return f"layer{stage[-1]}.{int(block.removeprefix('block')) - 1}.{name}"
