@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_RECIPES = 20  # of panels: a picture may not have more than 65,536 pixels on a side
-PANEL = (5.6, 4.3)  # inches
+PANEL = (6.0, 4.3)  # inches
 PAPER_TOP = 25.0  # percent: the end of the paper's error axis
 SHORT = 5_000  # updates up to which all errors are on the axis
 KINDS = {"plain": "Plain nets", "resnet": "Residual nets"}
@@ -80,8 +80,8 @@ def figure6(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(width, height))
     for line, (title, members) in enumerate(drawn):
         for column, kind in enumerate(kinds):
-            left, top = PANEL[0] * column + 0.65, height - PANEL[1] * line - 0.5
-            box = (left / width, (top - 2.6) / height, 3.75 / width, 2.6 / height)
+            left, top = PANEL[0] * column + 0.85, height - PANEL[1] * line - 0.5
+            box = (left / width, (top - 2.6) / height, 3.65 / width, 2.6 / height)
             errors = figure.add_axes(box)
             shown = [row for row in members if row.config.model == kind]
             if not shown:
@@ -92,7 +92,7 @@ def figure6(rows: Sequence[Row]) -> Figure:
             lines = [textwrap.fill(text, 62) for text in f"{KINDS[kind]}, {title}".split("\n")]
             errors.set_title("\n".join(lines), loc="left", linespacing=1.3)
             _draw_errors(errors, shown, _top(members))
-            box = (left / width, (top - 3.3) / height, 3.75 / width, 0.55 / height)
+            box = (left / width, (top - 3.3) / height, 3.65 / width, 0.55 / height)
             _draw_rates(figure.add_axes(box, sharex=errors), shown)
     keys: list[Any] = [
         Line2D([], [], color="#555555", **VALIDATION, label="validation error"),

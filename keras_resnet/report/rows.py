@@ -29,9 +29,7 @@ class Record(NamedTuple):
 
     run: Run
     saved: RunConfig
-    settings: dict[
-        str, Any
-    ]  # what decides its numbers, but for the seed; also those of a later version
+    settings: dict[str, Any]  # what decides its numbers, but for the seed
     metrics: list[MetricsRow]
     step: int  # updates made up to the last evaluation
     results: dict[str, Any]  # empty while it is unfinished

@@ -320,8 +320,6 @@ def test_the_command_itself(tmp_path: Path, home: Path) -> None:
     assert not (tmp_path / "new").exists()
     large = sweep("--memory-per-run=1000000")
     assert large.returncode == 2 and "Received: 1 CPU, 1e+06 GiB per run" in large.stderr
-    nothing = sweep("--cpus-per-run=0")
-    assert nothing.returncode == 2 and "Received: nothing per run" in nothing.stderr
     missing = sweep("--dataset=cifar10", f"--data-dir={tmp_path}")
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
     assert f"has no {tmp_path / 'cifar10'}/*/dataset_info.json" in missing.stderr
