@@ -7,7 +7,7 @@ import dataclasses
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,14 @@ class ArgumentParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def peek(arguments: Sequence[str], *names: str) -> list[str | None]:
+    """The first values of some flags before all are parsed: defaults and --help depend on them."""
+    parser = ArgumentParser(add_help=False)
+    for name in names:
+        parser.add_argument(name, nargs="?")
+    return list(vars(parser.parse_known_args(arguments)[0]).values())
+
+
 def program(name: str) -> str:
     """A subcommand's name as it was called: by the script of a checkout, else by the package's command."""
     script = Path(sys.argv[0]).name
@@ -80,15 +88,17 @@ def add_flags(
             groups[group] = parser.add_argument_group(group)
         # X | None is X; get_type_hints has taken the bounds off.
         optional = [t for t in typing.get_args(kind) if t is not type(None)]
+        choices, many = field.metadata.get("choices"), field.name in several
         value = field.default if field.default is not None else (shown or {}).get(field.name)
+        text = field.metadata["help"] + ("" if value is None else f" (default: {value})")
         groups[group].add_argument(
             f"--{field.name.replace('_', '-')}",
             type=optional[0] if optional else kind,
-            default=None if field.name in several else field.default,
-            nargs="+" if field.name in several else None,
-            choices=field.metadata.get("choices"),
-            metavar=None if "choices" in field.metadata else field.name.split("_")[-1].upper(),
-            help=field.metadata["help"] + ("" if value is None else f" (default: {value})"),
+            default=None if many else field.default,
+            nargs="+" if many else None,
+            choices=choices,
+            metavar=None if choices and not many else field.name.split("_")[-1].upper(),
+            help=f"{', '.join(choices)}: {text}" if choices and many else text,
         )
 
 

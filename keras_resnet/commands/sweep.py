@@ -1,11 +1,14 @@
-"""Train many runs, several at once, on this machine or on a Ray cluster: all combinations with all seeds.
+"""Train many runs, several at once, on this machine or on a Ray cluster.
 
     keras-resnet sweep --depth 20 56 --model resnet plain --runs 5
     keras-resnet sweep --learning-rate 0.05 0.1 --weight-decay 1e-4 5e-4
-    keras-resnet sweep --preset paper-table --address auto     the five nets of the report, five seeds each
+    keras-resnet sweep --preset paper-table --address auto
 
-The same command again goes on where it stopped, and does nothing for finished runs. The flags are those of
-train; many of them take several values. Needs: pip install '.[sweep]'
+All combinations of what is given, with all seeds; the preset: the report's five
+nets, five seeds each. The same command again goes on where it stopped. The
+flags are those of train; many of them take several values.
+
+Needs: pip install '.[sweep]'
 """
 
 from __future__ import annotations
@@ -15,11 +18,13 @@ import contextlib
 import dataclasses
 import glob
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, terminal
+from keras_resnet.commands.train import HINTS, asked_recipe
 from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
@@ -39,7 +44,8 @@ GIB = 1 << 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
     runs = _plan(arguments)
     output = Path(runs[0].run.config.output_dir)
     # Nodes see by this lock whether they share the folder.
@@ -66,9 +72,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _conclude(runs, received)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = flags.ArgumentParser(prog="keras-resnet sweep", description=__doc__)
-    flags.add_flags(parser, TrainConfig, several=plan.SEVERAL)
+def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    recipe, depth = asked_recipe(words, {})
+    parser = flags.ArgumentParser(
+        prog="keras-resnet sweep",
+        usage="%(prog)s [flags]",
+        description=__doc__,
+        epilog=f"Defaults are those of recipe {recipe.name} at {depth} layers.",
+        hints=HINTS,
+    )
+    flags.add_flags(parser, TrainConfig, recipe.settings(), several=plan.SEVERAL)
     parser.set_defaults(runs=None)
     add = parser.add_argument_group("sweep").add_argument
     # fmt: off

@@ -1,17 +1,18 @@
-"""Train a CIFAR network of He et al. 2015 with the paper's recipe, or a faster one.
+"""Train a CIFAR network of He et al. 2015 with the paper's recipe, or another.
 
     python train.py --depth 56                       the paper's ResNet-56
     python train.py --depth 56 --recipe fast         in a sixth of its updates
     python train.py --dataset synthetic --steps 500  no data needed
 
-The same command again resumes an interrupted run, and leaves a finished one alone.
+The same command again resumes an interrupted run, and leaves a finished one.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
@@ -23,7 +24,7 @@ from keras_resnet.training.signals import Interrupted, signal_name
 
 # Updates that see each of the 45,000 training images once.
 EPOCH = -(-(50_000 - VAL_SIZE) // PAPER.batch_size)
-HINTS = {
+HINTS: dict[str, Callable[[str], str]] = {
     "epochs": lambda n: (
         f"1 epoch = {EPOCH} updates, so give --steps {int(n) * EPOCH if n.isdecimal() else 'UPDATES'}"
     ),
@@ -33,26 +34,31 @@ HINTS = {
 }
 
 
+def asked_recipe(arguments: Sequence[str], settings: Mapping[str, Any]) -> tuple[Recipe, int]:
+    """The recipe whose numbers --help shows, and its depth; what is wrong with them is an error later."""
+    name, layers = flags.peek(arguments, "--recipe", "--depth")
+    recipe = name or settings.get("recipe")
+    recipe = recipe if isinstance(recipe, Recipe) else RECIPES.get(recipe or "", PAPER)
+    depth = (
+        int(layers) if layers and layers.isdecimal() else settings.get("depth", TrainConfig.depth)
+    )
+    return recipe.resolve(depth), depth
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
-    first = flags.ArgumentParser(add_help=False)
-    for flag in ("--config", "--recipe", "--depth"):
-        first.add_argument(flag, nargs="?")
-    asked = first.parse_known_args(arguments)[0]
-    settings = read_settings(Path(asked.config)) if asked.config else {}
-    # --help shows the numbers of this recipe; what is wrong with recipe and depth is an error later.
-    recipe = asked.recipe or settings.get("recipe")
-    recipe = recipe if isinstance(recipe, Recipe) else RECIPES.get(recipe or "", PAPER)
-    depth = int(asked.depth) if (asked.depth or "").isdecimal() else TrainConfig.depth
+    (config_file,) = flags.peek(arguments, "--config")
+    settings = read_settings(Path(config_file)) if config_file else {}
+    recipe, depth = asked_recipe(arguments, settings)
     parser = flags.ArgumentParser(
         prog=flags.program("train"),
         usage="%(prog)s [flags]",
         description=__doc__,
         epilog=f"Defaults are those of recipe {recipe.name} at {depth} layers. "
         f"fast differs from paper in: {describe_difference(FAST.differences(PAPER))}.",
-        hints={**HINTS, "epoch": HINTS["epochs"]},
+        hints=HINTS,
     )
-    flags.add_flags(parser, TrainConfig, shown=recipe.resolve(depth).settings())
+    flags.add_flags(parser, TrainConfig, shown=recipe.settings())
     parser.add_argument(
         "--config",
         metavar="FILE",

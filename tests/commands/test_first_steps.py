@@ -56,6 +56,7 @@ def test_what_cannot_be_is_told_before_keras_starts(
         ("train --lr=0.1", "give --learning-rate 0.1"),
         ("train --resume", "the same command again resumes an interrupted run"),
         ("train --n 9", "give --depth 56"),
+        ("sweep --depth 20 56 --epochs=182", "give --steps 64064"),
         ("train --dept 20", "--dept is no flag; did you mean --depth?"),
         ("train --nonsense", "--nonsense is no flag (see"),
         ("train cifar10", "unexpected: cifar10"),
@@ -72,15 +73,26 @@ def test_a_mistake_leads_to_what_is_right(
     assert error.startswith("error: ") and expected in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize(("recipe", "steps"), [("paper", "64000"), ("fast", "10000")])
+@pytest.mark.parametrize(
+    ("flags", "numbers"),
+    [
+        ("train", {"steps": 64_000, "warmup-steps": 0}),
+        ("train --depth=110", {"steps": 64_000, "warmup-steps": 400}),
+        ("sweep --recipe fast --depth 20 56", {"steps": 10_000, "warmup-steps": 625}),
+    ],
+)
 def test_help_shows_the_numbers_that_a_run_would_have(
-    recipe: str, steps: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    flags: str,
+    numbers: dict[str, int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert call("train", "--recipe", recipe, "--help") == 0
+    assert call(*flags.split(), "--help") == 0
     text = capsys.readouterr().out
-    _, _, after = text.rpartition("--steps STEPS")
-    assert f"(default: {steps})" in " ".join(after.split())[:120]
+    for name, value in numbers.items():
+        _, _, after = text.rpartition(f"--{name} STEPS")
+        assert f"(default: {value})" in " ".join(after.split())[:130]
     assert all(f"\n{group}:\n" in text for group in ("net", "data", "recipe", "run", "output"))
     assert max(map(len, text.splitlines())) <= 80
 
