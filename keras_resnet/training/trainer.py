@@ -64,6 +64,10 @@ def train(
     if data is not None and data.is_own:
         config = dataclasses.replace(config, dataset=data.name, data_dir=data.data_dir)
     refuse_callbacks(callbacks)
+    if limit := keras.config.max_steps_per_epoch():
+        raise UserError(
+            f"KERAS_MAX_STEPS_PER_EPOCH must not be set, it ends runs early. Received: {limit}"
+        )
     runs, backend = runs_of(config), keras.backend.backend()
     with devices.distributed(config.devices) as count:
         # Each host may have its own folders.

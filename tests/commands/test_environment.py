@@ -13,11 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
 import keras_resnet
 from keras_resnet import TrainConfig
+from keras_resnet.errors import UserError
 from tests.helpers import REPOSITORY
 
 FLAGS = [
@@ -51,6 +53,12 @@ def test_other_settings_in_keras_json_change_nothing(tmp_path: Path) -> None:
         done = python("train.py", *flags, stdout=full, **variables)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / "x" / "seed-0" / "results.json").exists()
+
+
+def test_a_limit_of_keras_that_would_end_a_run_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keras.config, "max_steps_per_epoch", lambda: 2)
+    with pytest.raises(UserError, match="KERAS_MAX_STEPS_PER_EPOCH must not be set"):
+        keras_resnet.train(TrainConfig(dataset="synthetic"))
 
 
 def test_a_keras_json_that_would_make_keras_wait(tmp_path: Path) -> None:
