@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         usage="%(prog)s [flags]",
         description=__doc__,
         epilog=f"Defaults are those of recipe {recipe.name} at {depth} layers. "
-        f"fast differs from paper in: {describe_difference(FAST.differences(PAPER))}.",
+        f"fast differs from paper in: {describe_difference(FAST.settings(), PAPER.settings())}.",
         hints=HINTS,
     )
     flags.add_flags(parser, TrainConfig, shown=recipe.settings())

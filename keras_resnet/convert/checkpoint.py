@@ -47,18 +47,14 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     try:
         with open(path, "rb") as file:
             head = file.read(9)
-        size, contents = path.stat().st_size, []
-        if is_zip := zipfile.is_zipfile(path):
-            contents = zipfile.ZipFile(path).infolist()
-            size = max(size, sum(member.file_size for member in contents))
+        size, is_zip = path.stat().st_size, zipfile.is_zipfile(path)
+        contents = zipfile.ZipFile(path).infolist() if is_zip else []
     except (OSError, zipfile.BadZipFile) as error:
         raise UserError(
             f"the checkpoint must be a file that can be read. Received: {path} ({error})"
         ) from None
-    if size > LIMIT:
-        raise UserError(
-            f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has {size:,}"
-        )
+    if max(size, sum(member.file_size for member in contents)) > LIMIT:
+        raise UserError(f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has more")
     if head[:4] == b"\x89HDF" or any(m.filename == "model.weights.h5" for m in contents):
         raise UserError(
             f"the checkpoint must be PyTorch's. Received: {path}, a file of Keras, which needs no "

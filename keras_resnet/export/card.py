@@ -117,7 +117,7 @@ def training(facts: Mapping[str, Any]) -> str:
     config, results = run["config"], run["results"]
     settings = config.get("settings") or {}
     lines = [f"    {config.get('command', 'python train.py')}", ""]
-    lines += [f"- {key}: {settings[key]}" for key in _SETTINGS if key in settings]
+    lines += [f"- {key}: {settings[key]}" for key in _SETTINGS if settings.get(key) is not None]
     lines.append(f"- precision: {config.get('precision', '?')} (saved as float32)")
     lines += [f"- device: {config['device'].get('name')}"] if config.get("device") else []
     if results.get("seconds"):

@@ -105,7 +105,9 @@ def top_class(outputs: dict[str, np.ndarray]) -> np.ndarray | None:
 def _images(shape: tuple[int, ...], data: Dataset | None) -> tuple[str, np.ndarray]:
     """256 uint8 images of a shape, and what they are: test images where the data set has that shape."""
     if data is not None and data.test_images.shape[1:] == shape:
-        return f"{data.name} test", np.resize(data.test_images[:IMAGES], (IMAGES, *shape))
+        repeated = "repeated " if len(data.test_images) < IMAGES else ""
+        images = np.resize(data.test_images[:IMAGES], (IMAGES, *shape))
+        return f"{repeated}{data.name} test", images
     if shape == (32, 32, 3):
         return "synthetic", synthetic.synthetic((IMAGES, IMAGES)).test_images
     rng = np.random.default_rng(0)

@@ -32,13 +32,8 @@ def describe(net: keras.Model) -> dict[str, Any]:
             pooling = getattr(net.get_layer("stage2_block1_shortcut"), "pooling", None)
             maxpool = pooling == "max" or "stage2_block1_shortcut_pool" in names
             shortcut = "zeropad-maxpool" if maxpool else "zeropad"
-    return {
-        "model": model,
-        "depth": depth,
-        "shortcut": shortcut,
-        "num_classes": net.output_shape[-1],
-        "input_shape": tuple(net.input_shape[1:]),
-    }
+    shapes = {"num_classes": net.output_shape[-1], "input_shape": tuple(net.input_shape[1:])}
+    return {"model": model, "depth": depth, "shortcut": shortcut, **shapes}
 
 
 def normalization_of(net: keras.Model) -> np.ndarray | None:

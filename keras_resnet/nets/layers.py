@@ -155,10 +155,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.moving_mean.assign(self.moving_mean * kept + mean * new)
         unbiased = variance * (count / (count - 1))
         self.moving_variance.assign(self.moving_variance * kept + unbiased * new)
-        outputs = ops.batch_normalization(
-            x, mean, variance, -1, self.beta, self.gamma, self.epsilon
-        )
-        return ops.cast(outputs, inputs.dtype)
+        x = ops.batch_normalization(x, mean, variance, -1, self.beta, self.gamma, self.epsilon)
+        return ops.cast(x, inputs.dtype)
 
 
 def use_fast_convolution(layer: keras.layers.Conv2D) -> keras.layers.Conv2D:

@@ -105,9 +105,10 @@ def build(
                 x = conv_bn(x, filters, 1, strides, f"{path}_shortcut")
             elif changes:
                 pooling = "max" if shortcut == "zeropad-maxpool" else None
-                x = ZeroPadShortcut(
+                pad = ZeroPadShortcut(
                     filters, strides, pooling, dtype=dtype, name=f"{path}_shortcut"
-                )(x)
+                )
+                x = pad(x)
             y = layers.Add(dtype=dtype, name=f"{path}_add")([x, y])
         return relu(y, f"{path}_relu2")
 

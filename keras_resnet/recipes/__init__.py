@@ -17,22 +17,22 @@ __all__ = ["FAST", "FAST_0_2", "PAPER", "RECIPES", "Recipe", "describe_changes"]
 
 def describe_changes(recipe: Recipe, depth: int) -> str:
     """A resolved recipe and what was changed in it: `"fast, but steps 8,000 (10,000)"`."""
-    if recipe.name not in RECIPES:
+    if (usual := RECIPES.get(recipe.name)) is None:
         return recipe.name
-    usual = RECIPES[recipe.name].resolve(depth)
-    changed = {"steps": (recipe.steps, usual.steps)} if recipe.steps != usual.steps else {}
-    # The warm-up that these steps bring with them is no change.
-    changed |= recipe.differences(RECIPES[recipe.name].resolve(depth, steps=recipe.steps))
-    return recipe.name + (f", but {describe_difference(changed)}" if changed else "")
+    # The warm-up that its steps bring with them is no change.
+    fitted = usual.resolve(depth, steps=recipe.steps).settings() | {"steps": usual.steps}
+    changes = describe_difference(recipe.settings(), fitted)
+    return recipe.name + (f", but {changes}" if changes else "")
 
 
-def describe_difference(differences: dict[str, tuple[Any, Any]]) -> str:
-    """`Recipe.differences` in words: `"steps 16,000 (64,000), nesterov True (False)"`."""
+def describe_difference(here: dict[str, Any], there: dict[str, Any]) -> str:
+    """In which settings two recipes differ: `"steps 16,000 (64,000), nesterov True (False)"`."""
 
     def text(value: Any) -> str:
         return f"{value:,}" if type(value) is int else str(value)
 
     return ", ".join(
-        f"{name.replace('_', ' ')} {text(here)} ({text(there)})"
-        for name, (here, there) in differences.items()
+        f"{name.replace('_', ' ')} {text(value)} ({text(there[name])})"
+        for name, value in here.items()
+        if value != there[name]
     )

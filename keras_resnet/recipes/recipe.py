@@ -85,15 +85,6 @@ class Recipe:
         del fields["name"], fields["warmup_min_depth"]
         return fields
 
-    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
-        """Field -> (here, in `other`), for the fields of `settings` in which they differ."""
-        theirs = other.settings()
-        return {
-            key: (value, theirs[key])
-            for key, value in self.settings().items()
-            if value != theirs[key]
-        }
-
 
 def _check(good: bool, name: str, expected: str, received: object) -> None:
     if not good:

@@ -117,7 +117,7 @@ def test_what_was_changed_is_told() -> None:
     assert told(recipe="fast", learning_rate=0.1) == halved
     changed = told(depth=110, weight_decay=5e-4, warmup_steps=0)
     assert changed == "paper, but warmup steps 0 (400), weight decay 0.0005 (0.0001)"
-    difference = recipes.describe_difference(FAST.differences(PAPER))
+    difference = recipes.describe_difference(FAST.settings(), PAPER.settings())
     for part in (
         "steps 10,000 (64,000)", "schedule cosine (step)", "nesterov True (False)",
         "kernel rate 0.02 (None)", "crop padding 2 (4)",
@@ -136,7 +136,7 @@ def test_the_help_shows_the_numbers_of_the_recipe(capsys: pytest.CaptureFixture[
         f"not of what Muon trains (default: {recipe.weight_decay})",
         f"0 crops nothing (default: {recipe.crop_padding})",
         f"Defaults are those of recipe {recipe.name} at 20 layers.",
-        recipes.describe_difference(FAST.differences(PAPER)),
+        recipes.describe_difference(FAST.settings(), PAPER.settings()),
     ):
         assert part in text
 
