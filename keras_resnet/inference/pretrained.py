@@ -106,7 +106,8 @@ def load_trunk(
             f"weights must be those of a resnet or plain net of this package. Received: {path}, {source.name}"
         )
     num_classes = num_classes or facts["num_classes"]
-    new_head = new_head or num_classes != source.get_layer("head_dense").units
+    heads = [layer.units for layer in source.layers if layer.name == "head_dense"]
+    new_head = new_head or heads != [num_classes]
     net = build(
         facts["model"],
         facts["depth"],

@@ -12,7 +12,7 @@ from keras_resnet.data import constants
 
 
 def describe(net: keras.Model) -> dict[str, Any]:
-    """Which of our nets a Keras model is; model, depth and shortcut are None for any other.
+    """Which of our nets a Keras model is, its head aside; model, depth and shortcut are None for any other.
 
     Returns:
         `{"model": "resnet" | "plain" | None, "depth": int | None, "shortcut": str | None,
@@ -20,7 +20,7 @@ def describe(net: keras.Model) -> dict[str, Any]:
     """
     names = {layer.name for layer in net.layers}
     model = depth = shortcut = None
-    if {"normalization", "stem_conv", "stage3_block1_conv2", "head_dense"} <= names:
+    if {"normalization", "stem_conv", "stage3_block1_conv2", "head_pool"} <= names:
         depth = 6 * sum(bool(re.fullmatch(r"stage1_block\d+_conv1", name)) for name in names) + 2
         model = "resnet" if "stage1_block1_add" in names else "plain"
     if model == "resnet":

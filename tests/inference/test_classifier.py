@@ -16,10 +16,8 @@ from PIL import Image
 
 from keras_resnet.data import images as images_module
 from keras_resnet.errors import UserError
-from keras_resnet.export import pipeline
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.open import load_keras
-from keras_resnet.inference.pretrained import load_trunk
 from tests.helpers import FORMATS, NAMES, bad_models, export, make_net, random_images
 
 SMALL = random_images(5, 24, 20)
@@ -242,23 +240,6 @@ def test_what_is_named_probabilities_must_hold_some(tmp_path):
     keras.Model(body.input, named).save(tmp_path / "other.keras")
     with pytest.raises(UserError, match="must return probabilities, as its output is named"):
         Classifier.load(tmp_path / "other.keras").predict(SMALL)
-
-
-def test_the_usual_keras_way_of_fine_tuning(tmp_path, capsys):
-    """A new head with Dropout on our trunk, saved by Keras: predicted with, exported, trained on."""
-    trunk = make_net()
-    x = layers.Dropout(0.3)(trunk.layers[-2].output)
-    net = keras.Model(trunk.input, layers.Dense(3)(x))
-    net.save(tmp_path / "mine.keras")
-    images = random_images(5, 32, 32)
-    expected = np.asarray(keras.ops.softmax(net.predict(images, verbose=0)))
-    pipeline.export(tmp_path / "mine.keras", formats=["onnx"], data_dir=str(tmp_path))
-    for name in ("mine.keras", "mine-export/model.onnx", "mine-export"):
-        probabilities = Classifier.load(tmp_path / name).predict(images)
-        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
-    again = load_trunk(tmp_path / "mine.keras")
-    assert "new: its dense layer, of 3 classes" in capsys.readouterr().out
-    np.testing.assert_array_equal(again.layers[2].kernel, trunk.layers[2].kernel)
 
 
 # --- bad models -----------------------------------------------------------------------------------

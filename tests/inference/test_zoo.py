@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -204,20 +206,41 @@ def test_two_lines_classify_an_image_from_anywhere_without_network(tmp_path: Pat
     assert done.returncode == 0 and done.stdout == "ship\n", done.stderr
 
 
-def test_commands_take_a_name_or_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_the_page_of_trained_nets_word_for_word(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    data_dir: str,
 ) -> None:
-    ship = REPOSITORY / "examples/ship.png"
+    """Its Python and its commands; its net with a new head is evaluated, exported, and a trunk again."""
     monkeypatch.chdir(tmp_path)
-    lines = []
-    for model in ([], ["--model", "resnet20"], ["--model", WEIGHTS / "resnet20-cifar10"]):
-        assert call("predict", ship, *model) == 0
-        lines.append(capsys.readouterr().out)
-    assert re.match(rf"{ship}: ship [\d.]+ %, ", lines[0]) and len({*lines}) == 1
-    assert call("export", "resnet20", "--formats", "onnx", "--data-dir", tmp_path) == 0
-    assert "wrote resnet20-export" in capsys.readouterr().out
+    monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
+    shutil.copy(REPOSITORY / "examples/ship.png", "ship.png")
+    Path("experiments/resnet20-mine/seed-0").mkdir(parents=True)
+    keras_resnet.resnet(20).save("experiments/resnet20-mine/seed-0/model.keras")
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (30, 32, 32, 3), dtype=np.uint8), np.arange(30) % 3
+    np.savez("own.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    page, values = (REPOSITORY / "docs/zoo.md").read_text(), {"images": images, "labels": labels}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, values)
+    commands = re.findall(r"^keras-resnet (.*)$", page, re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        assert call(*shlex.split(command, comments=True)) == 0, command
     facts = json.loads(Path("resnet20-export/export.json").read_text())
     assert facts["training"]["results"]["test_error"] == RESNET20.test_error
+    assert call("evaluate", "--model", "mine.keras", "--dataset", "own.npz") == 0
+    assert call("export", "mine.keras", "--formats", "onnx") == 0
+    assert "most frequent confusions" in capsys.readouterr().out
+    expected = keras.ops.softmax(values["mine"].predict(images, verbose=0))
+    for name in ("mine.keras", "mine-export/model.onnx"):
+        probabilities = keras_resnet.Classifier.load(name).predict(images)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-4)
+    again = load_trunk("mine.keras")
+    assert "new: its dense layer, of 3 classes" in capsys.readouterr().out
+    np.testing.assert_array_equal(again.get_weights()[0], values["mine"].get_weights()[0])
 
 
 def test_what_lies_in_the_working_directory_comes_first(
