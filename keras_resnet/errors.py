@@ -22,6 +22,7 @@ LOST = 5  # another process of a run on several hosts did not come
 EXTRAS = {
     "onnx": "export", "tf2onnx": "export", "onnxruntime": "onnx", "safetensors": "convert",
     "tensorflow": "tensorflow", "torch": "torch", "matplotlib": "report", "ray": "sweep", "rich": "sweep",
+    "wandb": "wandb", "mlflow": "mlflow",
 }  # fmt: skip
 
 

@@ -90,6 +90,10 @@ def add_flags(
         optional = [t for t in typing.get_args(kind) if t is not type(None)]
         choices, many = field.metadata.get("choices"), field.name in several
         value = field.default if field.default is not None else (shown or {}).get(field.name)
+        if kind is bool:
+            flag, text = f"--{field.name}", field.metadata["help"]
+            groups[group].add_argument(flag, action="store_true", help=text)
+            continue
         text = field.metadata["help"] + ("" if value is None else f" (default: {value})")
         groups[group].add_argument(
             f"--{field.name.replace('_', '-')}",
@@ -114,7 +118,7 @@ def settings_from(arguments: argparse.Namespace, settings: type) -> Any:
 def flags_of(config: Any) -> list[str]:
     """The flags that give a dataclass of settings, but for defaults: `["--depth=56"]`."""
     return [
-        f"--{field.name.replace('_', '-')}={value}"
+        f"--{field.name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for field in dataclasses.fields(config)
         if (value := getattr(config, field.name)) != field.default
     ]

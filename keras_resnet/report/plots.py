@@ -21,7 +21,7 @@ MAX_RECIPES = 20  # of panels: a picture may not have more than 65,536 pixels on
 PANEL = (6.0, 4.3)  # inches
 PAPER_TOP = 25.0  # percent: the end of the paper's error axis
 SHORT = 5_000  # updates up to which all errors are on the axis
-KINDS = {"plain": "Plain nets", "resnet": "Residual nets"}
+KINDS = {"plain": "Plain nets", "resnet": "Residual nets", "own": "Own nets"}
 # Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale on white. Each of
 # the paper's depths always has its own colour; other depths take turns.
 COLORS = {
@@ -75,7 +75,7 @@ def figure6(rows: Sequence[Row]) -> Figure:
         numbers = f"{row.recipe.steps:,} updates, {row.config.dataset}, {row.precision}"
         recipes.setdefault(f"recipe {row.recipe_text}\n{numbers}", []).append(row)
     drawn = list(recipes.items())[:MAX_RECIPES]
-    kinds = [kind for kind in KINDS if any(row.config.model == kind for row in rows)]
+    kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
     width, height = PANEL[0] * len(kinds), PANEL[1] * len(drawn) + 0.3
     figure = Figure(figsize=(width, height))
     for line, (title, members) in enumerate(drawn):
@@ -83,7 +83,7 @@ def figure6(rows: Sequence[Row]) -> Figure:
             left, top = PANEL[0] * column + 0.85, height - PANEL[1] * line - 0.5
             box = (left / width, (top - 2.6) / height, 3.65 / width, 2.6 / height)
             errors = figure.add_axes(box)
-            shown = [row for row in members if row.config.model == kind]
+            shown = [row for row in members if row.kind == kind]
             if not shown:
                 errors.set_axis_off()
                 text = f"no {KINDS[kind].lower()} were trained by this recipe"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_resnet.errors import UserError
-from keras_resnet.nets.family import PAPER_ERRORS
+from keras_resnet.nets.family import MODELS, PAPER_ERRORS
 from keras_resnet.recipes import RECIPES, describe_changes
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.files import MOVED_ASIDE
@@ -47,6 +47,9 @@ class Row:
         kind = "ResNet" if self.config.model == "resnet" else "Plain"
         shortcut = "" if self.config.shortcut == "zeropad" else f" ({self.config.shortcut})"
         self.name = f"{kind}-{self.config.depth}{shortcut}"
+        self.kind = self.config.model
+        if self.config.model not in MODELS:
+            self.name, self.kind = self.config.model, "own"
 
     @property
     def recipe_text(self) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import typing
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -32,9 +34,11 @@ class TrainConfig:
     """
 
     # fmt: off
-    model: str = _setting("resnet", "with shortcuts or without", choices=MODELS, group="net")
+    model: str = _setting("resnet", "resnet, plain (without shortcuts), or module:function of a net of yours, made by function(input_shape, num_classes, seed)", group="net")
     depth: int = _setting(20, "6n+2: 20, 32, 44, 56, 110, 1202", group="net")
     shortcut: str = _setting("zeropad", "zeropad is the paper's option A", choices=SHORTCUTS, group="net")
+    weights: str | None = _setting(None, "a trained net to start from: a name of `keras-resnet models`, a .keras file or a run folder; it sets model, depth and shortcut", group="net")
+    freeze: bool = _setting(False, "train the dense layer of `weights` alone", group="net")
     dataset: str = _setting("cifar10", "cifar10, cifar100, synthetic (needs no data on disk), or a path of your own images: a folder with one subfolder per class, or an .npz file", group="data")
     data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)", group="data")
     image_size: Annotated[int, Meta(ge=8, le=4_096)] | None = _setting(None, "pixels across, to which your own images are resized (default: 32; an .npz file's own)", group="data")
@@ -55,8 +59,10 @@ class TrainConfig:
     runs: Annotated[int, Meta(ge=1, le=10_000)] = _setting(1, "train seeds SEED .. SEED+RUNS-1", group="run")
     eval_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between validations", group="run")
     checkpoint_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between checkpoints", group="run")
+    keep: str | None = _setting(None, "which net is saved: best, of the lowest validation error, or last (default: best for your own images, else last)", choices=("best", "last"), group="run")
     output_dir: str = _setting("experiments", "run folders are <output-dir>/<name>/seed-<k>", group="output")
     name: str | None = _setting(None, "of the experiment (default: e.g. resnet56)", group="output")
+    log: str = _setting("tensorboard", "where the rows of metrics.csv are logged too", choices=("tensorboard", "wandb", "mlflow"), group="output")
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -76,9 +82,15 @@ class TrainConfig:
         blocks_per_stage(self.depth)
         for field in dataclasses.fields(self):
             choices, value = field.metadata.get("choices"), getattr(self, field.name)
-            if choices and value not in choices and not isinstance(value, Recipe):
+            if choices and value not in (*choices, field.default) and not isinstance(value, Recipe):
                 _reject(field.name, f"one of {', '.join(choices)}", value)
         self.resolve_recipe()  # checks the numbers together
+        if self.model not in MODELS and not re.fullmatch(r"[\w.]+:\w+", self.model):
+            _reject("model", f"one of {', '.join(MODELS)}, or module:function", self.model)
+        if self.freeze and not self.weights:
+            _reject("freeze", "given with `weights`, whose trunk it freezes", self.freeze)
+        if self.weights and self.model not in MODELS:
+            _reject("weights", "left out for a `model` of your own", self.weights)
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for `model` plain, which has none", self.shortcut)
         if "/" in self.experiment or self.experiment in (".", ".."):
@@ -100,10 +112,14 @@ class TrainConfig:
         if self.name:
             return self.name
         shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
+        net = f"{self.model}{self.depth}{shortcut}" if self.model in MODELS else self.model
+        if self.weights:
+            parts = [part for part in Path(self.weights).with_suffix("").parts if part != os.sep]
+            net = "-".join(["frozen" if self.freeze else "from", *parts[-2:]])
         dataset = "" if self.dataset == "cifar10" else f"-{self.dataset.removesuffix('.npz')}"
         recipe = self.resolve_recipe().name
         recipe = "" if recipe == "paper" else f"-{recipe}"
-        return f"{self.model}{self.depth}{shortcut}{dataset}{recipe}"
+        return f"{net.replace(':', '-')}{dataset}{recipe}"
 
 
 def _checked(name: str, kind: Any, value: Any) -> Any:

@@ -57,6 +57,7 @@ class RunResults(TypedDict):
     train_error: NotRequired[Percent]
     steps: NotRequired[Count]
     stopped_early: NotRequired[bool]  # by a callback of the user's
+    saved_step: NotRequired[Count]  # update of the net that is saved, where that is not the last
     recipe: NotRequired[str]
     seconds: NotRequired[NotNegative]  # of training alone
     images_per_second: NotRequired[NotNegative | None]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 # setting `precision` is among them because "auto" depends on the machine: the precision that was used stands
 # beside the settings in config.json and is compared by itself.
 PLACES = (
-    "data_dir", "unreadable", "output_dir", "name", "runs", "seed", "precision", "devices",
+    "data_dir", "unreadable", "output_dir", "name", "runs", "seed", "precision", "devices", "log",
 )  # fmt: skip
 # How often a run is evaluated and saved: the weights are the same, the rows of metrics.csv are not.
 INTERVALS = ("eval_every", "checkpoint_every")
@@ -38,6 +38,9 @@ BEFORE = {
     "crop_padding": PAPER.crop_padding,
     "image_size": None,
     "augment": "crop+flip",
+    "weights": None,
+    "freeze": False,
+    "keep": None,
 }
 
 

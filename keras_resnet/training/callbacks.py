@@ -12,16 +12,15 @@ from typing import Any
 
 import keras
 import numpy as np
-from tensorboard.summary import Writer
+from keras import ops
 
-from keras_resnet import console
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.inference.evaluate import loss_and_error
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.training import backends, hosts
-from keras_resnet.training.model import logits_of
+from keras_resnet.training.net import logits_of
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Signals
 
@@ -32,14 +31,14 @@ AGREE_EVERY = 10
 class Restore(keras.callbacks.Callback):
     """Gives the variables a checkpoint's values when `fit` begins, which has just reset the metrics."""
 
-    def __init__(self, net: keras.Model, arrays: Mapping[str, np.ndarray] | None):
+    def __init__(self, net: keras.Model, arrays: Mapping[str, np.ndarray]):
         super().__init__()
         self.net, self.arrays = net, arrays
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.arrays is not None:
+        if self.arrays:
             checkpoint.restore(self.net, self.model, self.arrays)
-            self.arrays = None
+            self.arrays = {}
 
 
 class Count(keras.callbacks.Callback):
@@ -58,13 +57,13 @@ class Count(keras.callbacks.Callback):
 
 
 class Evaluate(keras.callbacks.Callback):
-    """Measures the error on `(images, labels)`, of which there may be none, and adds a row to the metrics."""
+    """Adds a row to the metrics, with the error on `(images, labels)`, and remembers the best net so far."""
 
     def __init__(
         self, bar: ProgressBar, net: keras.Model, validation: tuple[np.ndarray, np.ndarray]
     ):
         super().__init__()
-        self.bar, self.progress, self.logits = bar, bar.progress, logits_of(net)
+        self.bar, self.progress, self.net, self.logits = bar, bar.progress, net, logits_of(net)
         self.images, self.labels = validation
         self.schedule = schedule_of(self.progress.run.recipe)
 
@@ -88,37 +87,12 @@ class Evaluate(keras.callbacks.Callback):
             "images_per_second": _rounded(self.progress.images_per_second(), 5),
         }
         self.progress.rows.append(row)
+        if self.progress.keep == "best" and self.progress.kept is row:
+            values = {v.path: ops.convert_to_numpy(v.value) for v in self.net.variables}
+            self.progress.best = {path: value.copy() for path, value in values.items()}
         self.progress.begin_interval()
         self.model.reset_metrics()
         self.bar.print_row(row)
-
-
-class TensorBoard(keras.callbacks.Callback):
-    """Writes the rows of metrics.csv for TensorBoard; its step counts updates."""
-
-    def __init__(self, progress: Progress):
-        super().__init__()
-        self.progress = progress
-        self._writer: Writer | None = None
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        if not self.progress.evaluation_due:
-            return
-        try:
-            if self._writer is None:
-                folder = self.progress.run.folder.path / "tensorboard"
-                folder.mkdir(exist_ok=True)
-                self._writer = Writer(str(folder))
-            for name, value in self.progress.rows[-1].items():
-                if isinstance(value, float):
-                    self._writer.add_scalar(name, value, self.progress.step)
-            self._writer.flush()
-        except OSError as error:  # metrics.csv has the same numbers: no reason to end the run
-            console.print_line(f"warning: the TensorBoard log could not be written ({error})")
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
 
 
 class Save(keras.callbacks.Callback):
@@ -156,6 +130,7 @@ def save_checkpoint(progress: Progress, net: keras.Model, model: keras.Model) ->
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise diverged(name.removeprefix("net/"), progress.step)
+    arrays |= {f"best/{path}": value for path, value in progress.best.items()}
     hosts.on_first(checkpoint.save, progress.run.folder.path, arrays, progress.state())
 
 

@@ -14,7 +14,7 @@ from keras import layers, ops
 from keras_resnet.data import augmentation, stream
 from keras_resnet.data.augmentation import RandomPadCrop
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.nets.resnet import build
+from keras_resnet.nets.describe import normalization_of
 from keras_resnet.recipes import Recipe
 from keras_resnet.recipes.muon import Muon
 from keras_resnet.recipes.optimizer import SGD
@@ -22,30 +22,10 @@ from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs.run import Run
 from keras_resnet.training import backends
 from keras_resnet.training.backends import Chunk
+from keras_resnet.training.net import logits_of
 
 # Batches that the stream makes at a time: NumPy's calls cost less for many.
 CHUNK = 32
-
-
-def build_net(run: Run, data: Dataset, dtype: str) -> keras.Model:
-    """The net of a run; see `keras_resnet.resnet`."""
-    config = run.config
-    return build(
-        config.model,
-        config.depth,
-        shortcut=config.shortcut,
-        num_classes=len(data.class_names),
-        input_shape=data.train_images.shape[1:],
-        mean=data.mean,
-        std=data.std,
-        seed=config.seed,
-        dtype=dtype,
-    )
-
-
-def logits_of(net: keras.Model) -> keras.Model:
-    """The same net up to its logits: the loss is computed from these, which cannot saturate."""
-    return keras.Model(net.input, net.get_layer("head_dense").output)
 
 
 class _ResidentImages(layers.Layer):
@@ -73,15 +53,16 @@ def training_model(run: Run, data: Dataset, net: keras.Model, start: int = 0) ->
     images = _ResidentImages(data.train_images, name="images")(index)
     recipe = run.recipe
     augment, padding = run.config.augment, recipe.crop_padding
+    normalization = normalization_of(net) if run.config.weights else None
     crop = RandomPadCrop(
         0 if augment == "none" else padding,
-        fill=data.mean,
+        fill=data.mean if normalization is None else tuple(normalization[0].tolist()),
         flip=augment == "crop+flip",
         dtype="float32",
     )
     model = keras.Model([index, draw], logits_of(net)(crop(images, draw=draw)))
     optimizer = optimizer_of(recipe, net)
-    if net.get_layer("stem_conv").compute_dtype == "float16":
+    if any(layer.compute_dtype == "float16" for layer in net.layers):
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
@@ -114,7 +95,7 @@ def normalized_kernels(net: keras.Model) -> list[str]:
     """Paths of the kernels whose output goes into a batch normalisation and nowhere else."""
     paths = []
     for layer in net.layers:
-        if isinstance(layer, layers.Conv2D | layers.Dense):
+        if isinstance(layer, layers.Conv2D | layers.Dense) and layer.trainable:
             following = [node.operation for node in layer._outbound_nodes]
             if following and all(isinstance(o, layers.BatchNormalization) for o in following):
                 paths.append(layer.kernel.path)

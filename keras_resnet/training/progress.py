@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
 from keras_resnet import console
@@ -32,6 +33,8 @@ class Progress:
         timed: how many updates `seconds` is of.
         stopped_early: whether a callback of the user's ended the run before its last update.
         signum: the signal that stops this session, or 0.
+        keep: which net is saved, "best" or "last".
+        best: variables of the net of the lowest validation error so far, by path.
     """
 
     def __init__(self, run: Run, state: State | None = None):
@@ -40,6 +43,7 @@ class Progress:
         self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
         self.timed = state.get("timed", self.step)
         self.stopped_early = state.get("stopped_early", False)
+        self.keep, self.best = "last", dict[str, np.ndarray]()
         self._last: float | None = None  # when the last update ended
         self.begin_interval()
 
@@ -58,6 +62,13 @@ class Progress:
     def ended(self) -> bool:
         """Whether all updates were made, or a callback of the user's has ended the run."""
         return self.stopped_early or self.step >= self.run.recipe.steps
+
+    @property
+    def kept(self) -> MetricsRow:
+        """The row of the net that is saved: of the lowest validation error, or the last."""
+        if self.keep == "last":
+            return self.rows[-1]
+        return min(self.rows, key=lambda row: row["val_error"] or 0.0)
 
     @property
     def evaluation_due(self) -> bool:

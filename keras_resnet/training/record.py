@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from keras_resnet.data.dataset import Dataset
+from keras_resnet.nets.family import MODELS
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunConfig, RunResults
 from keras_resnet.runs.run import Run
@@ -45,20 +46,19 @@ def results_of(
     progress: Progress, net: keras.Model, precision: str, test_loss: float, test_error: float
 ) -> RunResults:
     """results.json of a run that is finished."""
-    run, config, last = progress.run, progress.run.config, progress.rows[-1]
+    run, config, kept = progress.run, progress.run.config, progress.kept
     images = progress.timed * run.recipe.batch_size
     results: RunResults = {
         "test_error": round(test_error, 4),
         "test_loss": test_loss if math.isfinite(test_loss) else None,
-        "val_error": last["val_error"],
-        "train_error": last["train_error"] or 0.0,
+        "val_error": kept["val_error"],
+        "train_error": kept["train_error"] or 0.0,
         "steps": progress.step,
         "recipe": run.recipe.name,
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(images / progress.seconds, 1) if progress.seconds else None,
         "parameters": parameters(net),
         "model": config.model,
-        "depth": config.depth,
         "shortcut": config.shortcut if config.model == "resnet" else None,
         "dataset": config.dataset,
         "seed": config.seed,
@@ -66,6 +66,10 @@ def results_of(
         "peak_memory_mib": provenance.peak_memory_mib(),
         **_made_with(),  # type: ignore[typeddict-item]
     }
+    if config.model in MODELS:
+        results["depth"] = config.depth
+    if kept["step"] != progress.step:
+        results["saved_step"] = kept["step"]
     if progress.stopped_early:
         results["stopped_early"] = True
     return results

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_resnet import console, recipes
 from keras_resnet.data import datasets
@@ -26,9 +27,10 @@ from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig
 from keras_resnet.runs.run import Run, runs_of, write_summary
-from keras_resnet.training import backends, callbacks, devices, hosts, record
+from keras_resnet.training import backends, callbacks, devices, hosts, loggers, record
 from keras_resnet.training.forward import Forward, refuse_callbacks
-from keras_resnet.training.model import build_net, chunks_of_batches, logits_of, training_model
+from keras_resnet.training.model import chunks_of_batches, training_model
+from keras_resnet.training.net import build_net, logits_of, settings_of_weights
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted, Signals
 
@@ -68,6 +70,8 @@ def train(
         raise UserError(
             f"KERAS_MAX_STEPS_PER_EPOCH must not be set, it ends runs early. Received: {limit}"
         )
+    loggers.check_installed(config.log)
+    config = settings_of_weights(config)
     runs, backend = runs_of(config), keras.backend.backend()
     with devices.distributed(config.devices) as count:
         # Each host may have its own folders.
@@ -99,9 +103,16 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
             return 0
         assert data is not None
         began, newest = opened
-        arrays, state = newest or (None, None)
+        arrays, state = newest or ({}, None)
         progress = Progress(run, state)
+        split = data.split(run.config.val_size, run.config.seed)
+        if len(split[1]):
+            progress.keep = run.config.keep or ("best" if data.is_own else "last")
+        for name in [name for name in arrays if name.startswith("best/")]:
+            progress.best[name.removeprefix("best/")] = arrays.pop(name)
         precision, reason = devices.precision(run.config.precision, began)
+        net = build_net(run.config, data, precision)
+        model = training_model(run, data, net, start=progress.step)
         if began is None:
             hosts.on_first(run.folder.write_config, record.config_of(run, data, precision))
         else:
@@ -109,16 +120,14 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
             resume.refuse_others(run.folder.path, there, now, "images")
             devices.print_changes(began)
         hosts.on_first(run.folder.write_metrics, progress.rows)
-        net = build_net(run, data, precision)
-        model = training_model(run, data, net, start=progress.step)
         _print_plan(run, net, count, precision, reason)
         if newest:
             console.print_line(f"resuming at update {progress.step:,} of {run.recipe.steps:,}")
         with Signals() as signals:
             signals.saved = progress.step
             if not progress.ended:
-                _fit(progress, signals, data, net, model, arrays, users)
-            elif arrays is not None:  # all that is missing is the end
+                _fit(progress, signals, data, split, net, model, arrays, users)
+            elif arrays:  # all that is missing is the end
                 checkpoint.restore(net, model, arrays)
             _finish(progress, data, net, precision)
             return hosts.agree(signals.received)
@@ -144,14 +153,15 @@ def _fit(
     progress: Progress,
     signals: Signals,
     data: Dataset,
+    split: tuple[np.ndarray, np.ndarray],
     net: keras.Model,
     model: keras.Model,
-    arrays: Arrays | None,
+    arrays: Arrays,
     users: UserCallbacks,
 ) -> None:
     """Make the updates that are left. Raises Interrupted where a signal ended them."""
     run, images, labels = progress.run, data.train_images, data.train_labels
-    train, val = data.split(run.config.val_size, run.config.seed)
+    train, val = split
     fed = backends.current().feed(chunks_of_batches(run, labels, train, progress.step))
     steps = run.recipe.steps - progress.step
     with contextlib.closing(ProgressBar(progress)) as bar:
@@ -160,7 +170,7 @@ def _fit(
             callbacks.Count(progress),
             bar,
             callbacks.Evaluate(bar, net, (images[val], labels[val])),
-            *([callbacks.TensorBoard(progress)] if hosts.is_first() else []),
+            *([loggers.Log(progress)] if hosts.is_first() else []),
             *([Forward(progress, net, users)] if users else []),
             callbacks.Save(progress, net, signals),
         ]
@@ -173,7 +183,10 @@ def _fit(
 
 def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str) -> None:
     """The saved net, its test error, measured once, and results.json last, because it says "finished"."""
-    folder, saved = progress.run.folder, stock(net)
+    folder = progress.run.folder
+    for variable in net.variables if progress.best else ():
+        variable.assign(progress.best[variable.path])
+    saved = stock(net)
     console.print_line(f"testing on {len(data.test_labels):,} images")
     logits = backends.current().predict(logits_of(saved), data.test_images)
     test_loss, test_error = loss_and_error(logits, data.test_labels)
@@ -187,7 +200,8 @@ def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str)
     hosts.on_first(save)
     console.print_line(
         f"test error {test_error:.2f} % after {progress.step:,} updates in "
-        f"{console.duration(progress.seconds)}; saved {folder.model_path}"
+        f"{console.duration(progress.seconds)}; saved {folder.model_path}, the net of update "
+        f"{progress.kept['step']:,} (keep {progress.keep})"
     )
 
 

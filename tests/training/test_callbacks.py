@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -157,3 +158,34 @@ def test_mlflow_s_own_callback(tmp_path: Path) -> None:
         train_twice(config(tmp_path), lambda: [MlflowCallback()])
     history = mlflow.MlflowClient().get_metric_history(record.info.run_id, "val_loss")
     assert len(history) == 4
+
+
+@pytest.mark.filterwarnings("ignore")  # of the packages themselves
+@pytest.mark.parametrize("log", ["wandb", "mlflow"])
+def test_a_log_goes_on_in_its_record(
+    log: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = pytest.importorskip(log)
+    for name, value in (("WANDB_MODE", "offline"), ("WANDB_SILENT", "true")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    if log == "mlflow":
+        package.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    train_twice(config(tmp_path, log=log), lambda: [])
+    folder = tmp_path / "x/seed-0"
+    record = (folder / f"{log}.id").read_text()
+    if log == "wandb":
+        assert len(list(folder.glob(f"wandb/offline-run-*-{record}"))) == 2  # a session each
+        return
+    client = package.MlflowClient()
+    history = client.get_metric_history(record, "val_error")
+    assert [point.step for point in history] == [10, 20, 30, 40]
+    assert client.get_run(record).info.status == "FINISHED"
+    assert client.get_run(record).data.params["depth"] == "8"
+
+
+def test_a_log_whose_package_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"`log` wandb needs wandb.*extra \[wandb\]"):
+        train(config(tmp_path, log="wandb"))
+    assert not list(tmp_path.iterdir())

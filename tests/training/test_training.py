@@ -27,7 +27,8 @@ from keras_resnet.runs.folder import MetricsRow, RunFolder
 from keras_resnet.runs.run import runs_of
 from keras_resnet.training import backends, devices, trainer
 from keras_resnet.training.backends import tensorflow
-from keras_resnet.training.model import CHUNK, build_net, chunks_of_batches, training_model
+from keras_resnet.training.model import CHUNK, chunks_of_batches, training_model
+from keras_resnet.training.net import build_net
 from keras_resnet.training.progress import ProgressBar
 from keras_resnet.training.signals import Signals
 
@@ -178,7 +179,7 @@ def test_float16_scales_its_loss() -> None:
     index, changes = np.arange(8, dtype="int32"), {}
     for precision in ("float32", "mixed_float16"):
         (run,) = runs_of(TrainConfig(depth=8, dataset="synthetic", steps=8, precision=precision))
-        net = build_net(run, data, precision)
+        net = build_net(run.config, data, precision)
         model = training_model(run, data, net)
         before = net.get_weights()
         draw = augmentation.draws(0, 0, 1, 8)[0]

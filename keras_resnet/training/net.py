@@ -1,0 +1,123 @@
+"""The net of a run: a new one, one that starts from trained weights, or the user's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import sys
+
+import keras
+from keras import layers, ops
+
+from keras_resnet import console
+from keras_resnet.data.dataset import Dataset
+from keras_resnet.errors import UserError
+from keras_resnet.inference import zoo
+from keras_resnet.inference.classifier import Classifier
+from keras_resnet.inference.open import load_keras
+from keras_resnet.inference.pretrained import load_trunk
+from keras_resnet.nets.describe import describe
+from keras_resnet.nets.family import MODELS
+from keras_resnet.nets.resnet import build
+from keras_resnet.runs.config import TrainConfig
+from keras_resnet.training import devices
+
+
+def settings_of_weights(config: TrainConfig) -> TrainConfig:
+    """The same settings, with the model, depth and shortcut of the trained net that they start from."""
+    if config.weights is None:
+        return config
+    facts = describe(load_keras(zoo.resolve(config.weights)))
+    net = {key: facts[key] or getattr(config, key) for key in ("model", "depth", "shortcut")}
+    return dataclasses.replace(config, **net)
+
+
+def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
+    """The net that is trained, from pixels to probabilities or logits."""
+    if config.model not in MODELS:
+        return _own_net(config, data, dtype)
+    if config.weights is not None:
+        return _trained_net(config, config.weights, data, dtype)
+    return build(
+        config.model,
+        config.depth,
+        shortcut=config.shortcut,
+        num_classes=len(data.class_names),
+        input_shape=data.train_images.shape[1:],
+        mean=data.mean,
+        std=data.std,
+        seed=config.seed,
+        dtype=dtype,
+    )
+
+
+def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -> keras.Model:
+    """The trained net, with a new dense layer where its classes are not those of the data."""
+    shape, new_head = data.train_images.shape[1:], False
+    try:
+        data.check_classes(Classifier.load(weights).class_names)
+    except UserError:
+        new_head = True
+    net = load_trunk(
+        weights,
+        len(data.class_names),
+        new_head=new_head,
+        input_shape=shape,
+        seed=config.seed,
+        dtype=dtype,
+    )
+    if not new_head:
+        console.print_line(f"took all of {net.name} from {weights}: its classes are the same")
+    if config.freeze:
+        for layer in net.layers:
+            layer.trainable = layer.name == "head_dense"
+        console.print_line("frozen: all but its dense layer")
+    return net
+
+
+def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
+    """The net that the function `config.model` makes; its module may lie in the working directory."""
+    module, _, name = config.model.partition(":")
+    expected = f"`model` must be resnet, plain, or module:function. Received: {config.model}"
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        raise UserError(f"{expected}; {error}, in {os.getcwd()} neither") from None
+    if not callable(function):
+        raise UserError(f"{expected}; {module} has no function {name}")
+    shape, classes, before = (
+        data.train_images.shape[1:],
+        len(data.class_names),
+        keras.config.dtype_policy(),
+    )
+    devices.clear_session()  # Keras numbers layers without a name: from 1, so that a resume finds them
+    keras.utils.set_random_seed(config.seed % 2**32)  # of layers without a seed
+    keras.config.set_dtype_policy(dtype)
+    try:
+        net = function(shape, classes, config.seed)
+    finally:
+        keras.config.set_dtype_policy(before)
+    shapes = tuple(getattr(net, f"{end}put_shape", None) for end in ("in", "out"))
+    if shapes != ((None, *shape), (None, classes)):
+        raise UserError(
+            f"{config.model} must return a Keras model from {(None, *shape)} to probabilities or logits "
+            f"{(None, classes)}. Received: {type(net).__name__} from {shapes[0]} to {shapes[1]}"
+        )
+    return keras.Model(
+        net.inputs[0], net.outputs[0], name=net.name
+    )  # a Sequential net becomes Functional
+
+
+def logits_of(net: keras.Model) -> keras.Model:
+    """The same net up to its logits: the loss is computed from these, which cannot saturate."""
+    last, node, _ = net.output._keras_history
+    logits = net.output
+    if isinstance(last, layers.Softmax):
+        logits = last._inbound_nodes[node].input_tensors[0]
+    elif getattr(last, "activation", None) is keras.activations.softmax:
+        # The logarithm of probabilities is logits, too. 1e-7: Keras's own epsilon.
+        logits = ops.log(ops.maximum(ops.cast(logits, "float32"), 1e-7))
+    return keras.Model(net.input, logits)

@@ -1,0 +1,192 @@
+"""Which net a run trains: the user's own, or one that starts from trained weights; and which is saved."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import keras_resnet
+import train as command
+from keras_resnet.commands import export, report, terminal
+from keras_resnet.training import callbacks
+from keras_resnet.training.progress import ProgressBar
+from keras_resnet.training.signals import Interrupted
+
+pytestmark = pytest.mark.usefixtures("small_synthetic")
+SMALL = [
+    "--dataset=synthetic", "--val-size=300", "--batch-size=32", "--steps=40", "--eval-every=10",
+    "--checkpoint-every=10", "--precision=float32",
+]  # fmt: skip
+NETS = """
+import keras
+from keras import layers
+
+def build(input_shape, num_classes, seed):
+    return keras.Sequential([
+        keras.Input(input_shape), layers.Rescaling(1 / 255),
+        layers.Conv2D(8, 3, strides=2, use_bias=False), layers.BatchNormalization(), layers.ReLU(),
+        layers.Dropout(0.2), layers.GlobalAveragePooling2D(),
+        layers.Dense(num_classes, activation="softmax"),
+    ])
+
+def wrong(input_shape, num_classes, seed):
+    return keras.Sequential([keras.Input(input_shape), layers.Flatten(), layers.Dense(3)])
+"""
+Capture = pytest.CaptureFixture[str]
+
+
+def run(*flags: str) -> int:
+    return terminal.run(lambda: command.main([*SMALL, *flags]))
+
+
+def weights(folder: Path) -> list[bytes]:
+    net = keras.models.load_model(folder / "model.keras")
+    return [weight.tobytes() for weight in net.get_weights()]
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Send this process a SIGTERM at an update."""
+    update = ProgressBar.on_train_batch_end
+
+    def stopping(bar: ProgressBar, batch: int, logs: dict) -> None:
+        update(bar, batch, logs)
+        if bar.progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    patch.setattr(ProgressBar, "on_train_batch_end", stopping)
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with nets of the user's."""
+    (tmp_path / "my_nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # so that it is gone from the path afterwards
+    monkeypatch.delitem(sys.modules, "my_nets", raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize("recipe", ["paper", "fast"])
+def test_a_net_of_one_s_own_trains_resumes_reports_and_exports(
+    recipe: str, in_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    flags = ["--model=my_nets:build", f"--recipe={recipe}"]
+    assert run(*flags, "--name=whole") == 0
+    with monkeypatch.context() as patch:
+        stop_at(23, patch)
+        assert run(*flags) == 128 + signal.SIGTERM
+    assert run(*flags) == 0
+    suffix = "" if recipe == "paper" else "-fast"
+    folder = in_folder / f"experiments/my_nets-build-synthetic{suffix}/seed-0"
+    # Dropout too goes on where it was.
+    assert weights(folder) == weights(in_folder / "experiments/whole/seed-0")
+    results = json.loads((folder / "results.json").read_text())
+    assert results["model"] == "my_nets:build" and "depth" not in results
+    if recipe == "fast":
+        assert keras_resnet.Classifier.load(folder).predict(np.zeros((1, 32, 32, 3), "uint8")).shape
+        assert terminal.run(lambda: report.main([str(folder), "--output=report"])) == 0
+        assert "my_nets:build" in Path("report/results.md").read_text()
+        assert terminal.run(lambda: export.main([str(folder), "--formats", "onnx"])) == 0
+        assert (folder / "export/model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nowhere:build", "No module named 'nowhere'"),
+        ("my_nets:nothing", "my_nets has no function nothing"),
+        ("my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
+        ("my_nets", "--model must be one of resnet, plain, or module:function"),
+    ],
+)
+def test_a_model_that_is_no_net(model: str, message: str, in_folder: Path, capsys: Capture) -> None:
+    assert run(f"--model={model}", "--name=x") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1, error
+    assert not list(in_folder.rglob("config.json"))
+
+
+def test_training_starts_from_a_trained_net(tmp_path: Path, capsys: Capture) -> None:
+    """Frozen, only the dense layer changes; for the same classes all of the net is taken."""
+    flags = [f"--output-dir={tmp_path}", "--steps=4", "--recipe=fast"]
+    assert run(*flags, "--weights=resnet20", "--freeze") == 0
+    out = capsys.readouterr().out
+    assert "new: its dense layer" in out and "frozen: all but its dense layer" in out
+    assert "650 parameters" in out
+    folder = tmp_path / "frozen-resnet20-synthetic-fast/seed-0"
+    assert json.loads((folder / "results.json").read_text())["depth"] == 20
+    trunk = keras_resnet.resnet(20, weights="cifar10")
+    tuned = keras.models.load_model(folder / "model.keras")
+    for layer in trunk.layers:
+        same = all(
+            map(np.array_equal, layer.get_weights(), tuned.get_layer(layer.name).get_weights())
+        )
+        assert not layer.weights or same is (layer.name != "head_dense"), layer.name
+    assert run(*flags, f"--weights={folder}") == 0
+    assert "took all of resnet20" in capsys.readouterr().out
+    parts = f"from-{folder.parent.name}-seed-0-synthetic-fast/seed-0"
+    changed = keras.models.load_model(tmp_path / parts / "model.keras").get_layer("stem_conv")
+    assert not np.array_equal(changed.kernel, trunk.get_layer("stem_conv").kernel)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--weights=nowhere"], "nowhere"),
+        (["--freeze"], "--freeze must be given with --weights"),
+        (["--weights=resnet20", "--model=my_nets:build"], "--weights must be left out"),
+    ],
+)
+def test_weights_that_do_not_fit(
+    flags: list[str], message: str, tmp_path: Path, capsys: Capture
+) -> None:
+    assert run(*flags, f"--output-dir={tmp_path}") == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1, error
+    assert not list(tmp_path.iterdir())
+
+
+class Remember(keras.callbacks.Callback):
+    """The weights at each evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[list[np.ndarray]] = []
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seen.append(self.model.get_weights())
+
+
+@pytest.mark.parametrize(("keep", "saved"), [("best", 1), (None, 3)])
+def test_the_net_of_the_lowest_validation_error_is_kept_across_a_stop(
+    keep: str | None, saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    errors, remember = iter([30.0, 10.0, 20.0, 10.0]), Remember()
+    monkeypatch.setattr(callbacks, "loss_and_error", lambda *_: (1.0, next(errors)))
+    config = keras_resnet.TrainConfig(
+        depth=8, dataset="synthetic", val_size=300, batch_size=32, steps=40, eval_every=10,
+        checkpoint_every=10, output_dir=str(tmp_path), name="x", keep=keep,
+    )  # fmt: skip
+    with monkeypatch.context() as patch:
+        stop_at(25, patch)
+        with pytest.raises(Interrupted):
+            keras_resnet.train(config, callbacks=[remember])
+    keras_resnet.train(config, callbacks=[remember])
+    folder = tmp_path / "x/seed-0"
+    results = json.loads((folder / "results.json").read_text())
+    assert results["val_error"] == 10 and results.get("saved_step", 40) == 10 * (saved + 1)
+    assert (
+        f"the net of update {10 * (saved + 1)} (keep {keep or 'last'})" in capsys.readouterr().out
+    )
+    net = keras.models.load_model(folder / "model.keras")
+    trained = [w for x in net.layers if "shortcut" not in x.name for w in x.get_weights()]
+    for expected, found in zip(remember.seen[saved], trained, strict=True):
+        np.testing.assert_array_equal(expected, found)
