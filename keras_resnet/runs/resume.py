@@ -56,7 +56,8 @@ def decisive(config: RunConfig) -> dict[str, Any]:
     """What decides a run's weights, but for its seed: runs that agree in it may be averaged."""
     settings = upgraded(config["settings"])
     kept = {k: v for k, v in settings.items() if k not in (*PLACES, *INTERVALS)}
-    return {**kept, "precision": config.get("precision")}
+    images = config.get("content_hash", "")[:12] or None
+    return {**kept, "precision": config.get("precision"), "images": images}
 
 
 def read_results(run: Run, backend: str | None = None) -> RunResults | None:
