@@ -117,8 +117,8 @@ def _plan(arguments: argparse.Namespace) -> list[SweepRun]:
         raise UserError("--preset names the nets: leave out --model and --depth")
     if given["runs"] is None:
         given["runs"] = plan.PAPER_SEEDS if arguments.preset else 1
-    for key in ("output_dir", "data_dir"):
-        if given[key] is not None:
+    for key in ("output_dir", "data_dir", "weights"):
+        if given[key] is not None and (key != "weights" or os.path.exists(given[key])):
             given[key] = os.path.abspath(os.path.expanduser(given[key]))
     nets = plan.PAPER_NETS if arguments.preset else ()
     return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
@@ -153,6 +153,7 @@ def _job(config: TrainConfig, log: str, output: str, share: Mapping[str, float])
         environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     environment |= {name: v for name, v in os.environ.items() if name.startswith(FORWARDED)}
+    environment["PYTHONPATH"] = os.getcwd()  # for a `model` of the user's own
     environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = "1"  # alone, whatever Slurm or a TPU pod says
     return Job([*COMMAND, *flags.flags_of(config)], log, output, data, environment)
 

@@ -76,6 +76,8 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
             "`restart` to move the run aside and start over"
         )
     now, used, asked = run.settings(), began["precision"], run.config.precision
+    if run.config.weights:  # these set them; a sweep does not open the weights
+        now |= {key: began["settings"].get(key) for key in ("model", "depth", "shortcut")}
     refuse_others(path, upgraded(began["settings"]), now)
     if asked != "auto":
         refuse_others(path, {"precision used": used}, {"precision used": asked})

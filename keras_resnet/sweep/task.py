@@ -72,7 +72,8 @@ def train(job: Job) -> Outcome:
     if reason := problem(job):
         return Outcome(node, problem=f"{host} {reason}")
     package = str(Path(__file__).resolve().parents[2])  # a checkout is on no path of the process
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    inherited = [job.environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
+    paths = [package, *filter(None, inherited)]
     with open(job.log, "ab") as log:
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {host}\n".encode())
         log.flush()

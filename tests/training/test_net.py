@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import keras_resnet
 import train as command
 from keras_resnet.commands import export, report, terminal
 from keras_resnet.training import callbacks
+from keras_resnet.training.net import logits_of
 from keras_resnet.training.progress import ProgressBar
 from keras_resnet.training.signals import Interrupted
 
@@ -25,21 +28,15 @@ SMALL = [
     "--dataset=synthetic", "--val-size=300", "--batch-size=32", "--steps=40", "--eval-every=10",
     "--checkpoint-every=10", "--precision=float32",
 ]  # fmt: skip
-NETS = """
-import keras
-from keras import layers
-
-def build(input_shape, num_classes, seed):
-    return keras.Sequential([
-        keras.Input(input_shape), layers.Rescaling(1 / 255),
-        layers.Conv2D(8, 3, strides=2, use_bias=False), layers.BatchNormalization(), layers.ReLU(),
-        layers.Dropout(0.2), layers.GlobalAveragePooling2D(),
-        layers.Dense(num_classes, activation="softmax"),
-    ])
-
+# The net of docs/training.md, and one that does not fit.
+PAGE = (Path(__file__).parents[2] / "docs/training.md").read_text()
+NETS = (
+    re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
+    + """
 def wrong(input_shape, num_classes, seed):
     return keras.Sequential([keras.Input(input_shape), layers.Flatten(), layers.Dense(3)])
 """
+)
 Capture = pytest.CaptureFixture[str]
 
 
@@ -190,3 +187,16 @@ def test_the_net_of_the_lowest_validation_error_is_kept_across_a_stop(
     trained = [w for x in net.layers if "shortcut" not in x.name for w in x.get_weights()]
     for expected, found in zip(remember.seen[saved], trained, strict=True):
         np.testing.assert_array_equal(expected, found)
+
+
+@pytest.mark.parametrize("softmax", [True, False])
+def test_the_loss_is_that_of_the_probabilities(softmax: bool) -> None:
+    """Of a dense layer with its own softmax, and of logits."""
+    head = layers.Dense(5, activation="softmax" if softmax else None)
+    net = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), head])
+    net = keras.Model(net.inputs[0], net.outputs[0])
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 3)).astype("float32")
+    outputs, logits = net.predict(images, verbose=0), logits_of(net).predict(images, verbose=0)
+    expected = outputs if softmax else np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    found = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
