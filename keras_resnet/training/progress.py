@@ -122,10 +122,6 @@ class ProgressBar(keras.callbacks.Callback):
         if self._speed:
             speed = f"{self._speed:.0f} images/s"
             left = console.duration(remaining * self.progress.run.recipe.batch_size / self._speed)
-        if step % 10 == 0 and logs is not None:
-            loss = f"loss {logs['loss']:.3f}"
-            self._bar.set_postfix_str(f"{left} left, {loss}, {speed}" if left else loss, False)
-        self._bar.update(step - self._bar.n)
         if self._speed and not known and remaining > 100:
             recipe, later = self.progress.run.recipe, self.progress.run.later
             total = (remaining + later * recipe.steps) * recipe.batch_size / self._speed
@@ -134,6 +130,10 @@ class ProgressBar(keras.callbacks.Callback):
                 f"take about {left}"
                 + (f", with those of {later} more seeds {console.duration(total)}" if later else "")
             )
+        if step % 10 == 0 and logs is not None:
+            loss = f"loss {logs['loss']:.3f}"
+            self._bar.set_postfix_str(f"{left} left, {loss}, {speed}" if left else loss, False)
+        self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
         """Remove the bar."""

@@ -12,6 +12,8 @@ from fcntl import ioctl
 from pathlib import Path
 from termios import TIOCSWINSZ
 
+import pytest
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -45,7 +47,7 @@ def test_the_time_left_is_that_of_updates_alone() -> None:
         from keras_resnet.runs.config import TrainConfig
         from keras_resnet.runs.run import runs_of
         from keras_resnet.training.progress import Progress, ProgressBar
-        progress = Progress(runs_of(TrainConfig(steps=4_000, batch_size=10))[0])
+        progress = Progress(runs_of(TrainConfig(steps=4_000, batch_size=10, runs=3))[0])
         bar = ProgressBar(progress)
         for step in range(1, 61):
             now[0] += 1.0 if step == 1 else 0.005
@@ -57,8 +59,9 @@ def test_the_time_left_is_that_of_updates_alone() -> None:
     """
     text = " ".join(on_a_terminal(code).split())
     assert " 1/4000" in text, "the bar was drawn"
-    told = re.search(r"will take about (\d+) s", text)
+    told = re.search(r"will take about (\d+) s, with those of 2 more seeds (\d+) s", text)
     assert told is not None, text
+    assert int(told[2]) == pytest.approx(3 * int(told[1]), abs=2)
     before, _, after = text.partition("first 20 updates")
     assert "left" not in before, "no time until one is known"
     left = [int(n) for n in re.findall(r"(\d+) s left", after)]
