@@ -33,7 +33,7 @@ def python(*arguments: str, stdout: Any = subprocess.PIPE, **variables: str) -> 
     environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
     return subprocess.run(
         [sys.executable, *arguments], cwd=REPOSITORY, env={**environment, **variables},
-        stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=120,
+        stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=300,
     )  # fmt: skip
 
 
