@@ -14,7 +14,6 @@ from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
 from keras_resnet.nets.describe import describe, normalization_of
-from keras_resnet.nets.family import blocks_per_stage
 from keras_resnet.nets.resnet import build
 
 
@@ -149,7 +148,15 @@ def _build(
             f"mean and std are those of the weights. Received: {mean}, {std}; leave them out"
         )
     else:
-        net = load_trunk(_in_zoo(model, depth, weights), **options)
+        if weights in DATASETS:
+            names = {(e.model, e.depth, e.dataset): e.name for e in zoo.entries()}
+            if (model, depth, weights) not in names:
+                raise ValueError(
+                    f"weights={weights!r} must be those of a trained net, {', '.join(names.values())}. "
+                    f"Received: {model}, depth={depth}; leave weights out for random ones"
+                )
+            weights = zoo.folder(names[model, depth, weights])
+        net = load_trunk(weights, **options)
         here = {"model": model, "depth": depth, "shortcut": shortcut}
         found = describe(net)
         if different := [
@@ -159,18 +166,3 @@ def _build(
     if include_top:
         return net
     return keras.Model(net.input, net.get_layer("head_pool").output, name=net.name)
-
-
-def _in_zoo(model: str, depth: int, weights: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The name in the zoo of the net that a data set means as `weights`; a name or path as it is."""
-    if weights not in DATASETS:
-        return weights
-    calls = {f"{e.model}(depth={e.depth}, weights={e.dataset!r})": e.name for e in zoo.entries()}
-    blocks_per_stage(depth)  # names the nearest of a wrong depth
-    call = f"{model}(depth={depth}, weights={weights!r})"
-    if call not in calls:
-        raise ValueError(
-            f"weights must be those of a trained net, {', '.join(calls)}, or the path of a .keras file. "
-            f"Received: {call}; leave weights out for random ones"
-        )
-    return calls[call]

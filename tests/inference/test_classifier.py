@@ -55,17 +55,6 @@ def test_each_format_computes_the_net(classifiers, net, kind):
         np.testing.assert_allclose(probabilities, expected, atol=1e-5)
 
 
-def test_a_net_of_other_size_and_classes(tmp_path):
-    net = make_net(input_shape=(24, 40, 3), num_classes=3)
-    results = []
-    for path in export(net, tmp_path / "run", ("a", "b", "c")).values():
-        classifier = Classifier.load(path)
-        assert (classifier.class_names, classifier.image_size) == (("a", "b", "c"), (24, 40))
-        results.append(classifier.predict([random_images(24, 40), Image.new("L", (50, 60))]))
-    assert results[0].shape == (2, 3)
-    np.testing.assert_allclose(results[1:], results[:1] * 2, atol=1e-5)
-
-
 def test_a_run_folder_is_its_model(files):
     assert Classifier.load(str(files["keras"].parent)).path == files["keras"]
 
@@ -78,13 +67,11 @@ def test_a_run_folder_is_its_model(files):
     [
         (None, tuple(f"class {k}" for k in range(10))),
         (str(dict(enumerate(NAMES))), NAMES),
-        (json.dumps(NAMES), NAMES),
         (str({k: "a\x1b[31m" for k in range(10)}), ("a\N{REPLACEMENT CHARACTER}[31m",) * 10),
         ("{0: 'a', 1: 'b'}", UserError),
-        ("{0: 'a'", UserError),
         ("__import__('os').system('true')", UserError),
     ],
-    ids=range(7),
+    ids=range(5),
 )
 def test_names_in_an_onnx_file(files, tmp_path, metadata, expected):
     proto = onnx.load(files["onnx"])

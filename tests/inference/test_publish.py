@@ -112,12 +112,9 @@ def test_another_net_joins_and_another_run_is_refused(
     ("file", "change", "message"),
     [
         ("config.json", {"learning_rate": 3.0}, "learning_rate 3.0"),
-        ("config.json", {"dataset": "synthetic"}, "dataset 'synthetic'"),
-        ("config.json", {"depth": 26}, "depth 26"),
         ("config.json", {"class_names": ["cat"]}, "class_names ['cat']"),
         ("config.json", {"git_commit": "0" * 40 + "+changes"}, "+changes' in config.json"),
         ("results.json", {"val_error": None}, "val_error None"),
-        ("results.json", {"steps": 15_500}, "steps 15500 in results.json"),
         ("results.json", None, "results.json"),
         ("model.keras", None, "must hold model.keras"),
         ("model.keras", {"depth": 8}, "a net of depth 8"),
@@ -144,14 +141,3 @@ def test_other_runs_are_not_published(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-
-
-def test_every_net_of_the_paper_may_be_published(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As far as the run's own files say; its net, which is missing here, is read last."""
-    for model, depths in publish.NETS.items():
-        for depth in depths:
-            run = make_run(tmp_path / f"{model}{depth}", model=model, depth=depth, steps=9000)
-            assert call(run, "--output", tmp_path / "out") == 2
-            assert "must hold model.keras" in capsys.readouterr().err

@@ -8,8 +8,6 @@ import math
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -117,22 +115,19 @@ def test_its_weights_and_its_card(entry: Entry) -> None:
 @pytest.mark.parametrize(
     ("options", "received"),
     [
-        ({"depth": 26}, "Received: resnet(depth=26, weights='cifar10')"),
-        ({"weights": "cifar100"}, "Received: resnet(depth=20, weights='cifar100')"),
+        ({"depth": 26}, f"a trained net, {NAMES}. Received: resnet, depth=26"),
+        ({"weights": "cifar100"}, "Received: resnet, depth=20"),
         ({"shortcut": "zeropad-maxpool"}, "shortcut zeropad in the file, zeropad-maxpool here"),
         ({"weights": "resnet56"}, "depth 56 in the file, 20 here"),
         ({"mean": (0, 0, 0), "std": (255, 255, 255)}, "mean and std are those of the weights"),
-        ({"depth": 21}, "nearest: 20, 26"),
         ({"num_classes": 1}, "num_classes"),
     ],
 )
 def test_nets_that_the_weights_do_not_fit_are_refused(
     options: dict[str, object], received: str
 ) -> None:
-    with pytest.raises(ValueError, match=re.escape(received)) as error:
+    with pytest.raises(ValueError, match=re.escape(received)):
         keras_resnet.resnet(**{"weights": "cifar10", **options})
-    for entry in NETS if "Received: resnet(" in received else ():
-        assert f"{entry.model}(depth={entry.depth}, weights='cifar10')" in str(error.value)
 
 
 def test_a_trunk_with_a_new_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,30 +175,6 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
 
 
 # --- names ----------------------------------------------------------------------------------------
-
-_WITHOUT_NETWORK = """\
-import os, sys
-sys.path.insert(0, sys.argv[1])
-def refuse(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
-        os._exit(99)
-sys.addaudithook(refuse)
-import keras_resnet; classifier = keras_resnet.Classifier.load(sys.argv[2])
-probabilities = classifier.predict(sys.argv[3])
-print(classifier.class_names[probabilities[0].argmax()])
-"""
-
-
-def test_two_lines_classify_an_image_from_anywhere_without_network(tmp_path: Path) -> None:
-    ship = REPOSITORY / "examples" / "ship.png"
-    done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_NETWORK, str(REPOSITORY), "resnet56", str(ship)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0 and done.stdout == "ship\n", done.stderr
 
 
 @pytest.mark.slow
