@@ -64,7 +64,7 @@ def test_a_folder_is_read_in_order_and_a_fifth_is_for_the_test(tmp_path: Path) -
     )
     again = Dataset.from_folder(root, image_size=16)
     assert again.content_hash == data.content_hash
-    (root / "disc/grey.PNG").unlink()
+    Image.new("L", (9, 30), 78).save(root / "disc/grey.PNG")
     assert Dataset.from_folder(root, image_size=16).content_hash != data.content_hash
 
 
