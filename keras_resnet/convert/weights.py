@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,11 +53,10 @@ def convert(
     modules, problems = matching.group_by_module(tensors)
     kernels = [a.shape for name, a in tensors.items() if name.endswith("weight") and a.ndim == 4]
     found = matching.read_options(kernels)
-    for name, value, read in zip(("depth", "shortcut"), (depth, shortcut), found, strict=True):
+    for name, value, read in (("depth", depth, found[0]), ("shortcut", shortcut, found[1])):
         if value is not None and str(value).removesuffix("-maxpool") != str(read):
-            raise UserError(
-                f"`{name}` must be {read}, by the checkpoint's shapes. Received: {value}"
-            )
+            text = f"`{name}` must be {read}, by the checkpoint's shapes. Received: {value}"
+            raise UserError(text)
     depth, shortcut = found[0], shortcut or found[1]
     if padding == "split" and (model == "plain" or not shortcut.startswith("zeropad")):
         raise UserError(
@@ -82,21 +80,16 @@ def convert(
     shapes = {
         name: tuple(conv.kernel.shape[k] for k in (3, 2, 0, 1)) for name, conv in convs.items()
     }
-    expected = Counter([("conv", shape) for shape in shapes.values()])
-    expected += Counter([("bn", shape[:1]) for shape in shapes.values()])
-    expected[("dense", (net.output_shape[-1], 64))] += 1
-    paths = defaultdict(list)
-    for module in modules:
-        paths[module.kind, module.shape].append(module.path)
-    problems += [
-        f"{kind} weights {shape}: {expected[kind, shape]} expected, {len(paths[kind, shape])} received "
-        f"({', '.join(paths[kind, shape]) or 'none'})"
-        for kind, shape in [*expected, *(paths.keys() - expected)]
-        if len(paths[kind, shape]) != expected[kind, shape]
-    ]
+    wanted = [("conv", shape) for shape in shapes.values()]
+    wanted += [("bn", shape[:1]) for _, shape in wanted] + [("dense", (net.output_shape[-1], 64))]
+    for kind, shape in dict.fromkeys([*wanted, *((m.kind, m.shape) for m in modules)]):
+        paths = [m.path for m in modules if (m.kind, m.shape) == (kind, shape)]
+        if (count := wanted.count((kind, shape))) != len(paths):
+            received = f"{len(paths)} received ({', '.join(paths) or 'none'})"
+            problems.append(f"{kind} weights {shape}: {count} expected, {received}")
     if problems:
-        text = "; ".join(problems)[:2_000]
-        raise UserError(printable(f"the checkpoint does not fit {net.name}: {text}"))
+        text = f"the checkpoint does not fit {net.name}: {'; '.join(problems)[:2_000]}"
+        raise UserError(printable(text))
     order = channel_order(padding)
     for name, (conv, bn) in matching.match(modules, shapes, list(tensors)).items():
         out, into = channels_of(name, order)

@@ -79,20 +79,20 @@ def _tfrecords(path: Path) -> Iterator[bytes]:
 
     Each is its length (8 bytes), the length's checksum (4), the record, its checksum (4).
     """
+
+    def checksum(data: bytes) -> bytes:
+        crc = google_crc32c.value(data)
+        return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
+
     with open(path, "rb") as file:
         while head := file.read(12):
             length = int.from_bytes(head[:8], "little")
             record = b""
-            if _masked_crc32c(head[:8]) == head[8:] and length <= _MAX_RECORD_BYTES:
+            if checksum(head[:8]) == head[8:] and length <= _MAX_RECORD_BYTES:
                 record = file.read(length)
-            if not record or _masked_crc32c(record) != file.read(4):
+            if not record or checksum(record) != file.read(4):
                 raise ValueError(f"{path.name} is damaged")
             yield record
-
-
-def _masked_crc32c(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return (((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def _decode(record: bytes) -> tuple[np.ndarray, int]:
