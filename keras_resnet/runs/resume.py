@@ -14,6 +14,7 @@ from keras_resnet.errors import UserError
 from keras_resnet.recipes import PAPER
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.checkpoint import Arrays, State
+from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.files import unreadable
 from keras_resnet.runs.folder import RunConfig, RunResults
 
@@ -105,7 +106,7 @@ def refuse_others(
 ) -> None:
     """Raise UserError where the run in a folder was begun with other settings than are asked for now."""
     different = [
-        f"`{key}` {there.get(key)} there, {now.get(key)} now"
+        f"{f'`{key}`' if hasattr(TrainConfig, key) else key} {there.get(key)} there, {now.get(key)} now"
         for key in {**there, **now}  # also what only one of the two programs knows
         if key not in PLACES and there.get(key) != now.get(key)
     ]

@@ -128,7 +128,7 @@ class ProgressBar(keras.callbacks.Callback):
             self.print(
                 f"first {step - self._start} updates: {speed}; the remaining {remaining:,} updates will "
                 f"take about {left}"
-                + (f", with those of {later} more seeds {console.duration(total)}" if later else "")
+                + (f" ({console.duration(total)} with the later seeds)" if later else "")
             )
         if step % 10 == 0 and logs is not None:
             loss = f"loss {logs['loss']:.3f}"

@@ -246,7 +246,7 @@ def test_a_run_of_fast_of_0_2_0_is_resumed_as_fast_0_2(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     for part in (
-        "--recipe fast-0.2 there, fast now", "`kernel_rate` None there, 0.02 now",
+        "--recipe fast-0.2 there, fast now", "kernel_rate None there, 0.02 now",
         "--crop-padding 4 there, 2 now",
     ):  # fmt: skip
         assert part in error
@@ -279,8 +279,8 @@ def test_a_setting_that_an_old_run_does_not_name_is_compared_too(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     for part in (
-        "--recipe paper there, fast now", "`schedule` step there, cosine now",
-        "`nesterov` False there, True now",
+        "--recipe paper there, fast now", "schedule step there, cosine now",
+        "nesterov False there, True now",
     ):  # fmt: skip
         assert part in error
     assert "--learning-rate" not in error

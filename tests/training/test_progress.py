@@ -59,7 +59,7 @@ def test_the_time_left_is_that_of_updates_alone() -> None:
     """
     text = " ".join(on_a_terminal(code).split())
     assert " 1/4000" in text, "the bar was drawn"
-    told = re.search(r"will take about (\d+) s, with those of 2 more seeds (\d+) s", text)
+    told = re.search(r"will take about (\d+) s \((\d+) s with the later seeds", text)
     assert told is not None, text
     assert int(told[2]) == pytest.approx(3 * int(told[1]), abs=2)
     before, _, after = text.partition("first 20 updates")
