@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -14,7 +15,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import keras_resnet
 from keras_resnet.errors import UserError
@@ -93,6 +96,15 @@ def test_another_runtime_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert web_page.read_runtime(tmp_path) == web_page.read_runtime(tmp_path / "dist") == expected
 
 
+def ask(port: int, path: str, body: bytes | None = None) -> tuple[int, str | None, bytes]:
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    ) as connection:
+        connection.request("POST" if body else "GET", path, body)
+        response = connection.getresponse()
+        return response.status, response.getheader("Content-Type"), response.read()
+
+
 def test_a_port_that_is_taken() -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -116,17 +128,40 @@ def test_the_command_serves_until_ctrl_c(tmp_path: Path) -> None:
         address = next((line for line in lines if line.startswith("serving")), "")
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", address)
         assert found, process.stderr.read()
-
-        def ask(path: str) -> tuple[int, str | None, bytes]:
-            connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=10)
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.getheader("Content-Type"), response.read()
-
-        model = (tmp_path / "net-export/model.onnx").read_bytes()
-        assert ask("/model.onnx") == (200, "application/octet-stream", model)
-        assert ask("/classify.js")[:2] == (200, "text/javascript")
-        assert ask("/")[:2] == (200, "text/html") and ask("/../../secret.txt")[0] == 404
+        port, model = int(found[1]), (tmp_path / "net-export/model.onnx").read_bytes()
+        assert ask(port, "/model.onnx") == (200, "application/octet-stream", model)
+        assert ask(port, "/classify.js")[:2] == (200, "text/javascript")
+        assert ask(port, "/")[:2] == (200, "text/html") and ask(port, "/../../secret.txt")[0] == 404
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0 and process.stderr.read() == ""
     assert "--directory web" in (tmp_path / "net-export/README.md").read_text()
+
+
+def test_the_server_of_the_docs(exported, tmp_path: Path) -> None:
+    """docs/serving.md's app as printed, without this package, Keras and TensorFlow."""
+    pytest.importorskip("fastapi"), pytest.importorskip("uvicorn")
+    text = (REPOSITORY / "docs/serving.md").read_text()
+    (tmp_path / "serve.py").write_text(text.partition("```python\n")[2].partition("```")[0])
+    for name in ("model.onnx", "labels.txt"):
+        (tmp_path / name).symlink_to(exported[1] / name)
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(['keras_resnet', 'keras', 'tensorflow']))\n"
+    )
+    code += "import uvicorn; uvicorn.run('serve:app', port=0)"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr
+        found = (re.search(r"127\.0\.0\.1:(\d+)", line) for line in process.stderr)
+        port = next(int(match[1]) for match in found if match)
+        ship = (REPOSITORY / "examples/ship.png").read_bytes()
+        answers = []
+        for body in (ship, b"I am a poem."):
+            status, _, answer = ask(port, "/predict", body)
+            answers.append((status, json.loads(answer)))
+        process.terminate()
+    assert answers[1] == (400, {"detail": "the body must be a picture"})
+    image = Image.open(REPOSITORY / "examples/ship.png").convert("RGB").resize((32, 32))
+    expected = exported[0].predict(np.asarray(image, np.float32)[None], verbose=0)[0]
+    assert answers[0][0] == 200 and list(answers[0][1]) == exported[2]["class_names"]
+    np.testing.assert_allclose(list(answers[0][1].values()), expected, atol=1e-5)
