@@ -86,12 +86,7 @@ def count_slots(share: Mapping[str, float], unfit: Collection[str] = ()) -> int:
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in unfit]
-    # A tenth of a GPU fits ten times into one, in spite of binary fractions.
     return sum(
-        int(
-            min(
-                (n["Resources"].get(k, 0) / amount + 1e-9 for k, amount in share.items()), default=0
-            )
-        )
+        int(min((n["Resources"].get(k, 0) / amount for k, amount in share.items()), default=0))
         for n in nodes
     )

@@ -20,7 +20,7 @@ from keras_resnet.sweep.plan import SweepRun
 from keras_resnet.sweep.task import Outcome
 from keras_resnet.training.signals import Signals
 
-MAX_LOSSES = 3  # in a row, without a new checkpoint between them
+MAX_LOSSES = 3  # without a new checkpoint between them
 WAIT = 0.5  # seconds between two questions to Ray
 LOOK = 2.0  # seconds between two looks at the run folders
 BUSY_WAIT = 10.0  # seconds until a run is tried again that another process trains
@@ -157,12 +157,11 @@ class Driver:
             )
             run.diverged.write_text(f"{run.why}\n")
         elif not self._stopping:
-            run.losses = 1 if run.saved > run.lost_at else run.losses + 1
-            run.lost_at = run.saved
-            if run.losses < MAX_LOSSES:
+            run.losses[run.saved] += 1
+            if run.losses[run.saved] < MAX_LOSSES:
                 self._print(run, f"{what}; it goes on from update {run.saved:,}")
             else:
-                times = f"{run.losses} times in a row at update {run.saved:,}"
+                times = f"{MAX_LOSSES} times at update {run.saved:,}"
                 self._fail(run, f"{what}, {times}; its last line: {line}")
 
     def _fail(self, run: SweepRun, why: str) -> None:

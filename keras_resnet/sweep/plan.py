@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -43,8 +44,8 @@ class SweepRun:
     task: Any = None  # Ray's reference, while Ray has it
     log_bytes: int = 0  # size of its log when Ray got it
     not_before: float = 0.0  # when it may be given to Ray, by `time.monotonic`
-    losses: int = 0  # deaths of its process since the checkpoint of update `lost_at`
-    lost_at: int = 0
+    # Update of its newest checkpoint -> deaths of its process there.
+    losses: Counter[int] = dataclasses.field(default_factory=Counter)
 
     def __str__(self) -> str:
         return str(self.run)
@@ -99,14 +100,15 @@ def plan_runs(
     Raises:
         UserError: for a value that no run can have.
     """
-    values = {name: list(dict.fromkeys(given)) for name, given in several.items()}
-    labels = [name for name in values if SEVERAL[name] is not None and len(values[name]) > 1]
-    chosen = [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+    labels = [key for key in several if SEVERAL[key] is not None and len(set(several[key])) > 1]
+    chosen = [
+        dict(zip(several, each, strict=True)) for each in itertools.product(*several.values())
+    ]
     if nets:
         chosen = [{**own, "model": m, "depth": d} for own in chosen for m, d in nets]
     configs: dict[str, TrainConfig] = {}
     for own in chosen:
-        if own.get("model") == "plain" and "resnet" in values.get("model", ()):
+        if own.get("model") == "plain" and "resnet" in several.get("model", ()):
             own.pop("shortcut", None)  # it is for the residual nets
         try:
             config = TrainConfig(**{**settings, **own, "name": None})

@@ -289,7 +289,7 @@ def test_a_node_that_does_not_see_the_folder(cluster: Cluster, home: Path, tmp_p
 
 def test_a_run_that_another_process_trains_is_waited_for(home: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    with train(tmp_path, TF_SWEEP_TRACE=str(trace), TF_SWEEP_PAUSE="0.4") as other:
+    with train(tmp_path, TF_SWEEP_TRACE=str(trace), TF_SWEEP_PAUSE="1") as other:
         while not trace.exists():
             assert other.poll() is None
             time.sleep(0.1)

@@ -155,6 +155,7 @@ def test_how_far_a_run_is(tmp_path: Path) -> None:
     run.look()
     assert (run.state, run.why) == ("failed", "the loss became NaN")
     run.run.folder.write_results({"test_error": 8.5})
+    run.run.folder.model_path.touch()  # without its net, `train` finishes it once more
     run.look()
     assert (run.state, run.step, run.test_error) == ("finished", 64_000, 8.5)
 
@@ -197,7 +198,7 @@ def test_what_a_run_takes_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def slots(*words: str) -> tuple[dict[str, float], int]:
         share = sweep._share(sweep._parser().parse_args(words))
-        return share, cluster.count_slots(share, unfit=["id3"])
+        return share, cluster.count_slots(share, unfit=["id2"])
 
     ray = SimpleNamespace(
         cluster_resources=lambda: {name: 1.0 for node in nodes for name in node},
@@ -206,11 +207,15 @@ def test_what_a_run_takes_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
         ],
     )
     monkeypatch.setitem(sys.modules, "ray", ray)  # type: ignore[arg-type]
-    nodes += [{"CPU": 8.0, "memory": 16 * 2.0**30}, {"CPU": 3.0}]
+    nodes += [
+        {"CPU": 8.0, "memory": 16 * 2.0**30},
+        {"CPU": 3.0},
+        {"CPU": 100.0},
+    ]  # the last is unfit
     assert slots() == ({"CPU": 1}, 11) and slots("--cpus-per-run=2") == ({"CPU": 2}, 5)
     assert slots("--memory-per-run=4") == ({"CPU": 1, "memory": 4 * 2**30}, 4)
     assert slots("--cpus-per-run=0") == ({}, 0)
-    nodes += [{"CPU": 16.0, "GPU": 1.0}, {"CPU": 16.0}]  # the last one is unfit
+    nodes += [{"CPU": 16.0, "GPU": 1.0}]
     assert slots() == ({"CPU": 1, "GPU": 1}, 1)
     assert slots("--gpus-per-run=0.1") == ({"CPU": 1, "GPU": 0.1}, 10)
     nodes += [{"CPU": 1.0, "TPU": 4.0}]
@@ -265,6 +270,7 @@ def test_the_end_is_the_reports_table(tmp_path: Path, capsys: pytest.CaptureFixt
     given = {"recipe": "fast-0.2", "name": "x", "output_dir": str(tmp_path), "runs": 2}
     runs = [SweepRun(run) for run in runs_of(TrainConfig(**given))]
     for run in runs:
+        run.run.folder.model_path.touch()
         run.look()
     assert sweep._conclude(runs, received=2) == 0  # the signal came after the last run
     printed = capsys.readouterr()
