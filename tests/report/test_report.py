@@ -303,7 +303,7 @@ def test_a_real_run_from_training_to_the_page(tmp_path: Path, small_synthetic: N
     ("file", "content", "said"),
     [
         ("config.json", "{", "run/seed-0/config.json"),
-        ("config.json", '{"settings": {"depth": 21}}', "--depth must be 6n+2"),
+        ("config.json", '{"settings": {"depth": 21}}', "settings that make no sense"),
         ("metrics.csv", "step,train_error\n1,high\n", "run/seed-0/metrics.csv"),
         ("results.json", '{"test_error": null}', "$.test_error"),
     ],

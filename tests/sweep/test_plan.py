@@ -28,7 +28,7 @@ needs_ray = pytest.mark.skipif(
 
 def planned(*words: str) -> list[str]:
     """Names of the runs."""
-    return [str(run) for run in sweep._plan(sweep._parser().parse_args(words))]
+    return [str(run) for run in sweep._plan(sweep._parser(words).parse_args(words))]
 
 
 def call(*words: str) -> int:
@@ -197,7 +197,7 @@ def test_what_a_run_takes_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes: list[dict[str, float]] = []
 
     def slots(*words: str) -> tuple[dict[str, float], int]:
-        share = sweep._share(sweep._parser().parse_args(words))
+        share = sweep._share(sweep._parser(words).parse_args(words))
         return share, cluster.count_slots(share, unfit=["id2"])
 
     ray = SimpleNamespace(
