@@ -7,7 +7,7 @@ evaluation, and the user's callbacks have seen it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,23 +22,24 @@ from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.training import backends, hosts
 from keras_resnet.training.net import logits_of
 from keras_resnet.training.progress import Progress, ProgressBar
-from keras_resnet.training.signals import Signals
 
 # Updates, after which several processes compare whether a signal came to one of them.
 AGREE_EVERY = 10
+# The recipe sets the learning rate, and our checkpoints resume the run.
+REFUSED = ("LearningRateScheduler", "ReduceLROnPlateau", "BackupAndRestore")
 
 
 class Restore(keras.callbacks.Callback):
     """Gives the variables a checkpoint's values when `fit` begins, which has just reset the metrics."""
 
-    def __init__(self, net: keras.Model, arrays: Mapping[str, np.ndarray]):
+    def __init__(self, progress: Progress, net: keras.Model):
         super().__init__()
-        self.net, self.arrays = net, arrays
+        self.progress, self.net = progress, net
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.arrays:
-            checkpoint.restore(self.net, self.model, self.arrays)
-            self.arrays = {}
+        if self.progress.arrays:
+            checkpoint.restore(self.net, self.model, self.progress.arrays)
+            self.progress.arrays = {}
 
 
 class Count(keras.callbacks.Callback):
@@ -95,26 +96,63 @@ class Evaluate(keras.callbacks.Callback):
         self.bar.print_row(row)
 
 
+class Forward(keras.callbacks.Callback):
+    """Drives the user's callbacks: to them an epoch is an evaluation, and the model is the net that is saved.
+
+    Their `logs` have Keras's names: loss, accuracy, val_loss, val_accuracy, and learning_rate and step.
+    """
+
+    def __init__(
+        self, progress: Progress, net: keras.Model, users: Sequence[keras.callbacks.Callback]
+    ):
+        super().__init__()
+        self.progress, self.net = progress, net
+        self.users = keras.callbacks.CallbackList(list(users), model=net)
+        self.net.stop_training = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.net.optimizer = self.model.optimizer  # loggers read its settings
+        self.users.on_train_begin()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.users.on_epoch_begin(len(self.progress.rows))
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        step, rows = self.progress.step, self.progress.rows
+        self.users.on_train_batch_end(step - 1, dict(logs or {}))
+        if self.progress.evaluation_due:
+            assert self.model is not None  # on JAX this gives the values back
+            self.users.on_epoch_end(len(rows) - 1, keras_logs(rows[-1]))
+        if self.net.stop_training:
+            self.progress.stopped_early = not self.progress.ended
+        elif self.progress.evaluation_due and not self.progress.ended:
+            self.users.on_epoch_begin(len(rows))
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        assert self.model is not None  # EarlyStopping may give the net its best weights here
+        self.users.on_train_end()
+
+
 class Save(keras.callbacks.Callback):
     """Saves checkpoints and metrics.csv, and ends `fit` where a signal or a user's callback asks for it.
 
     The last callback, so that the clock goes on behind it.
     """
 
-    def __init__(self, progress: Progress, net: keras.Model, signals: Signals):
+    def __init__(self, progress: Progress, net: keras.Model):
         super().__init__()
-        self.progress, self.net, self.signals = progress, net, signals
+        self.progress, self.net = progress, net
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         progress, run = self.progress, self.progress.run
         if progress.evaluation_due or progress.step % AGREE_EVERY == 0 or hosts.count() == 1:
-            progress.signum = hosts.agree(self.signals.received)
+            progress.signum = hosts.agree(progress.signals.received)
         if progress.signum or progress.stopped_early:
             self.model.stop_training = True
         due = progress.step % run.config.checkpoint_every == 0
         if due or progress.signum or progress.step == run.recipe.steps:
             save_checkpoint(progress, self.net, self.model)
-            self.signals.saved = progress.step
+            progress.signals.saved = progress.step
         if progress.evaluation_due:
             hosts.on_first(run.folder.write_metrics, progress.rows)
         progress.resume_clock()
@@ -149,3 +187,23 @@ def _rounded(value: float | None, digits: int = 9) -> float | None:
     if value is None or not math.isfinite(value):
         return None
     return float(f"{value:.{digits}g}")
+
+
+def refuse_callbacks(users: Sequence[keras.callbacks.Callback]) -> None:
+    """Raise UserError for a callback that would set the learning rate or resume by itself."""
+    for callback in users:
+        names = {cls.__name__ for cls in type(callback).__mro__}
+        if refused := names & set(REFUSED):
+            raise UserError(
+                f"`callbacks` must leave the learning rate to the recipe and resuming to the run folder. "
+                f"Received: {refused.pop()}; choose a `recipe` and its numbers instead"
+            )
+
+
+def keras_logs(row: Any) -> dict[str, float]:
+    """A row of metrics.csv under Keras's names, without what was not measured."""
+    named = {"loss": row["train_loss"], "val_loss": row["val_loss"]}
+    named |= {"learning_rate": row["learning_rate"], "step": row["step"]}
+    for name, error in (("accuracy", row["train_error"]), ("val_accuracy", row["val_error"])):
+        named[name] = None if error is None else 1 - error / 100
+    return {name: value for name, value in named.items() if value is not None}

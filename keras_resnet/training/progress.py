@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 import keras
-import numpy as np
 from tqdm import tqdm
 
 from keras_resnet import console
-from keras_resnet.runs.checkpoint import State
+from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.runs.run import Run
 from keras_resnet.training import hosts
+from keras_resnet.training.signals import Signals
 
 ESTIMATE_AFTER = 19  # timed updates, after which the speed is steady enough for an estimate
 
@@ -23,9 +23,11 @@ class Progress:
 
     Args:
         run: what is trained.
-        state: of the checkpoint that it goes on from.
+        newest: the checkpoint that it goes on from.
 
     Attributes:
+        signals: that ask this session to stop.
+        arrays: variables of the checkpoint, until they are restored.
         step: updates made.
         rows: of metrics.csv.
         seconds: spent on updates, without validations and checkpoints. The first call of a session pays
@@ -37,13 +39,16 @@ class Progress:
         best: variables of the net of the lowest validation error so far, by path.
     """
 
-    def __init__(self, run: Run, state: State | None = None):
-        self.run, self.signum = run, 0
-        state = state or {"step": 0, "rows": [], "seconds": 0.0}
+    def __init__(self, run: Run, newest: tuple[Arrays, State] | None = None):
+        arrays, state = newest or ({}, State(step=0, rows=[], seconds=0.0))
+        self.run, self.signum, self.signals = run, 0, Signals()
+        self.best = {name[5:]: array for name, array in arrays.items() if name[:5] == "best/"}
+        self.arrays = {name: array for name, array in arrays.items() if name[:5] != "best/"}
         self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
         self.timed = state.get("timed", self.step)
         self.stopped_early = state.get("stopped_early", False)
-        self.keep, self.best = "last", dict[str, np.ndarray]()
+        self.keep = "last"
+        self.signals.saved = self.step
         self._last: float | None = None  # when the last update ended
         self.begin_interval()
 

@@ -28,11 +28,11 @@ from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig
 from keras_resnet.runs.run import Run, runs_of, write_summary
 from keras_resnet.training import backends, callbacks, devices, hosts, loggers, record
-from keras_resnet.training.forward import Forward, refuse_callbacks
+from keras_resnet.training.callbacks import refuse_callbacks
 from keras_resnet.training.model import chunks_of_batches, training_model
 from keras_resnet.training.net import build_net, logits_of, settings_of_weights
 from keras_resnet.training.progress import Progress, ProgressBar
-from keras_resnet.training.signals import Interrupted, Signals
+from keras_resnet.training.signals import Interrupted
 
 UserCallbacks = Sequence[keras.callbacks.Callback]
 
@@ -78,9 +78,8 @@ def train(
         shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
         hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
         # What is wrong is said before the first seed trains, not after hours, at the second.
-        if restart or not hosts.on_first(
-            lambda: all([resume.read_results(run, backend) for run in runs])
-        ):
+        results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in runs])
+        if restart or not all(results):
             data = _load(config, data, count)
         for run in runs if restart else ():
             hosts.on_first(_move_aside, run)
@@ -103,13 +102,10 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
             return 0
         assert data is not None
         began, newest = opened
-        arrays, state = newest or ({}, None)
-        progress = Progress(run, state)
+        progress = Progress(run, newest)
         split = data.split(run.config.val_size, run.config.seed)
         if len(split[1]):
             progress.keep = run.config.keep or ("best" if data.is_own else "last")
-        for name in [name for name in arrays if name.startswith("best/")]:
-            progress.best[name.removeprefix("best/")] = arrays.pop(name)
         precision, reason = devices.precision(run.config.precision, began)
         net = build_net(run.config, data, precision)
         model = training_model(run, data, net, start=progress.step)
@@ -123,14 +119,13 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
         _print_plan(run, net, count, precision, reason)
         if newest:
             console.print_line(f"resuming at update {progress.step:,} of {run.recipe.steps:,}")
-        with Signals() as signals:
-            signals.saved = progress.step
+        with progress.signals:
             if not progress.ended:
-                _fit(progress, signals, data, split, net, model, arrays, users)
-            elif arrays:  # all that is missing is the end
-                checkpoint.restore(net, model, arrays)
+                _fit(progress, data, split, net, model, users)
+            elif newest:  # all that is missing is the end
+                checkpoint.restore(net, model, progress.arrays)
             _finish(progress, data, net, precision)
-            return hosts.agree(signals.received)
+            return hosts.agree(progress.signals.received)
 
 
 def _open(
@@ -138,9 +133,8 @@ def _open(
 ) -> tuple[RunConfig | None, tuple[Arrays, State] | None] | None:
     """Lock the run's folder; config.json and the checkpoint that it goes on from, None for a finished run."""
     held.enter_context(files.lock(run.folder.path))
-    if results := resume.read_results(
-        run, keras.backend.backend()
-    ):  # once more: another process may have trained here meanwhile
+    # Once more: another process may have trained here meanwhile.
+    if results := resume.read_results(run, keras.backend.backend()):
         console.print_line(
             f"{run.folder.path} is finished: test error {results['test_error']:.2f} % after "
             f"{results.get('steps', run.recipe.steps):,} updates (--restart would train it again)"
@@ -151,12 +145,10 @@ def _open(
 
 def _fit(
     progress: Progress,
-    signals: Signals,
     data: Dataset,
     split: tuple[np.ndarray, np.ndarray],
     net: keras.Model,
     model: keras.Model,
-    arrays: Arrays,
     users: UserCallbacks,
 ) -> None:
     """Make the updates that are left. Raises Interrupted where a signal ended them."""
@@ -166,13 +158,13 @@ def _fit(
     steps = run.recipe.steps - progress.step
     with contextlib.closing(ProgressBar(progress)) as bar:
         after_updates = [
-            callbacks.Restore(net, arrays),
+            callbacks.Restore(progress, net),
             callbacks.Count(progress),
             bar,
             callbacks.Evaluate(bar, net, (images[val], labels[val])),
             *([loggers.Log(progress)] if hosts.is_first() else []),
-            *([Forward(progress, net, users)] if users else []),
-            callbacks.Save(progress, net, signals),
+            *([callbacks.Forward(progress, net, users)] if users else []),
+            callbacks.Save(progress, net),
         ]
         model.fit(fed, steps_per_epoch=steps, callbacks=after_updates, shuffle=False, verbose=0)
     if progress.stopped_early:  # with the weights that the user's callback left
