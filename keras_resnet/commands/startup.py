@@ -61,10 +61,8 @@ def start_keras(needs: str | None = None) -> None:
     if backend != configured:
         os.environ["KERAS_BACKEND"] = backend
         console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
-    for name in (
-        "KERAS_MAX_EPOCHS",
-        "KERAS_MAX_STEPS_PER_EPOCH",
-    ):  # would end trainings and tests early
+    # Limits that would end trainings and predictions early.
+    for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
         os.environ.pop(name, None)
     with terminal.ending_at_once():
         if backend == "tensorflow":
