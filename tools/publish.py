@@ -32,7 +32,7 @@ from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.runs.provenance import without_folders
 from keras_resnet.runs.resume import INTERVALS, PLACES
-from keras_resnet.runs.run import Run, read_run
+from keras_resnet.runs.run import Run, read_run, runs_of
 
 # The nets of the paper's Fig. 6 and table 6 that a wheel has room for.
 NETS = {"resnet": (20, 32, 44, 56, 110), "plain": (20, 56)}
@@ -131,17 +131,16 @@ def _checked(path: Path) -> tuple[Run, Candidate]:
     config, results = _finished(path)
     run = read_run(path)
     named = {key: getattr(run.config, key) for key in ("model", "depth", "recipe", "seed")}
-    usual = TrainConfig(**named, steps=run.recipe.steps)
-    expected = {**dataclasses.asdict(usual), **usual.resolve_recipe().settings()}
-    expected |= {"class_names": list(CLASS_NAMES["cifar10"])}
+    (usual,) = runs_of(TrainConfig(**named, steps=run.recipe.steps))
+    expected = {**usual.settings(), "class_names": list(CLASS_NAMES["cifar10"])}
     received: dict[str, Any] = {**run.settings(), "class_names": config.get("class_names")}
     different = [
         f"{key} {received.get(key)!r}"
         for key in expected
         if key not in (*PLACES, *INTERVALS) and received.get(key) != expected[key]
     ]
-    if usual.depth not in NETS[usual.model]:
-        different.append(f"{usual.model} of depth {usual.depth}")
+    if run.config.depth not in NETS[run.config.model]:
+        different.append(f"{run.config.model} of depth {run.config.depth}")
     different += [
         f"{key} {results.get(key)!r} in results.json"
         for key in ("model", "depth", "steps", "seed")

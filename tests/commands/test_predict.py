@@ -148,22 +148,10 @@ def test_an_onnx_file_needs_onnx_runtime_alone(model, run):
     )
     code, out, err = in_a_process(f"onnxruntime {hidden}", "", "--model", model, "-", input=picture)
     assert (code, out) == (2, "") and "pip install onnxruntime" in err
-    assert in_a_process(hidden, "", "--model", model, "-", input=b"")[0] == 1
+    code, out, err = in_a_process(hidden, "", "--model", model, "-", input=b"")
+    assert (code, out, err.count("\n")) == (1, "", 1)
 
 
 def test_a_read_only_container_without_network():
     code, out, err = in_a_process("", "read-only", "--model", "resnet56", "examples/ship.png")
     assert code == 0 and out.startswith("examples/ship.png: ship "), err
-
-
-def test_as_a_command(model, photos):
-    done = subprocess.run(
-        [sys.executable, "-m", "keras_resnet", "predict", "--model", str(model)]
-        + [str(photos / name) for name in ("b.png", "missing.png")],
-        capture_output=True,
-        text=True,
-        cwd=Path(predict.__file__).parents[2],
-    )
-    assert done.returncode == 1 and done.stdout.startswith(f"{photos / 'b.png'}: ")
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "missing.png" in errors[0]
