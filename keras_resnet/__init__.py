@@ -38,14 +38,8 @@ _PUBLIC = {
     "recipes": "recipes", "resnet": "inference.pretrained", "train": "training.trainer",
     "zoo": "inference.zoo",
 }  # fmt: skip
-_LIGHT = {
-    "Classifier",
-    "Dataset",
-    "TrainConfig",
-    "evaluate",
-    "recipes",
-    "zoo",
-}  # work without Keras
+# Those that work without Keras.
+_LIGHT = {"Classifier", "Dataset", "TrainConfig", "evaluate", "recipes", "zoo"}
 __all__ = ["__version__", *_PUBLIC]
 
 
@@ -78,7 +72,7 @@ class _KerasFinder:
 
             def import_keras_and_register(module: Any) -> None:
                 import_keras(module)
-                # Where a module of ours imported Keras, others need it whole first and register later.
+                # Where one of our modules is importing Keras, those that need it whole register later.
                 with contextlib.suppress(ImportError):
                     _register()
 

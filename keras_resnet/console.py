@@ -20,7 +20,7 @@ def printable(value: object) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in words, e.g. `"2 h 05 min"`; days for what is longer than two."""
+    """A duration in words, e.g. `"2 h 05 min"`; more than two days in days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -31,7 +31,7 @@ def duration(seconds: float) -> str:
 
 
 def print_line(text: str) -> None:
-    """Print progress. Work goes on where it cannot be written: `| head` has ended, the disk is full."""
+    """Print progress; go on where it cannot be written (`| head` has ended, the disk is full)."""
     try:
         print(_printable_lines(text), flush=True)
     except RuntimeError:
@@ -43,7 +43,7 @@ def print_line(text: str) -> None:
 def print_result(text: str) -> None:
     """Print what the command was called for. Raises UserError where it cannot be written.
 
-    A BrokenPipeError (`| head` has ended) is no error of ours and passes.
+    A BrokenPipeError (`| head` has ended) is raised as it is: it is no error of ours.
     """
     try:
         print(_printable_lines(text), flush=True)
@@ -58,7 +58,7 @@ def print_result(text: str) -> None:
 
 
 def print_status(text: str) -> None:
-    """Say on a terminal what takes a while. Nothing in a log: results go to stdout."""
+    """Print on stderr what takes a while, if that is a terminal; a log gets the results alone."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if sys.stderr.isatty():
             print_error(text)
@@ -93,6 +93,6 @@ def without_lines(unwanted: re.Pattern[bytes]) -> Iterator[None]:
 
 
 def silence() -> None:
-    """Send stdout nowhere: Python would else flush it once more at exit and complain."""
+    """Send stdout to the null device: else Python flushes it again at exit, and complains."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

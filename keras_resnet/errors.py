@@ -16,7 +16,7 @@ from numbers import Real
 USER_ERROR = 2  # something to mend
 DIVERGED = 3  # the loss became NaN or infinite
 DISAGREES = 4  # an exported file does not compute what Keras computes
-LOST = 5  # another process of a run on several hosts did not come
+LOST = 5  # a process of a run on several hosts did not join in time
 
 # Package -> the extra of this package that installs it.
 EXTRAS = {
@@ -50,7 +50,7 @@ def did_you_mean(word: str, known: Iterable[str], before: str = "") -> str:
 
 
 def integer(name: str, value: object) -> int:
-    """`value` as an int: of any integer type, NumPy's too. Raises TypeError, naming the argument."""
+    """`value` as an int; NumPy's integers are accepted. Raises TypeError, naming the argument."""
     try:
         if isinstance(value, bool):
             raise TypeError

@@ -27,7 +27,7 @@ def draws(seed: int, first: int, steps: int, batch_size: int, padding: int = PAD
         of that `padding`, which takes the first two modulo 2 * padding + 1 and the third modulo 2.
     """
     crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0])
-    # A multiple of the places of a crop and of 2, so that remainders are equally likely.
+    # A multiple of the number of crop places and of 2, so that all remainders are equally likely.
     limit = np.uint32(2 * (2 * padding + 1) ** 2)
     numbers = philox.integers(crop_seed, first, steps, batch_size * 3) % limit
     return numbers.astype(np.int32).reshape(steps, batch_size, 3)
@@ -41,8 +41,8 @@ class RandomPadCrop(keras.layers.Layer):
     equally likely places for each image. It sees raw pixels, so the border is not black but the colour
     that the net's normalisation maps to the paper's zeros.
 
-    What the layer itself draws in its k-th call is a function of (seed, k) alone, another one on each
-    backend: `seed_generator.state` is `(seed, k)`, and assigning it continues the stream.
+    Without `draw`, the numbers of the k-th call are a function of (seed, k) alone, which differs between
+    backends: `seed_generator.state` is `(seed, k)`, and assigning it continues the stream.
 
     Args:
         padding: pixels added on each side, 0 or more.
@@ -52,8 +52,8 @@ class RandomPadCrop(keras.layers.Layer):
 
     Call arguments:
         inputs: `(N, H, W, C)`, uint8 or float.
-        draw: int32 `(N, 3)`, as `draws` makes them. Without it the layer draws by itself.
-        training: without it (validation, inference) the images pass unchanged.
+        draw: int32 `(N, 3)`, as `draws` makes them. Default: the layer draws its own.
+        training: False (validation, inference) leaves the images unchanged.
 
     Returns:
         float tensor `(N, H, W, C)` of the layer's compute dtype.

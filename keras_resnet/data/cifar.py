@@ -30,11 +30,9 @@ def read(name: str, folder: Path) -> Dataset:
     """
     import tensorflow_datasets as tfds  # slow to import, and not needed for synthetic data
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # tfds warns of every folder it looks into
-    failed, advice = (
-        "read",
-        f"make {folder / name} readable, or delete it to have it downloaded; or ",
-    )
+    logging.getLogger("absl").setLevel(logging.ERROR)  # tfds warns of each folder it looks into
+    failed = "read"
+    advice = f"make {folder / name} readable, or delete it to have it downloaded; or "
     try:
         builder = tfds.builder(name, data_dir=str(folder))
         if not builder.is_prepared():
@@ -42,9 +40,9 @@ def read(name: str, folder: Path) -> Dataset:
             if not _is_reachable(builder.info.homepage):
                 raise ConnectionError("no network")
             console.print_line(f"{name} is not in {folder}: downloading it ...")
-            # TensorFlow alone writes the format that tfds takes by default.
-            other = None if importlib.util.find_spec("tensorflow") else "array_record"
-            builder.download_and_prepare(file_format=other)
+            # The default format of tfds needs TensorFlow to be written.
+            file_format = None if importlib.util.find_spec("tensorflow") else "array_record"
+            builder.download_and_prepare(file_format=file_format)
         train, test = _read_split(builder, "train"), _read_split(builder, "test")
         return Dataset(name, tuple(builder.info.features["label"].names), *train, *test)
     except Exception as error:  # tfds and its downloader raise many kinds
@@ -75,7 +73,7 @@ def _read_split(builder: Any, split: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tfrecords(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file, each checked; tfds reads such files with TensorFlow alone.
+    """The records of a TFRecord file, each checked; tfds needs TensorFlow to read such files.
 
     Each is its length (8 bytes), the length's checksum (4), the record, its checksum (4).
     """
@@ -104,7 +102,7 @@ def _decode(record: bytes) -> tuple[np.ndarray, int]:
 
 
 def _is_reachable(url: str) -> bool:
-    """Whether there is a network: one look, because tfds retries for minutes where there is none."""
+    """Whether there is a network: one request, because tfds retries for minutes where there is none."""
     try:
         urllib.request.urlopen(url, timeout=10).close()
     except OSError as error:

@@ -34,4 +34,4 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 SYNTHETIC_CLASSES = CLASS_NAMES["synthetic"]
 DATASETS = tuple(CLASS_NAMES)
-VAL_SIZE = 5_000  # of their training images, for validation
+VAL_SIZE = 5_000  # training images of each that are split off for validation

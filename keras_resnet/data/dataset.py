@@ -30,7 +30,7 @@ class Dataset:
         train_images, test_images: uint8 `(N, height, width, channels)`, all of one size.
         train_labels, test_labels: integers `(N,)`, each an index into `class_names`.
         val_count: how many images at the end of `train_images` are for validation; 0 leaves that to `split`.
-        data_dir: the folder that holds the folder or file.
+        data_dir: the parent of that folder or file.
         split_note: where the test images come from, if none were given.
 
     Raises:
@@ -87,7 +87,7 @@ class Dataset:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is none of the data sets that this package knows by name."""
+        """Whether it is the user's own, none of the data sets that this package knows by name."""
         return self.name not in NORMALIZATION
 
     @property
@@ -115,7 +115,7 @@ class Dataset:
 
     @functools.cached_property
     def content_hash(self) -> str | None:
-        """SHA-256 of one's own images, labels and class names; None for a data set that is known by name."""
+        """SHA-256 of the user's own images, labels and class names; None for a data set known by name."""
         if not self.is_own:
             return None
         content = hashlib.sha256(repr((self.class_names, self.val_count)).encode())
@@ -129,10 +129,10 @@ class Dataset:
     def split(self, val_size: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the images to train on and to validate with; `val_size` None is the default.
 
-        Of one's own images a tenth of each class validates, or what lies in val/.
+        The default for the user's own images is val/, or else a tenth of each class.
 
         Raises:
-            UserError: if `val_size` leaves no image to train on, or there is a val/.
+            UserError: if `val_size` leaves no image to train on, or is given where there is a val/.
         """
         size = len(self.train_labels)
         if not self.is_own:
@@ -156,16 +156,15 @@ class Dataset:
 
         Args:
             path: a folder with one subfolder per class, named as the class, or with `train/` and `test/` or
-                `val/` that hold these. Without a test/, val/ is it; without both, a fifth of each class is
-                for the test, always the same one. Or an `.npz` file with x_train, y_train, x_test, y_test
-                (and class_names).
+                `val/` that hold these. Without test/, val/ is the test set; without both, a fixed fifth of
+                each class is. Or an `.npz` file with x_train, y_train, x_test, y_test (and class_names).
             image_size: every image of a folder is resized to this height and width; default 32. Those of an
-                `.npz` file must have it.
+                `.npz` file are not resized and must have this size.
             unreadable: what to do about files that cannot be read as images: `"refuse"` or `"skip"`. They
                 are named in either case.
 
         Raises:
-            UserError: for everything that does not fit; the message names it.
+            UserError: for anything that does not fit; the message names it.
         """
         root = Path(os.path.abspath(os.path.expanduser(path)))
         if root.name in NORMALIZATION:
@@ -177,7 +176,7 @@ class Dataset:
         else:
             raise UserError(
                 f"`dataset` must be one of {', '.join(NORMALIZATION)}, a folder with one subfolder per "
-                f"class, or an .npz file. Received: {root}, which is neither"
+                f"class, or an .npz file. Received: {root}, which is none of these"
             )
         try:
             return cls.from_arrays(**arrays, name=root.name, data_dir=str(root.parent))
@@ -200,14 +199,14 @@ class Dataset:
 
         Args:
             train_images, test_images: uint8 `(N, height, width, 3)`; grey ones, `(N, height, width)` or
-                `(N, height, width, 1)`, become RGB. Without test images, a fifth of each class is for the
-                test, always the same one.
+                `(N, height, width, 1)`, become RGB. Without test images, a fixed fifth of each class is
+                the test set.
             train_labels, test_labels: integers from 0 on, `(N,)` or `(N, 1)`.
             class_names: in label order; default `"0"`, `"1"`, ...
             name: of the data set, in folders and reports.
             val_count: how many images at the end of `train_images` are for validation, where there are test
                 images; 0 takes a tenth.
-            data_dir: the folder that holds the data set, where it was read from one.
+            data_dir: the folder that holds the data set, if it was read from one.
 
         Raises:
             ValueError: for arrays of another kind, a class without training images, or one class alone.

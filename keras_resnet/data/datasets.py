@@ -11,20 +11,20 @@ from keras_resnet.data.dataset import Dataset
 
 
 def folder_of(name: str, data_dir: str | None = None, recorded: str | None = None) -> Path:
-    """The folder in which a data set is looked for: of tensorflow_datasets, or of your own images.
+    """The folder in which a data set is looked for.
 
     Args:
         name: the data set, or a path of your own images.
-        data_dir: the folder that the user names: it is taken.
-        recorded: the folder that a run names: of the machine that trained it, so it counts only where
-            it holds the data set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`; of your
-            own images the working directory.
+        data_dir: the folder that the user names, which wins.
+        recorded: the folder in a run's config.json. The run may come from another machine, so this counts
+            only where it holds the data set. The default is `$TFDS_DATA_DIR`, else
+            `~/tensorflow_datasets`; for your own images the working directory.
     """
     if not data_dir and recorded and is_in(Path(os.path.expanduser(recorded)), name):
         data_dir = recorded
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     folder = data_dir or (default if name in DATASETS else "")
-    return Path(os.path.expanduser(folder))  # pathlib's own raises for an unknown user
+    return Path(os.path.expanduser(folder))  # Path.expanduser raises for an unknown user
 
 
 def is_in(folder: Path, name: str) -> bool:
@@ -46,8 +46,9 @@ def load(
         name: `"cifar10"`, `"cifar100"` or `"synthetic"`; or a path of your own images, see
             `Dataset.from_folder`.
         data_dir: folder of tensorflow_datasets; default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-            A data set that is missing is downloaded to it. Or the folder in which the path begins.
-        image_size, unreadable: of your own images.
+            A data set that is missing is downloaded to it. Of your own images: the folder that a
+            relative path starts from.
+        image_size, unreadable: of your own images, see `Dataset.from_folder`.
 
     Raises:
         UserError: for an unknown name, or when the data set cannot be downloaded or read.

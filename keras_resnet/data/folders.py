@@ -1,7 +1,7 @@
-"""Images of one's own: a folder with one subfolder per class, or an .npz file.
+"""The user's own images: a folder with one subfolder per class, or an .npz file.
 
-photos/cat/1.jpg, photos/dog/7.png, ...                   a fifth of each class is for the test
-photos/train/cat/1.jpg, ..., photos/test/cat/2.jpg, ...   as it is; val/ too
+photos/cat/1.jpg, photos/dog/7.png, ...                   a fifth of each class is the test set
+photos/train/cat/1.jpg, ..., photos/test/cat/2.jpg, ...   taken as they are; val/ too
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
         images, files = images[good], [file for file, kept in zip(files, good, strict=True) if kept]
     labels = np.array([label for _, label, _ in files], np.int32)
     counts = Counter(part for part, *_ in files)
-    # Without test/, val/ is the test.
+    # Without test/, val/ is the test set.
     val_count = counts["val"] if counts["test"] else 0
     end = counts["train"] + val_count
     arrays = {"train_images": images[:end], "train_labels": labels[:end], "val_count": val_count}
@@ -125,10 +125,10 @@ def _decode(
 
 
 def read_npz(path: Path, size: int | None) -> dict[str, Any]:
-    """The arguments of `Dataset.from_arrays` that an .npz file holds. `size` is what its images must have.
+    """The arguments of `Dataset.from_arrays` that an .npz file holds; its images must have this `size`.
 
     Raises:
-        UserError: for a file that is none, lacks an array or does not fit in memory.
+        UserError: for a file that is no .npz file, lacks an array or does not fit in memory.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -18,10 +18,10 @@ from keras_resnet.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs another program
 MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
-MAX_SIDE = 65_535  # pixels; what is resized across, but not down yet, has at most so many rows
+MAX_SIDE = 65_535  # pixels; bounds the rows of an image that is resized in width only so far
 CHUNK = 256  # images decoded and run at a time, fewer of large ones: bounds the memory
-# EXIF's tag, and what turns a picture of each value upright. Pillow's `exif_transpose` does the same, but
-# also writes the other tags anew, which raises where one of them makes no sense.
+# EXIF's tag, and the turn that sets a picture of each value upright. Pillow's `exif_transpose` also writes
+# the other tags anew, which raises where one of them makes no sense.
 _ORIENTATION = 0x0112
 _TURNS: dict[Any, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
@@ -51,7 +51,7 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
     Raises:
         ValueError: for an array of another shape or dtype, or a PIL image that is too large or of
             float pixels.
-        UserError: for a file that is missing or no readable image; the message names it.
+        UserError: for a file that is missing or not a readable image; the message names it.
     """
     if isinstance(image, str | os.PathLike) or hasattr(image, "read"):
         return _read_file(image, size)
@@ -116,8 +116,8 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     if not 2 / 3 < image.width * height / (image.height * width) < 3 / 2:
         _note_squashed()
-    # Across, then down: Pillow 13 does tall images the other way round, which rounds otherwise, and the
-    # page of an export (export/web/picture.js) does it this way for all.
+    # Width first, then height, as the page of an export does (export/web/picture.js). Pillow 13 begins with
+    # the height of tall images, which rounds differently.
     image = image.convert("RGB").resize((width, image.height), PIL.Image.Resampling.BICUBIC)
     return np.asarray(image.resize((width, height), PIL.Image.Resampling.BICUBIC))
 

@@ -1,4 +1,4 @@
-"""The split and the order of the images: pure functions of integers, so that any step can be started from."""
+"""The split and the order of the images: pure functions of integers, from any update on."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stratified_split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of all but `count` images, and of these, in which each class has its share; by seed.
+    """Split off `count` images, drawn by seed, in which each class has its share.
 
-    At least one image of each class is among the others.
+    Returns the indices of the other images, at least one of each class, and those of the `count`.
     """
     training_size(len(labels), count)
     random = np.random.default_rng([seed, _STRATA])

@@ -25,7 +25,7 @@ from keras_resnet.errors import UserError
 from keras_resnet.inference.evaluate import to_probabilities
 from keras_resnet.inference.open import OpenedNet, names_beside, open_net
 
-MAX_SIDE = 4096  # pixels of the images that a net takes: no file makes us reserve gigabytes
+MAX_SIDE = 4096  # pixels per side of a net's input, so that no file makes us reserve gigabytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Classifier:
         image_size: (height, width).
         class_names: in the order of the probabilities; `class 0`, ... where nothing names them.
         run: from uint8 `(N, height, width, 3)` to probabilities or logits `(N, classes)`.
-        output_name: `probabilities` where it must return some.
+        output_name: of the net; one that is named `probabilities` must hold some.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class Classifier:
         open only those you trust.
 
         Raises:
-            UserError: if it is missing, damaged or no classifier of RGB images.
+            UserError: if it is missing, damaged or not a classifier of RGB images.
         """
         net = open_net(model)
         matrices = [name for name, shape in net.outputs.items() if len(shape) == 2]
@@ -110,8 +110,8 @@ class Classifier:
         `chunk` images at a time are decoded and run: an iterable of any length fits in memory.
 
         Raises:
-            ValueError: for an array of another shape or dtype, or an unfit PIL image.
-            UserError: for a file that is missing or no readable image; the message names it.
+            ValueError: for an array of another shape or dtype, or a PIL image that `read_image` refuses.
+            UserError: for a file that is missing or not a readable image; the message names it.
         """
         results = [self(chunk) for chunk in self._chunks(images)]
         return np.concatenate(results or [np.empty((0, len(self.class_names)), np.float32)])
@@ -131,9 +131,8 @@ def _names(net: OpenedNet, classes: int) -> tuple[str, ...]:
     """Class names from the metadata of an ONNX file, else from the files beside the net, else numbers."""
     if net.names is None:
         return names_beside(net.path, classes) or tuple(f"class {k}" for k in range(classes))
-    with contextlib.suppress(
-        Exception
-    ):  # `{0: 'airplane', 1: ...}`, the form that Ultralytics began
+    with contextlib.suppress(Exception):
+        # `{0: 'airplane', 1: ...}`, the form that Ultralytics introduced.
         names = ast.literal_eval(net.names.strip())
         if len(names) == classes:
             return tuple(printable(names[k]) for k in range(classes))

@@ -67,8 +67,8 @@ def evaluate(
         model: a `Classifier`, a Keras model, or any function from uint8 images to probabilities or logits
             `(N, classes)`, which a softmax then makes probabilities.
         images: uint8 `(N, height, width, channels)`, of the size that the net takes.
-        labels: integers `(N,)`, 0 to classes - 1; a list is taken too.
-        progress: is called with the number of images that were done since the last call.
+        labels: integers `(N,)`, 0 to classes - 1; a list is accepted too.
+        progress: called with the number of images done since its last call.
 
     Raises:
         ValueError: for images or labels of another kind, number or range.

@@ -31,18 +31,18 @@ MAX_NET_BYTES = 1 << 30  # of a file's weights and config, unpacked: ResNet-1202
 
 
 class OpenedNet(NamedTuple):
-    """A net as its file has it, of any inputs and outputs."""
+    """A net as its file has it, with any inputs and outputs."""
 
     path: Path
     format: str
-    inputs: Mapping[str, Sequence[Any]]  # name -> shape, of None where a side is not fixed
+    inputs: Mapping[str, Sequence[Any]]  # name -> shape, with None for a side that is not fixed
     outputs: Mapping[str, Sequence[Any]]
     run: Callable[[np.ndarray, str, str], Any]  # called with images, name of input, name of output
     names: str | None = None  # the metadata `names` of an ONNX file
 
 
 def open_net(model: str | os.PathLike[str] | None = None) -> OpenedNet:
-    """Open what a name of the zoo, a path or None means. Raises UserError where that cannot be."""
+    """Open the net of a name of the zoo or a path; None is the default net. Raises UserError."""
     path = zoo.resolve(model)
     try:
         if (path / "saved_model.pb").is_file():
@@ -104,7 +104,7 @@ def model_file(path: Path) -> Path:
         kind = "is another file" if os.path.exists(path) else "does not exist"
         raise UserError(f"the model must be {zoo.EXPECTED}. Received: {path}, which {kind}")
     contents = {
-        "results.json": "has the small files of a run alone; `keras-resnet models` lists trained nets",
+        "results.json": "has only the small files of a run; `keras-resnet models` lists trained nets",
         "config.json": "is a run that has not finished: give its command of train.py again",
         "saved_model.pb": "is a SavedModel, and a .keras file is needed here",
         "seed-*/model.keras": "is an experiment: name one of its runs, seed-0 for example",

@@ -37,7 +37,7 @@ def resnet(
         depth: number of weighted layers on the longest path, 6n + 2.
         weights: None for random ones; `"cifar10"` for the trained ones that come with the package, for
             the depths that `keras_resnet.zoo.list()` has; or a name of the zoo, a `.keras` file or a run
-            folder: a net of the same depth and shortcut.
+            folder, whose net must have the same depth and shortcut.
         include_top: False for the features `(N, 64)` before the dense layer.
         shortcut: what joins blocks of different shape: `"zeropad"` (the paper's option A),
             `"projection"` (option B: 1x1 conv + BN), `"projection-all"` (option C: on every block),
@@ -60,7 +60,7 @@ def resnet(
     Raises:
         ValueError: for a depth that is not 6n + 2 (the nearest are named), an unknown shortcut, constants or
             a size that do not fit, or weights of another net (what differs is named).
-        UserError: if the file of the weights is missing, damaged or no net of this package.
+        UserError: if the file of the weights is missing, damaged or not a net of this package.
     """
     return _build(
         "resnet", depth, weights, shortcut, include_top, mean, std, num_classes=num_classes,
@@ -83,19 +83,19 @@ def load_trunk(
     input_shape: tuple[int, int, int] | None = None,
     **options: Any,
 ) -> keras.Model:
-    """The trained net of a name of the zoo, a `.keras` file or a run folder, ready to be trained on.
+    """The trained net of a name of the zoo, a `.keras` file or a run folder, for further training.
 
     Args:
         weights: of a net of this package. Its depth, shortcut, mean and std are kept.
-        num_classes: the dense layer is new where this is not the net's own number of classes.
-        new_head: whether it is new in any case: the classes are others, though as many.
-        input_shape: of the images; default: the net's own.
+        num_classes: where the net has another number of classes, its dense layer is replaced.
+        new_head: replace it in any case: the classes are others, though as many.
+        input_shape: of the images; default: as in the file.
         options: seed, dtype and name, as of `resnet`.
 
-    What is taken and what is new is printed.
+    A line says so where the dense layer is replaced.
 
     Raises:
-        UserError: if the file is missing, damaged or no net of this package.
+        UserError: if the file is missing, damaged or not a net of this package.
     """
     path = zoo.resolve(weights)
     source = load_keras(path)
@@ -149,7 +149,9 @@ def _build(
         )
     else:
         if weights in DATASETS:
-            names = {(e.model, e.depth, e.dataset): e.name for e in zoo.entries()}
+            names: dict[tuple[str, int, Any], str] = {
+                (e.model, e.depth, e.dataset): e.name for e in zoo.entries()
+            }
             if (model, depth, weights) not in names:
                 raise ValueError(
                     f"weights={weights!r} must be those of a trained net, {', '.join(names.values())}. "

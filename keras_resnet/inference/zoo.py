@@ -1,6 +1,6 @@
 """The trained nets that come with the package, `keras_resnet.zoo.list()`, and their names.
 
-`weights/registry.json`, written by tools/publish.py, has one entry per net. The net lies in
+`weights/registry.json`, written by tools/publish.py, has one entry per net. The net is in
 `weights/<name>-<dataset>/`, the folder of the run that trained it, with a card.
 """
 
@@ -40,10 +40,10 @@ class Candidate:
 class Entry(Candidate):
     """A trained net that comes with the package, and the run that trained it. Errors are in percent."""
 
-    name: str  # as `--model` takes it: "resnet20"
+    name: str  # for `--model`, e.g. "resnet20"
     model: Literal["resnet", "plain"]
     depth: int
-    dataset: Literal["cifar10"]  # as `weights` takes it
+    dataset: Literal["cifar10"]  # for `resnet(weights=...)`
     file: str  # of the net, below the folder of the registry
     sha256: str  # of that file
     commit: str  # of this package, with which it was trained
@@ -79,7 +79,7 @@ def folder(name: str) -> Path:
 def resolve(model: str | os.PathLike[str] | None = None) -> Path:
     """The path that a path or a name of the zoo means; a file or folder that exists comes first.
 
-    None means the net `DEFAULT` of the zoo, whatever lies in the working directory.
+    None means the net `DEFAULT` of the zoo, whatever is in the working directory.
     """
     if model is not None and os.path.exists(model):
         return Path(model)

@@ -37,7 +37,7 @@ def describe(net: keras.Model) -> dict[str, Any]:
 
 
 def normalization_of(net: keras.Model) -> np.ndarray | None:
-    """Mean and std per channel in pixel units, float64 `(2, channels)`; None for a net of others."""
+    """Mean and std per channel in pixel units, float64 `(2, channels)`; None for any other net."""
     layer = next((layer for layer in net.layers if layer.name == "normalization"), None)
     if not isinstance(layer, keras.layers.Rescaling) or not np.all(layer.scale):
         return None

@@ -136,7 +136,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         import torch
 
         outputs = torch.nn.functional.batch_norm(
-            inputs.permute(0, 3, 1, 2),  # channels last in memory: a view, which the kernel takes
+            inputs.permute(0, 3, 1, 2),  # a view; the kernel accepts channels last in memory
             self.moving_mean.value,  # updated in place
             self.moving_variance.value,
             self.gamma.value,
@@ -160,10 +160,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 
 def use_fast_convolution(layer: keras.layers.Conv2D) -> keras.layers.Conv2D:
-    """The layer, which on PyTorch computes on channels-last memory as it lies there.
+    """Make a layer convolve channels-last memory without a copy on PyTorch, and return it.
 
-    Keras 3.15's own way copies each input to channels first and back. Nothing else of the layer changes:
-    it is saved, and opened elsewhere, as Keras's. The layer must have no dilation, and odd kernels where
+    Keras 3.15 copies each input to channels first and back. Nothing else changes: the layer is saved, and
+    opened elsewhere, as Keras's. The layer must have no dilation, and odd kernels where
     its padding is "same".
     """
 

@@ -41,7 +41,7 @@ def build(
 
     Args:
         model: `"resnet"` or `"plain"`, which has no shortcuts, whatever `shortcut` is.
-        others: as `keras_resnet.resnet` has them, the result and the errors too.
+        others: see `keras_resnet.resnet`, for the result and the errors too.
     """
     for option, value, known in (("model", model, MODELS), ("shortcut", shortcut, SHORTCUTS)):
         if value not in known:
@@ -70,7 +70,7 @@ def build(
     seeds = iter(np.random.SeedSequence(seed).generate_state(2 * depth).tolist())
 
     def conv_bn(x: Any, filters: int, size: int, strides: int, path: str) -> Any:
-        """The only place that knows padding, initialisation and BN constants."""
+        """The only place with the padding, the initialisation and the constants of BN."""
         if strides > 1 and size > 1:
             # One pixel on every side; Keras's "same" pads (0, 1) on even sizes, off by one pixel.
             pad = layers.ZeroPadding2D(size // 2, "channels_last", dtype=dtype, name=f"{path}_pad")

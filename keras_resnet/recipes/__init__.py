@@ -1,7 +1,7 @@
-"""Recipes: how a net is trained, as data. Add one by its module and a place in `RECIPES`.
+"""Recipes: how a net is trained, as data. To add one, write its module and list it in `RECIPES`.
 
-The learning rate is made from it in `schedules.py`, the optimizers are in `optimizer.py` and `muon.py`; these
-import Keras.
+`schedules.py` makes the learning rate from a recipe; the optimizers are in `optimizer.py` and `muon.py`.
+These three import Keras.
 """
 
 from typing import Any
@@ -12,14 +12,16 @@ from keras_resnet.recipes.recipe import Recipe
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST, FAST_0_2)}
 
-__all__ = ["FAST", "FAST_0_2", "PAPER", "RECIPES", "Recipe", "describe_changes"]
+__all__ = [
+    "FAST", "FAST_0_2", "PAPER", "RECIPES", "Recipe", "describe_changes", "describe_difference",
+]  # fmt: skip
 
 
 def describe_changes(recipe: Recipe, depth: int) -> str:
     """A resolved recipe and what was changed in it: `"fast, but steps 8,000 (10,000)"`."""
     if (usual := RECIPES.get(recipe.name)) is None:
         return recipe.name
-    # The warm-up that its steps bring with them is no change.
+    # A warm-up that only follows the steps is no change.
     fitted = usual.resolve(depth, steps=recipe.steps).settings() | {"steps": usual.steps}
     changes = describe_difference(recipe.settings(), fitted)
     return recipe.name + (f", but {changes}" if changes else "")

@@ -1,4 +1,4 @@
-"""A sixth of the paper's updates: the kernels take orthogonal steps (Muon).
+"""A sixth of the paper's updates: Muon makes the steps of the kernels orthogonal.
 
     python train.py --recipe fast --depth 20
 
@@ -21,7 +21,7 @@ FAST = Recipe(
     steps=10_000,           # 28 epochs of 45,000 images
     batch_size=128,
     learning_rate=0.2,      # of batch normalisation and the last layer, by SGD
-    schedule="cosine",      # no rate to wait out: the error falls until the last update
+    schedule="cosine",      # no plateaus: the error falls until the last update
     warmup_steps=625,       # a sixteenth of the updates
     warmup_shape="linear",  # 0.2 from the first update on costs the deep nets their start
     warmup_min_depth=0,
@@ -29,7 +29,7 @@ FAST = Recipe(
     nesterov=True,
     weight_decay=5e-4,      # of batch normalisation and the last layer
     kernel_rate=0.02,       # of the kernels, by Muon; 0.015 to 0.03 are alike
-    crop_padding=2,         # few epochs: the images need to vary less
+    crop_padding=2,         # in few epochs the images need to vary less
 )
 FAST_0_2 = Recipe(
     name="fast-0.2",

@@ -1,4 +1,4 @@
-"""Muon: kernels take orthogonal steps of a fixed length, all other variables are SGD's.
+"""Muon: the steps of kernels are orthogonal and of a fixed length; SGD trains all other variables.
 
 Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks", and Jordan's
 cifar10-airbench, which also holds the length of the kernels. `keras.optimizers.Muon` (3.15) gives
@@ -25,7 +25,7 @@ _EPSILON = 1e-7  # keeps a gradient of zeros at zero
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
 class Muon(SGD):
-    """SGD with Nesterov momentum, but for kernels, whose steps are made orthogonal.
+    """SGD with Nesterov momentum that makes the steps of kernels orthogonal.
 
     A kernel w is a matrix with a column per filter. With its gradient g,
 
@@ -33,7 +33,7 @@ class Muon(SGD):
         w = w * sqrt(filters) / |w| - learning_rate * kernel_scale * u
 
     A batch normalisation must follow the kernel: then the kernel's length changes no output, and is held
-    at sqrt(filters) in place of a weight decay. All other variables are `SGD`'s.
+    at sqrt(filters) in place of a weight decay. `SGD` trains all other variables.
 
     Args:
         learning_rate: of SGD; float or `keras.optimizers.schedules.LearningRateSchedule`.
@@ -43,7 +43,7 @@ class Muon(SGD):
         kernel_scale: a kernel's learning rate, in units of `learning_rate`.
 
     Raises:
-        ValueError: when it is built, if a kernel is none of the variables.
+        ValueError: when it is built, if a kernel is not among the variables.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ def orthogonal(kernel: Any) -> Any:
     x = ops.reshape(kernel, (-1, kernel.shape[-1]))
     rows, columns = x.shape
     gram = ops.matmul(x, ops.transpose(x)) if rows < columns else ops.matmul(ops.transpose(x), x)
-    # At least the largest singular value, as the iterations need it, and closer to it than |x| is.
+    # A bound of the largest singular value, as the iterations need, and tighter than |x|.
     length = ops.sqrt(ops.norm(gram)) + _EPSILON
     gram = gram / (length * length)
     identity = ops.eye(min(rows, columns), dtype=kernel.dtype)

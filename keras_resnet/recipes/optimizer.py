@@ -11,8 +11,8 @@ from keras_resnet.errors import number
 
 _KerasSGD: Any = keras.optimizers.SGD
 if keras.backend.backend() == "torch":
-    # There an instance is of a subclass that updates all variables in a few calls. Elsewhere none is made
-    # here: it would start JAX's devices before `hosts.join`.
+    # On PyTorch, SGD() makes an instance of a subclass, which updates all variables in a few calls. On JAX,
+    # an instance made here would start the devices before `hosts.join`.
     _KerasSGD = type(keras.optimizers.SGD())
 
 
@@ -23,7 +23,7 @@ class SGD(_KerasSGD):
         g = g + coupled_weight_decay * w;  v = momentum * v - learning_rate * g;  w = w + v
 
     Keras's own `weight_decay` subtracts `learning_rate * weight_decay * w` outside the momentum: at
-    momentum 0.9 that is ten times weaker. It applies to every trainable variable, batch
+    momentum 0.9 that is ten times weaker. Ours applies to every trainable variable, batch
     normalisation's and biases too, as `torch.optim.SGD(model.parameters(), weight_decay=...)` does.
 
     Args:

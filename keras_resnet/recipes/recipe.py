@@ -25,7 +25,7 @@ class Recipe:
     """
 
     # fmt: off
-    name: str                    # as `recipe` takes it
+    name: str                    # a value of the setting `recipe`
     steps: int                   # updates of the whole run
     batch_size: int              # images per update
     learning_rate: float         # the highest rate of the schedule
@@ -63,8 +63,8 @@ class Recipe:
 
         Args:
             depth: layers of the net.
-            **overrides: fields of this class; None keeps the recipe's. `warmup_steps` is then taken
-                as it is; `learning_rate` scales `kernel_rate` with it.
+            **overrides: fields of this class; None keeps the recipe's. A `warmup_steps` is not
+                fitted; a `learning_rate` scales `kernel_rate` too.
         """
         given = {key: value for key, value in overrides.items() if value is not None}
         steps = given.get("steps", self.steps)

@@ -1,4 +1,4 @@
-"""Checkpoints: every variable of a training by its name, and how far it is, in one file.
+"""Checkpoints: every variable of a run by its name, and its progress, in one file.
 
 NumPy's `.npz`: one file, read without pickle, with the exact bits of every array and a CRC of each. Keras's
 own savers keep neither the metrics nor the batch, and TensorFlow's and Orbax's checkpoints are several
@@ -35,7 +35,7 @@ class State(TypedDict):
     step: Count
     rows: list[MetricsRow]
     seconds: NotNegative  # of training alone, over all sessions
-    timed: NotRequired[Count]  # updates that `seconds` is of; 0.1.0 did not write it
+    timed: NotRequired[Count]  # updates that took these `seconds`; 0.1.0 did not write it
     settings: NotRequired[dict[str, bool | int | float | str | None]]  # likewise
     stopped_early: NotRequired[bool]
 
@@ -48,7 +48,7 @@ def capture(net: keras.Model, model: keras.Model) -> Arrays:
 
 
 def restore(net: keras.Model, model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give the variables a checkpoint's values. Raises UserError where it has others, or of other shapes."""
+    """Give the variables a checkpoint's values. Raises UserError where names or shapes differ."""
     variables = _variables(net, model)
     # Version 0.1.0 kept a generator's state, and the optimizer's variables by their position.
     arrays = {name: array for name, array in arrays.items() if not name.startswith("random/")}
@@ -100,7 +100,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """The update that a checkpoint file is of, by its name."""
+    """The update of a checkpoint file, read from its name."""
     return int(path.stem.removeprefix("step-"))
 
 
@@ -110,7 +110,7 @@ def load(path: Path) -> tuple[Arrays, State]:
         try:
             with np.load(file, allow_pickle=False) as archive:
                 members = {name: archive[name] for name in archive.files}
-            members.pop("sha256", None)  # versions before 0.3 had a checksum of their own
+            members.pop("sha256", None)  # versions before 0.3 wrote a checksum
             return members, msgspec.json.decode(members.pop("state").tobytes(), type=State)
         except Exception as error:  # zipfile, NumPy and msgspec raise many kinds on damaged bytes
             raise ValueError(str(error)) from None

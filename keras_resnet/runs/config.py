@@ -26,7 +26,7 @@ def _setting(default: Any, text: str, **metadata: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a training. What is None is the recipe's; see `resolve_recipe`.
+    """Settings of a run. Numbers of the group "recipe" that are None are the recipe's; see `resolve_recipe`.
 
     Raises:
         ValueError: for a value of another type or out of range; the message says what was expected and
@@ -41,8 +41,8 @@ class TrainConfig:
     freeze: bool = _setting(False, "train the dense layer of `weights` alone", group="net")
     dataset: str = _setting("cifar10", "cifar10, cifar100, synthetic (needs no data on disk), or a path of your own images: a folder with one subfolder per class, or an .npz file", group="data")
     data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)", group="data")
-    image_size: Annotated[int, Meta(ge=8, le=4_096)] | None = _setting(None, "pixels across, to which your own images are resized (default: 32; an .npz file's own)", group="data")
-    unreadable: str = _setting("refuse", "what to do about your own files that are no readable images", choices=("refuse", "skip"), group="data")
+    image_size: Annotated[int, Meta(ge=8, le=4_096)] | None = _setting(None, "height and width in pixels that your own images are resized to (default: 32; those of an .npz file keep theirs)", group="data")
+    unreadable: str = _setting("refuse", "what to do about files of your own images that cannot be read", choices=("refuse", "skip"), group="data")
     val_size: Annotated[int, Meta(ge=0)] | None = _setting(None, "images split off for validation, by seed; 0 trains on all (default: 5000; of your own images a tenth, or val/)", group="data")
     augment: str = _setting("crop+flip", "of the training images; a flip ruins digits and letters", choices=AUGMENTS, group="recipe")
     recipe: str | Recipe = _setting("paper", "paper: He et al., section 4.2; fast: a sixth of its updates; fast-0.2: what was fast in version 0.2; each number below can be changed", choices=tuple(RECIPES), group="recipe")
@@ -108,7 +108,7 @@ class TrainConfig:
 
     @property
     def experiment(self) -> str:
-        """Name of the experiment's folder: the given one, else built from what is not default."""
+        """Name of the experiment's folder: `name`, else made from the settings that are not defaults."""
         if self.name:
             return self.name
         shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
@@ -123,13 +123,13 @@ class TrainConfig:
 
 
 def _checked(name: str, kind: Any, value: Any) -> Any:
-    """A value of its setting's type; integers and floats of any library, and paths, are taken."""
+    """The value, converted to its setting's type: NumPy's numbers and paths are accepted."""
     if isinstance(value, Recipe):
         return value
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if hasattr(value, "item"):
-        value = value.item()  # NumPy's
+        value = value.item()
     try:
         value = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

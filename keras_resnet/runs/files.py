@@ -123,7 +123,7 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Hold a run folder, made where there is none. When this process dies, the system releases it."""
+    """Lock a run folder, and make it if there is none. If this process dies, the system releases the lock."""
     file = filelock.FileLock(folder / "lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)

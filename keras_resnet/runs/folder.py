@@ -95,7 +95,7 @@ class RunFolder:
 
     @property
     def model_path(self) -> Path:
-        """Path of the trained net, which need not be there."""
+        """Path of the trained net, whether it is there or not."""
         return self.path / "model.keras"
 
     def read_config(self) -> RunConfig | None:

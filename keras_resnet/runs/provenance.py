@@ -1,4 +1,4 @@
-"""What a run was made with, versions and git commit, and what of it may be published."""
+"""What a run was made with (versions, git commit), and how to publish that without its folders."""
 
 from __future__ import annotations
 

@@ -21,13 +21,13 @@ from keras_resnet.runs.folder import RunConfig, RunResults
 if TYPE_CHECKING:
     from keras_resnet.runs.run import Run
 
-# What a resume may change: where a run lies, which of several seeds it is, and what it trains on. The
-# setting `precision` is among them because "auto" depends on the machine: the precision that was used stands
-# beside the settings in config.json and is compared by itself.
+# What a resume may change: where a run's files are, which of several seeds it is, and its devices. The
+# setting `precision` is among them because "auto" depends on the machine: config.json has the
+# precision that was used beside the settings, and it is compared separately.
 PLACES = (
     "data_dir", "unreadable", "output_dir", "name", "runs", "seed", "precision", "devices", "log",
 )  # fmt: skip
-# How often a run is evaluated and saved: the weights are the same, the rows of metrics.csv are not.
+# How often a run is evaluated and saved changes the rows of metrics.csv, but not the weights.
 INTERVALS = ("eval_every", "checkpoint_every")
 # Settings that older versions did not write: 0.1.0 had the paper's recipe alone, 0.2.0 had no Muon.
 BEFORE = {
@@ -62,7 +62,7 @@ def decisive(config: RunConfig) -> dict[str, Any]:
 
 
 def read_results(run: Run, backend: str | None = None) -> RunResults | None:
-    """results.json of a run, once it is known that its folder holds this run; None while it is not finished.
+    """Check that a run's folder holds this run, and return its results.json, None while it is unfinished.
 
     Raises UserError where the folder holds a run with other settings, an unfinished one on another `backend`
     of Keras (None: any will do), another run's results, or files that make no sense.
@@ -77,7 +77,7 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
             "`restart` to move the run aside and start over"
         )
     now, used, asked = run.settings(), began["precision"], run.config.precision
-    if run.config.weights:  # these set them; a sweep does not open the weights
+    if run.config.weights:  # set by the weights, which a sweep does not open
         now |= {key: began["settings"].get(key) for key in ("model", "depth", "shortcut")}
     refuse_others(path, upgraded(began["settings"]), now)
     if asked != "auto":
@@ -107,7 +107,7 @@ def refuse_others(
     """Raise UserError where the run in a folder was begun with other settings than are asked for now."""
     different = [
         f"{f'`{key}`' if hasattr(TrainConfig, key) else key} {there.get(key)} there, {now.get(key)} now"
-        for key in {**there, **now}  # also what only one of the two programs knows
+        for key in {**there, **now}  # settings that only one of the two versions has, too
         if key not in PLACES and there.get(key) != now.get(key)
     ]
     if different:
@@ -118,7 +118,7 @@ def refuse_others(
 
 
 def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
-    """The newest good checkpoint, that a run goes on from; None where it begins. Damaged ones are named.
+    """The newest good checkpoint, from which a run goes on; None for a new run. Warns of damaged ones.
 
     Raises UserError where checkpoints are gone, none is good, one cannot be read or is of a run with other
     settings. Nothing is deleted.
@@ -139,7 +139,7 @@ def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
             f"({'; '.join(problems) or 'there is none'}). Nothing was deleted; `restart` moves the run "
             "aside and starts over"
         )
-    if newest and "settings" in newest[1]:  # config.json alone may have been lost or changed
+    if newest and "settings" in newest[1]:  # config.json may have been changed since
         refuse_others(path, upgraded(newest[1]["settings"]), run.settings())
     for problem in problems:
         console.print_error(f"warning: {problem}; going on from the one before it")

@@ -1,6 +1,6 @@
-"""One run: what is trained, how, and where its files lie. Made once, from settings, and handed down.
+"""One run: what is trained, how, and where its files are. Made once, from the settings, and passed on.
 
-Without Keras, so that `sweep` and `report` need not start it.
+Without Keras, so that `sweep` and `report` need not import it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Run:
 
     Attributes:
         config: its settings; `config.seed` is this run's, `config.runs` is 1.
-        recipe: the recipe that the settings come to, with every number that it trains with.
-        folder: where its files lie.
+        recipe: the resolved recipe, with every number that the run trains with.
+        folder: where its files are.
         later: how many runs of the same command come after it.
     """
 
@@ -84,7 +84,7 @@ def read_run(path: Path) -> Run:
 
 
 def _config_of(settings: Mapping[str, Any]) -> TrainConfig:
-    """What `Run.settings` was made from, as short as it can be: without numbers that the recipe gives."""
+    """The config that `Run.settings` came from, without the numbers that its recipe gives anyway."""
     known = TrainConfig.__dataclass_fields__.keys() & settings.keys()
     own = {key: settings[key] for key in known} | {"runs": 1}
     numbers = {key: settings[key] for key in PAPER.settings()}
@@ -104,8 +104,8 @@ def _config_of(settings: Mapping[str, Any]) -> TrainConfig:
 def read_settings(path: Path) -> dict[str, Any]:
     """Settings of `TrainConfig`, from a TOML file or from the config.json of a run.
 
-    In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out are those of the recipe of
-    that `name`, else the paper's. Raises UserError, naming file and key, for what makes no sense.
+    In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out come from the recipe of
+    that `name`, else from the paper's. Raises UserError, naming file and key, for what makes no sense.
     """
     if path.name == "config.json":
         return vars(read_run(path.parent).config)

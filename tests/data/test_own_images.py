@@ -157,7 +157,7 @@ def another_class(root: Path) -> None:
         (lambda root: (root / "void").mkdir(), [], "void must hold images .*has none"),
         (only_one_class, [], "two or more .*one class, disc"),
         (no_class, [], "no subfolders"),
-        (lambda root: root.rename(root.parent / "moved"), [], "one of cifar10, .*which is neither"),
+        (lambda root: root.rename(root.parent / "moved"), [], "one of cifar10, .*which is none of these"),
         (another_class, [], "cat must be one of the classes"),
         (Path.exists, ["--batch-size", "64"], "--batch-size must be at most the 11 training images"),
         (Path.exists, ["--val-size", "12"], "--val-size must be .*below the 12"),
