@@ -26,7 +26,6 @@ def collect_facts(
 
     Args:
         dataset: its name; None takes the run's, else the one with the net's normalization.
-        data_dir: folder of tensorflow_datasets; None takes the run's, else the default.
         needs_data: whether to download a data set that is not on this machine.
 
     Raises:

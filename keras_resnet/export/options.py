@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,7 @@ def _option(default: Any, help: str, **flag: Any) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, **flag})
 
 
-def _switch(help: str) -> Any:
-    return _option(False, help, action="store_true")
+_switch = functools.partial(_option, False, action="store_true")
 
 
 def _several(known: Sequence[str]) -> Any:
@@ -44,11 +44,7 @@ def _several(known: Sequence[str]) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What to write, and how; the help of each flag says more.
-
-    Raises:
-        UserError: for values that are not known, or do not go together.
-    """
+    """What to write, and how. Raises UserError for values that are not known, or do not go together."""
 
     formats: Sequence[str] = _several(FORMATS)
     quantize: bool = _switch("also model.int8.onnx, calibrated on training images")

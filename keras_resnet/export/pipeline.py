@@ -7,8 +7,6 @@ leaves the old folder or the new one.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import itertools
 import json
 import os
 import time
@@ -23,7 +21,7 @@ import onnx
 
 from keras_resnet import console
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.errors import UserError, missing
+from keras_resnet.errors import UserError
 from keras_resnet.export import onnx_file, quantize, tensorflow_files, torch_weights, web_page
 from keras_resnet.export.card import render_card
 from keras_resnet.export.facts import collect_facts
@@ -40,7 +38,7 @@ from keras_resnet.inference.open import load_keras, model_file
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import files
 
-MAX_INT8_COST = 0.5  # percentage points of test error; a higher cost is printed as a warning
+MAX_INT8_COST = 0.5  # percentage points of test error; more gets a warning
 
 
 def export(
@@ -69,8 +67,6 @@ def export(
             Keras by more than `verify.TOLERANCE` in a probability, or at all in a top-1 class.
     """
     start, wanted = time.perf_counter(), Options(**options)
-    if wanted.writes("safetensors") and importlib.util.find_spec("safetensors") is None:
-        raise missing("safetensors", "the format safetensors")
     runtime = None if wanted.runtime is None else web_page.read_runtime(Path(wanted.runtime))
     file = model_file(zoo.resolve(path))
     net = with_probabilities(stock(load_keras(file)), file)
@@ -102,7 +98,12 @@ def export(
         facts["verification"] = verify(all_outputs, folder, data, wanted)
         if wanted.writes("web"):
             web_page.write(folder / FILES["web"], onnx_path, facts, runtime)
-        facts["files"] = {item.name: _size(item) for item in sorted(folder.iterdir())}
+        facts["files"] = {
+            item.name: sum(
+                file.stat().st_size for file in (item, *item.rglob("*")) if file.is_file()
+            )
+            for item in sorted(folder.iterdir())
+        }
         _write_texts(folder, facts)
     if gone := [name for name in earlier if name not in facts["files"]]:
         console.print_line(
@@ -134,9 +135,7 @@ def _check_replaceable(folder: Path) -> None:
     except (UserError, ValueError, KeyError, TypeError):
         written = set()
     found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
-    names = (str(item.relative_to(folder)) for item in found)
-    others = list(itertools.islice((name for name in names if name not in written), 3))
-    if others:
+    if others := sorted({str(item.relative_to(folder)) for item in found} - written)[:3]:
         raise UserError(
             f"{folder} would be replaced, but holds what this command did not write "
             f"({', '.join(others)}); name another folder with `output`"
@@ -173,14 +172,11 @@ def _write_int8(
     float32 = next(iter(errors.values()))
     errors["int8"] = error = _test_error(file, data, options)
     onnx_file.save(onnx.load(file), file, facts, test_error=error, quantization=quantize.METHOD)
+    warning = f"; warning: more than {MAX_INT8_COST}" if error - float32 > MAX_INT8_COST else ""
     console.print_line(
         f"test error on {len(data.test_labels):,} {data.name} images: float32 {float32:.2f} %, "
-        f"int8 {error:.2f} % ({error - float32:+.2f})"
+        f"int8 {error:.2f} % ({error - float32:+.2f} percentage points{warning})"
     )
-    if error - float32 > MAX_INT8_COST:
-        console.print_line(
-            f"warning: int8 costs more than {MAX_INT8_COST} percentage points of test error"
-        )
 
 
 def _test_error(file: Path, data: Dataset, options: Options) -> float:
@@ -188,11 +184,6 @@ def _test_error(file: Path, data: Dataset, options: Options) -> float:
     predict = in_batches(onnx_file.load(file), options.batch_size or 500)
     classes = top_class(predict(options.prepare(data.test_images)))
     return round(100 * float(np.mean(classes != data.test_labels)), 4)
-
-
-def _size(item: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    return sum(file.stat().st_size for file in (item, *item.rglob("*")) if file.is_file())
 
 
 def _write_texts(folder: Path, facts: dict[str, Any]) -> None:

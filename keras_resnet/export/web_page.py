@@ -46,10 +46,7 @@ def integrity(data: bytes) -> str:
 
 
 def read_runtime(folder: Path) -> dict[str, bytes]:
-    """The two files of ONNX Runtime Web that the page needs, by name.
-
-    Args:
-        folder: the npm package onnxruntime-web, unpacked, or its `dist`.
+    """The two files of ONNX Runtime Web that the page needs, by name, from its npm package or `dist`.
 
     Raises:
         UserError: where one is missing, or is not of version `RUNTIME_VERSION`.
@@ -81,19 +78,14 @@ def write(
         if item.stem not in facts["class_names"]:  # the net would have no right answer
             item.unlink()
     shutil.copyfile(model, folder / model.name)
-    if runtime:
-        (folder / "onnxruntime").mkdir()
     for name, data in (runtime or {}).items():
+        (folder / "onnxruntime").mkdir(exist_ok=True)
         (folder / "onnxruntime" / _BESIDE[name]).write_bytes(data)
     values = _addresses(runtime is None) | _texts(folder, model, facts)
     for name in ("index.html", "README.md"):
         (folder / name).write_text(Template((PAGE / name).read_text()).substitute(values))
-    content = {
-        "file": model.name,
-        "integrity": integrity(model.read_bytes()),
-        "size": facts["input_shape"][:2],
-        "classes": facts["class_names"],
-    }
+    content = {"file": model.name, "integrity": integrity(model.read_bytes())}
+    content |= {"size": facts["input_shape"][:2], "classes": facts["class_names"]}
     (folder / "model.json").write_text(json.dumps(content, indent=2) + "\n")
 
 
@@ -139,13 +131,12 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
         f'alt="{html.escape(item.stem)}" draggable="false"></button></li>'
         for item in sorted((folder / "examples").iterdir())
     )
+    license = "\nlicense: mit" if facts["training"] else ""  # unknown for weights from elsewhere
     heading = '<h3 id="examples-heading">Examples</h3>\n        '
     examples = f'<ul id="examples" role="list" aria-labelledby="examples-heading">{buttons}</ul>'
     return {
         **{name: html.escape(text) for name, text in texts.items()},
         "examples": heading + examples if buttons else "",
         "title_json": json.dumps(title),
-        "license": "\nlicense: mit"
-        if facts["training"]
-        else "",  # unknown for weights from elsewhere
+        "license": license,
     }

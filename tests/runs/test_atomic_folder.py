@@ -1,4 +1,4 @@
-"""An export folder is written whole or not at all, and replaces nothing but an export."""
+"""A folder is replaced whole or not at all, whenever the process is killed."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from keras_resnet.errors import UserError
-from keras_resnet.export.pipeline import export
 from keras_resnet.runs.files import atomic_folder
-from tests.export.nets import make_net, python
+from tests.export.nets import python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -60,20 +58,3 @@ def test_an_error_leaves_the_old_folder(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert (tmp_path / "x" / "export.json").read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["x"]
-
-
-def test_only_an_export_is_replaced_and_what_is_gone_is_named(tmp_path: Path, capsys) -> None:
-    make_net().save(tmp_path / "net.keras")
-    export(tmp_path / "net.keras", formats=["saved_model", "web"])
-    assert "note:" not in capsys.readouterr().out
-    for foreign in ("web/CNAME", "thesis.tex"):
-        path = tmp_path / "net-export" / foreign
-        path.write_text("mine")
-        with pytest.raises(UserError, match=rf"did not write \({foreign}\)"):
-            export(tmp_path / "net.keras", formats=["onnx"])
-        assert path.read_text() == "mine"
-        path.unlink()
-    export(tmp_path / "net.keras", formats=["onnx"])
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("note:")]
-    assert "replaced" in line and "saved_model, web are gone" in line and "onnx" not in line
-    assert not (tmp_path / "net-export" / "saved_model").exists()
