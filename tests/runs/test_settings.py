@@ -7,34 +7,31 @@ from pathlib import Path
 
 import pytest
 
+import keras_resnet
 from keras_resnet.recipes import FAST, PAPER
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.run import read_run, read_settings, runs_of
-from tests.helpers import call
+from tests.helpers import REPOSITORY, call
 
-TOML = """
-depth = 8
-dataset = "synthetic"
-val-size = 100
-batch_size = 8
-steps = 500
-eval_every = 2
-[recipe]
-name = "mine"
-schedule = "cosine"
-nesterov = true
-weight_decay = 5e-4
-"""
+PAGE = (REPOSITORY / "docs/resuming.md").read_text()
+SMALL = (
+    "--depth 8 --dataset synthetic --val-size 100 --batch-size 8 --steps 8 --runs 1 --eval-every 2"
+)
+
+
+def block(language: str) -> str:
+    """The example in this language on the page about run folders."""
+    return PAGE.partition(f"```{language}\n")[2].partition("```")[0]
 
 
 def test_a_file_gives_settings_flags_win_and_config_json_repeats_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_synthetic: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("mine.toml").write_text(TOML)
-    assert call("train", "--config", "mine.toml", "--steps", 8) == 0
-    first = Path("experiments/resnet8-synthetic-mine/seed-0")
+    Path("mine.toml").write_text(block("toml"))
+    assert call("train", "--config", "mine.toml", *SMALL.split()) == 0
+    first = Path("experiments/resnet8-synthetic-cosine/seed-0")
     run = read_run(first)
     changes = {"schedule": "cosine", "nesterov": True, "weight_decay": 5e-4}
     recipe = dataclasses.replace(PAPER.resolve(8, steps=8, batch_size=8), **changes)
@@ -45,6 +42,15 @@ def test_a_file_gives_settings_flags_win_and_config_json_repeats_the_run(
     for one, other in zip(RunFolder(first).read_metrics(), second.read_metrics(), strict=True):
         assert {**one, "images_per_second": 0} == {**other, "images_per_second": 0}
     assert second.path.joinpath("results.json").exists()
+
+
+def test_a_recipe_of_ones_own_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[TrainConfig] = []
+    monkeypatch.setattr(keras_resnet, "train", configs.append, raising=False)
+    exec(block("python"), {})
+    recipe = configs[0].resolve_recipe()
+    assert (recipe.name, recipe.schedule, recipe.nesterov) == ("cosine", "cosine", True)
+    assert configs[0].experiment == "resnet56-cosine"
 
 
 @pytest.mark.parametrize(
