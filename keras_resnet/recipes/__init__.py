@@ -18,9 +18,8 @@ __all__ = [
 
 
 def describe_changes(recipe: Recipe, depth: int) -> str:
-    """A resolved recipe and what was changed in it: `"fast, but steps 8,000 (10,000)"`."""
-    if (usual := RECIPES.get(recipe.name)) is None:
-        return recipe.name
+    """A resolved recipe and what was changed in it, or in `paper`: `"fast, but steps 8,000 (10,000)"`."""
+    usual = RECIPES.get(recipe.name, PAPER)
     # A warm-up that only follows the steps is no change.
     fitted = usual.resolve(depth, steps=recipe.steps).settings() | {"steps": usual.steps}
     changes = describe_difference(recipe.settings(), fitted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import math
@@ -132,6 +133,14 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row(tmp_path: Path) -> None:
     )  # fmt: skip
     (row,) = rows_of(tmp_path)
     assert [record.run.config.seed for record in row.records] == [0, 1]
+
+
+def test_recipes_of_one_s_own_are_told_apart(tmp_path: Path) -> None:
+    for k, momentum in enumerate((0.8, 0.95)):
+        recipe = dataclasses.replace(RECIPES["paper"], name="mine", momentum=momentum)
+        make_run(tmp_path, f"{k}/seed-{k}", seed=k, recipe=recipe)
+    texts = [row.recipe_text for row in rows_of(tmp_path)]
+    assert texts == ["mine, but momentum 0.8 (0.9)", "mine, but momentum 0.95 (0.9)"]
 
 
 def test_one_seed_twice_counts_once_whatever_its_error(
