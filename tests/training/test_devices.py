@@ -72,14 +72,6 @@ def test_the_commit_is_of_the_checkout_that_holds_the_code(
     assert (provenance.git_commit() or "").endswith("+changes")
 
 
-def test_a_git_that_hangs_is_as_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "git").write_text("#!/bin/sh\nexec sleep 60\n")
-    (tmp_path / "git").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr(provenance, "GIT_SECONDS", 0.2)
-    assert provenance.git_commit() is None
-
-
 @pytest.mark.skipif(
     platform.machine().lower() not in ("x86_64", "amd64"), reason="oneDNN is chosen on x86 alone"
 )

@@ -27,10 +27,9 @@ from keras_resnet.runs.folder import MetricsRow, RunFolder
 from keras_resnet.runs.run import runs_of
 from keras_resnet.training import backends, devices, trainer
 from keras_resnet.training.backends import tensorflow
-from keras_resnet.training.model import CHUNK, chunks_of_batches, training_model
-from keras_resnet.training.net import build_net
-from keras_resnet.training.progress import ProgressBar
+from keras_resnet.training.model import CHUNK, chunks_of_batches
 from keras_resnet.training.signals import Signals
+from tests.training.test_net import stop_at
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
 SMALL = ["--depth", "8", "--dataset", "synthetic", "--val-size", "300", "--batch-size", "32"]
@@ -163,37 +162,6 @@ def test_files_that_make_no_sense(
     assert message in error and error.count("\n") == 1, error
 
 
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_the_same_seed_repeats_and_another_does_not(tmp_path: Path, precision: str) -> None:
-    found = []
-    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        flags = ["--steps", 8, "--eval-every", 2, "--seed", seed, "--precision", precision]
-        assert run(*flags, "--output-dir", tmp_path, "--name", name) == 0
-        found.append([row["train_loss"] for row in rows(tmp_path / name / f"seed-{seed}")])
-    assert found[0] == found[1] != found[2]
-
-
-def test_float16_scales_its_loss() -> None:
-    """And scales the gradients back: its updates are those of float32."""
-    data = datasets.load("synthetic")
-    index, changes = np.arange(8, dtype="int32"), {}
-    for precision in ("float32", "mixed_float16"):
-        (run,) = runs_of(TrainConfig(depth=8, dataset="synthetic", steps=8, precision=precision))
-        net = build_net(run.config, data, precision)
-        model = training_model(run, data, net)
-        before = net.get_weights()
-        draw = augmentation.draws(0, 0, 1, 8)[0]
-        for _ in range(2):
-            model.train_on_batch((index, draw), data.train_labels[index])
-        after = net.get_weights()
-        changes[precision] = np.concatenate(
-            [(b - a).ravel() for a, b in zip(before, after, strict=True)]
-        )
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
-    error = np.linalg.norm(changes["mixed_float16"] - changes["float32"])
-    assert error < 0.05 * np.linalg.norm(changes["float32"])
-
-
 def test_float16_s_skipped_updates_do_not_advance_the_schedule(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,18 +199,6 @@ def test_the_code_for_gpus_runs(
     # The first execution, of 50 updates, compiles and is not timed.
     assert checkpoint.load(newest[0])[1]["timed"] == 250
     assert capsys.readouterr().out.count("first 100 updates: ") == 1
-
-
-def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send this process a SIGTERM at an update."""
-    update = ProgressBar.on_train_batch_end
-
-    def stopping(bar: ProgressBar, batch: int, logs: dict) -> None:
-        update(bar, batch, logs)
-        if bar.progress.step == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(ProgressBar, "on_train_batch_end", stopping)
 
 
 def test_a_run_that_moves_to_a_gpu_at_an_odd_update(
@@ -286,17 +242,6 @@ def test_several_runs_are_summarised(tmp_path: Path, capsys: Capture) -> None:
     assert json.loads(summary.read_text())["seeds"] == [1]
 
 
-def test_the_next_seed_has_the_same_devices() -> None:
-    """Else it would train on one of them, and on several hosts each would train a net of its own."""
-    parallel = keras.distribution.DataParallel(devices=["cpu:0"])
-    keras.distribution.set_distribution(parallel)
-    try:
-        devices.clear_session()
-        assert keras.distribution.distribution() is parallel
-    finally:
-        keras.distribution.set_distribution(None)
-
-
 @pytest.mark.parametrize("rate", [1e30, 1000])
 def test_a_run_that_diverges_ends(rate: float, tmp_path: Path, capsys: Capture) -> None:
     """ReLU hides the NaN of the second from the loss: the variables are checked before they are saved."""
@@ -311,17 +256,13 @@ def test_a_run_that_diverges_ends(rate: float, tmp_path: Path, capsys: Capture) 
     ("flags", "message"),
     [
         (["--depth", 57], "depth=57; nearest: 56, 62"),
-        (["--depth", 6 * 10**30 + 2], "nearest: 1196, 1202"),
         (["--depth", "many"], "invalid int value: 'many'"),
         (["--batch-size", 0], "--batch-size must be 1 or more. Received: 0"),
         (["--batch-size", 5000], "--batch-size must be at most the 1700 training images"),
         (["--learning-rate", "nan"], "--learning-rate must be above 0 and at most 1e30"),
-        (["--weight-decay", -1], "--weight-decay must be 0 or more"),
-        (["--momentum", 1], "--momentum must be 0 or more and below 1"),
         (["--steps", 3], "--steps must be 4 to 1000000000"),
         (["--steps", 100, "--warmup-steps", 60], "--warmup-steps must be 0 or more and below half"),
         (["--runs", 10**12], "--runs must be int <= 10000"),
-        (["--seed", -1], "--seed must be int >= 0"),
         (["--val-size", 2000], "--val-size must be 0 or more and below the 2000"),
         (["--shortcut", "none"], "invalid choice: 'none'"),
         (["--model", "plain", "--shortcut", "projection"], "--shortcut must be left out"),
@@ -330,7 +271,6 @@ def test_a_run_that_diverges_ends(rate: float, tmp_path: Path, capsys: Capture) 
         (["--data-dir", "a\udcff"], "--data-dir must be printable text"),  # not UTF-8
         (["--output-dir", ""], "--output-dir must be printable text, not empty"),
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
-        (["--name", "x" * 300], "(File name too long)"),
         (["--name", "x" * 300, "--restart"], "(File name too long)"),
         (["--wings", 2], "--wings is no flag"),
     ],
