@@ -115,7 +115,10 @@ def plan_runs(
         except (TypeError, ValueError) as error:
             raise UserError(str(error)) from None
         name = "-".join([config.experiment, *(f"{SEVERAL[key]}{own[key]}" for key in labels)])
-        configs[name] = config
+        if configs.setdefault(name, config) != config:
+            raise UserError(
+                f"two data sets of one name would both be trained in {name}; rename one"
+            )
     runs = []
     for name, config in configs.items():
         if given := settings.get("name"):

@@ -84,6 +84,7 @@ def test_the_papers_table() -> None:
         ("--depth 20 57", "nearest: 56, 62"),
         ("--runs 0", "--runs must be int >= 1. Received: 0"),
         ("--momentum 0.9 2", "--momentum must be"),
+        ("--dataset a/photos b/photos", "would both be trained in resnet20-photos"),
         ("--model plain --shortcut projection", "--shortcut must be left out for --model plain"),
         ("--preset paper-table --depth 20", "names the nets: leave out --model and --depth"),
         ("--cpus-per-run 1.5", "must be below 1 or whole. Received: 1.5"),
