@@ -2,10 +2,12 @@
 
     keras-resnet convert resnet56.th --padding split --output resnet56.keras
 
-CHECKPOINT is a state_dict: safetensors, or what `torch.save` wrote, alone or inside a larger
-checkpoint. Its layers are matched by shape and order (docs/pytorch.md).
+CHECKPOINT is a state_dict: safetensors, or what `torch.save` wrote, alone or
+inside a larger checkpoint. Its layers are matched by shape and order
+(docs/pytorch.md).
 
-Give the constants that the net was trained with: `--mean` and `--std`, in units of 0..1.
+Give the constants that the net was trained with: `--mean` and `--std`, in units
+of 0..1.
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ from keras_resnet.runs.folder import refuse_foreign_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(prog="keras-resnet convert", description=__doc__)
+    parser = flags.ArgumentParser(
+        prog="keras-resnet convert",
+        usage="%(prog)s CHECKPOINT --output FILE [flags]",
+        description=__doc__,
+    )
     rgb: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
     add = parser.add_argument
     add("checkpoint", metavar="CHECKPOINT", type=Path)

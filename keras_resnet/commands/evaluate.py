@@ -1,7 +1,9 @@
-"""Measure a trained net on a data set: error, loss, speed, errors by class, confusion matrix.
+"""Measure a trained net on a data set: error, loss, speed, errors by class.
 
-keras-resnet evaluate --model resnet20
-keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
+    keras-resnet evaluate --model resnet20
+    keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
+
+The data set is the one that the net was trained on, unless you name another.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Export a trained net as SavedModel, ONNX or LiteRT files that are verified against Keras, or as a page.
+"""Export a trained net as SavedModel, ONNX, LiteRT or a page; verify the files.
 
     python export.py experiments/resnet20/seed-0             SavedModel, ONNX
     python export.py experiments/resnet20/seed-0 --quantize  and int8
@@ -6,7 +6,7 @@
 
 int8 is calibrated on training images. The page is shown on this machine.
 
-Exit code 4: a file did not compute what Keras computes, and no export was written.
+Exit code 4: a file did not compute what Keras computes; nothing was written.
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-import textwrap
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,16 +15,6 @@ from keras_resnet.errors import UserError, did_you_mean
 from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of a description, and breaks those that are wider than the terminal."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        lines = text.splitlines()
-        return "\n".join(
-            textwrap.fill(x, width, break_on_hyphens=False) if len(x) > width else x for x in lines
-        )
-
-
 class ArgumentParser(argparse.ArgumentParser):
     """`argparse` with one line per error (exit code 2), no abbreviated flags, and hints for unknown ones.
 
@@ -33,7 +22,8 @@ class ArgumentParser(argparse.ArgumentParser):
     """
 
     def __init__(self, hints: Mapping[str, Callable[[str], str]] | None = None, **options: Any):
-        super().__init__(**{"formatter_class": HelpFormatter, "allow_abbrev": False, **options})
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options, allow_abbrev=False)
         self.hints = hints or {}
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:

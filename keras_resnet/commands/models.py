@@ -1,7 +1,9 @@
-"""List the trained nets that come with the package, or print the layers of any net.
+"""List the trained nets that come with the package, or print any net's layers.
 
-keras-resnet models
-keras-resnet models --depth 56
+    keras-resnet models
+    keras-resnet models --depth 56
+
+The names are those that --model of the other commands takes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from keras_resnet.nets.family import MODELS, SHORTCUTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(prog="keras-resnet models", description=__doc__)
+    parser = flags.ArgumentParser(
+        prog="keras-resnet models", usage="%(prog)s [flags]", description=__doc__
+    )
     parser.add_argument("--depth", type=int, help="6n+2: print the layers of this net")
     parser.add_argument("--model", choices=MODELS, help="(default: resnet)")
     parser.add_argument("--shortcut", choices=SHORTCUTS, help="(default: zeropad)")

@@ -5,8 +5,9 @@
     keras-resnet predict --model experiments/resnet56/seed-0 cat.png
     curl -sL URL | keras-resnet predict -
 
-One line per image: the most probable classes. Folders are walked, sorted, without hidden files.
-What cannot be read gets a line on stderr, the others are still done, and the exit code is 1.
+One line per image: the most probable classes. Folders are walked, sorted,
+without hidden files. What cannot be read gets a line on stderr, the others are
+still done, and the exit code is 1.
 """
 
 from __future__ import annotations

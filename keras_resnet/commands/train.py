@@ -10,6 +10,7 @@ The same command again resumes an interrupted run, and leaves a finished one.
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog=flags.program("train"),
         usage="%(prog)s [flags]",
         description=__doc__,
-        epilog=f"Defaults are those of recipe {recipe.name} at {depth} layers. "
-        f"fast differs from paper in: {describe_difference(FAST.settings(), PAPER.settings())}.",
+        epilog=textwrap.fill(
+            f"Defaults are those of recipe {recipe.name} at {depth} layers. "
+            f"fast differs from paper in: {describe_difference(FAST.settings(), PAPER.settings())}."
+        ),
         hints=HINTS,
     )
     flags.add_flags(parser, TrainConfig, shown=recipe.settings())

@@ -94,7 +94,15 @@ def test_help_shows_the_numbers_that_a_run_would_have(
         _, _, after = text.rpartition(f"--{name} STEPS")
         assert f"(default: {value})" in " ".join(after.split())[:130]
     assert all(f"\n{group}:\n" in text for group in ("net", "data", "recipe", "run", "output"))
-    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_help_fits_into_80_columns(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert call(command, "--help") == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
 def test_help_takes_at_most_a_second() -> None:
