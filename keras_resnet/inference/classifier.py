@@ -64,10 +64,12 @@ class Classifier:
             UserError: if it is missing, damaged or not a classifier of RGB images.
         """
         net = open_net(model)
-        matrices = [name for name, shape in net.outputs.items() if len(shape) == 2]
-        target = "probabilities" if "probabilities" in matrices else next(iter(matrices), "")
-        match [*net.inputs.items()], net.outputs.get(target):
-            case [(source, (None, int(height), int(width), 3))], (_, int(classes)) if classes > 1:
+        targets = [name for name, shape in net.outputs.items() if len(shape) == 2]
+        targets = ["probabilities"] if "probabilities" in targets else targets
+        match [*net.inputs.items()], [net.outputs[name] for name in targets]:
+            case [(source, (None, int(height), int(width), 3))], [(_, int(classes))] if (
+                classes > 1 and max(height, width) <= MAX_SIDE
+            ):
                 names = _names(net, classes)
             case _:
                 received = " -> ".join(
@@ -75,20 +77,14 @@ class Classifier:
                     for shapes in (net.inputs, net.outputs)
                 )
                 raise UserError(
-                    f"{net.path} must take RGB images (N, height, width, 3), N not fixed, and return "
-                    f"probabilities or logits (N, classes). Received: {received}"
+                    f"{net.path} must take RGB images (N, height, width, 3), N not fixed, at most {MAX_SIDE} "
+                    f"pixels per side, and return probabilities or logits (N, classes). Received: {received}"
                 )
 
-        if max(height, width) > MAX_SIDE:
-            raise UserError(
-                f"{net.path} must take images of at most {MAX_SIDE:,} pixels per side. "
-                f"Received: {height:,} x {width:,}"
-            )
-
         def run(images: np.ndarray) -> Any:
-            return net.run(images, source, target)
+            return net.run(images, source, targets[0])
 
-        return cls(net.path, net.format, (height, width), names, run, target)
+        return cls(net.path, net.format, (height, width), names, run, targets[0])
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 `(N, classes)`, of images, uint8 `(N, height, width, 3)`."""
