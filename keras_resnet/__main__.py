@@ -18,7 +18,7 @@ COMMANDS = {
     "export": "write a trained net as SavedModel and ONNX, proven equal",
     "predict": "classify image files",
     "evaluate": "measure a net's error on a data set",
-    "convert": "turn a PyTorch checkpoint into a net of ours",
+    "convert": "convert a PyTorch checkpoint to a .keras file",
     "report": "draw figure 6, a table and a page from run folders",
     "models": "list the trained nets, or print the layers of a net",
 }
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print_result(parser.format_help().rstrip())
         return 0
     if command not in COMMANDS:
-        parser.error(f"{command} is no command" + did_you_mean(command, COMMANDS))
+        parser.error(f"{command} is not a command" + did_you_mean(command, COMMANDS))
     return importlib.import_module(f"keras_resnet.commands.{command}").main(arguments[1:])
 
 

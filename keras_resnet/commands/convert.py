@@ -1,4 +1,4 @@
-"""A PyTorch checkpoint of a CIFAR ResNet becomes our net.
+"""Convert a PyTorch checkpoint of a CIFAR ResNet to a .keras file.
 
     keras-resnet convert resnet56.th --padding split --output resnet56.keras
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--mean", **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
     add("--std", **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
     add("--key", help="which state_dict, if the file holds several")
-    add("--images", type=Path, metavar="DIR", help="of the data set, to choose the padding by")
+    add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
     given = parser.parse_args(argv)
     if given.output.suffix != ".keras" or not given.output.parent.is_dir():
         raise UserError(
@@ -101,13 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if names:
         files.write_atomic(labels, text)
     parameters = sum(math.prod(variable.shape) for variable in net.trainable_variables)
-    given_or_read = "the checkpoint's" if checkpoint.mean else "the data set's"
+    not_given = "the checkpoint's" if checkpoint.mean else "the data set's"
     numbers = ", ".join(f"{value:.4f}" for value in mean)
     left_aside = console.printable(", ".join(checkpoint.left_aside) or "nothing")
     console.print_line(
         f"{given.output}: {net.name}, {classes} classes, {parameters:,} trainable parameters, from "
         f"{len(checkpoint.tensors)} tensors of {given.checkpoint}\n"
-        f"its input's mean is {'as given' if given.mean else given_or_read}: {numbers}; left aside: "
+        f"its input's mean is {'as given' if given.mean else not_given}: {numbers}; left aside: "
         f"{left_aside}{chosen}"
     )
     console.print_line(f"next: keras-resnet evaluate --model {given.output}")

@@ -4,7 +4,7 @@
     python export.py experiments/resnet20/seed-0 --quantize  and int8
     python export.py experiments/resnet20/seed-0 --formats web --serve  a page
 
-int8 is calibrated on training images. The page is shown on this machine.
+int8 is calibrated on training images. --serve shows the page on this machine.
 
 Exit code 4: a file did not compute what Keras computes; nothing was written.
 """

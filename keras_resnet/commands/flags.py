@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_resnet import console
-from keras_resnet.errors import UserError, did_you_mean
+from keras_resnet.errors import did_you_mean
 from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 
 
@@ -35,9 +35,9 @@ class ArgumentParser(argparse.ArgumentParser):
             self.error(f"unexpected: {' '.join(unknown)}")
         name = flag.lstrip("-")
         if hint := self.hints.get(name):
-            self.error(f"{flag} is no flag: {hint(value or ' '.join(unknown[1:2]).lstrip('-'))}")
+            self.error(f"{flag} is not a flag: {hint(value or ' '.join(unknown[1:2]).lstrip('-'))}")
         known = [option.lstrip("-") for option in self._option_string_actions]
-        self.error(f"{flag} is no flag" + did_you_mean(name, known, "--"))
+        self.error(f"{flag} is not a flag" + did_you_mean(name, known, "--"))
 
     def error(self, message: str) -> typing.NoReturn:
         console.print_error(f"error: {message} (see {self.prog} --help)")
@@ -68,7 +68,7 @@ def add_flags(
 
     Args:
         shown: the defaults in the help text where the field's own is None.
-        several: fields whose flag takes one value or more; it is a list, and None where it is not given.
+        several: fields whose flag takes one value or more: a list, or None if it is not given.
     """
     types = typing.get_type_hints(settings)
     groups: dict[str, Any] = {}
@@ -76,7 +76,7 @@ def add_flags(
         kind, group = types[field.name], field.metadata.get("group", "options")
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        # X | None is X; get_type_hints has taken the bounds off.
+        # X | None becomes X; get_type_hints has removed the bounds.
         optional = [t for t in typing.get_args(kind) if t is not type(None)]
         choices, many = field.metadata.get("choices"), field.name in several
         value = field.default if field.default is not None else (shown or {}).get(field.name)
@@ -96,17 +96,8 @@ def add_flags(
         )
 
 
-def settings_from(arguments: argparse.Namespace, settings: type) -> Any:
-    """Build the dataclass from parsed flags; its TypeError and ValueError become a UserError."""
-    values = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(settings)}
-    try:
-        return settings(**values)
-    except (TypeError, ValueError) as error:
-        raise UserError(str(error)) from None
-
-
 def flags_of(config: Any) -> list[str]:
-    """The flags that give a dataclass of settings, but for defaults: `["--depth=56"]`."""
+    """The flags that build these settings, without those of defaults: `["--depth=56"]`."""
     return [
         f"--{field.name.replace('_', '-')}" + ("" if value is True else f"={value}")
         for field in dataclasses.fields(config)

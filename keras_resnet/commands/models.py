@@ -54,5 +54,5 @@ def _table() -> str:
             f"{net.name:<9}  {net.parameters:10,}  {net.dataset:<7}  {net.recipe:<8}  {net.steps:7,}  "
             f"{net.seed:4}  {net.val_error:6.2f}  {net.test_error:6.2f}  {net.commit[:7]}"
         )
-    lines += ["", "predict and evaluate take a name with --model, and export as it is."]
+    lines += ["", "predict and evaluate take a name with --model, export takes it as PATH."]
     return "\n".join(lines)

@@ -6,8 +6,8 @@
     curl -sL URL | keras-resnet predict -
 
 One line per image: the most probable classes. Folders are walked, sorted,
-without hidden files. What cannot be read gets a line on stderr, the others are
-still done, and the exit code is 1.
+without hidden files. An image that cannot be read gets a line on stderr; the
+others are classified, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from keras_resnet.console import printable
 from keras_resnet.data.images import read_image
 from keras_resnet.errors import UserError
 
-# The last ones cannot be read: each is an error, where it would be missed without one.
+# From .avif on they cannot be read: listed here, each is an error and not skipped.
 SUFFIXES = (
     ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
     ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga",

@@ -2,7 +2,7 @@
 
 TensorFlow uses oneDNN's convolutions unasked only on a CPU with AVX512_VNNI, AVX_VNNI, AVX512_BF16 or AMX.
 With AVX2 alone, too, they train ResNet-20 three times as fast as its own (docs/speed.md), so a command asks
-for them; TF_ENABLE_ONEDNN_OPTS=0 has the last word. TensorFlow 2.21 writes notes about oneDNN and missing
+for them; TF_ENABLE_ONEDNN_OPTS=0 wins. TensorFlow 2.21 writes notes about oneDNN and missing
 GPUs to stderr before its log level counts. They would bury our one-line errors, so lines of that form are
 dropped; TF_CPP_MIN_LOG_LEVEL=0 shows all. Only commands do this: `import keras_resnet` changes nothing.
 """
@@ -33,7 +33,7 @@ _NOTES = re.compile(rb"[IWE]0000 .*(oneDNN|cuda|cuInit)|WARNING: All log message
 
 
 def configured_backend() -> str:
-    """The backend that Keras will take: $KERAS_BACKEND, else keras.json's, else tensorflow."""
+    """The backend that Keras will use: $KERAS_BACKEND, else keras.json's, else tensorflow."""
     home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
     backend = "tensorflow"
     with contextlib.suppress(ValueError, KeyError, TypeError):
@@ -89,8 +89,8 @@ def load_classifier(model: str | None) -> Classifier:
 def _import_tensorflow() -> None:
     try:
         tempfile.gettempdir()
-    except FileNotFoundError:  # a read-only system, on which our commands write no such files
-        tempfile.tempdir = os.sep  # what TensorFlow asks for when it is imported
+    except FileNotFoundError:  # a read-only system; our commands need no temporary files
+        tempfile.tempdir = os.sep  # TensorFlow needs some folder when it is imported
         sys.modules["matplotlib"] = None  # type: ignore[assignment]  # it would make a folder there
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")

@@ -4,9 +4,9 @@
     keras-resnet sweep --learning-rate 0.05 0.1 --weight-decay 1e-4 5e-4
     keras-resnet sweep --preset paper-table --address auto
 
-All combinations of what is given, with all seeds; the preset: the report's five
-nets, five seeds each. The same command again goes on where it stopped. The
-flags are those of train; many of them take several values.
+Trains all combinations of the given values, each with all seeds. The preset is
+the report's five nets, five seeds each. The same command again goes on where it
+stopped. The flags are those of train; many of them take several values.
 
 Needs: pip install '.[sweep]'
 """
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser(words).parse_args(words)
     runs = _plan(arguments)
     output = Path(runs[0].run.config.output_dir)
-    # Nodes see by this lock whether they share the folder.
+    # By this lock, nodes see whether they share the folder.
     locked = contextlib.nullcontext() if arguments.dry_run else files.lock(output)
     console.print_status("joining Ray" if arguments.address else "starting Ray")
     with locked, cluster.connected(arguments.address):
@@ -89,9 +89,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     add("--address", metavar="auto|HOST:PORT",
         help="of a running Ray cluster (default: Ray is started on this machine for this command)")
     add("--cpus-per-run", type=_amount, default=1.0, metavar="CPUS",
-        help="what a run takes of a node, and the threads of TensorFlow and PyTorch (default: 1)")
+        help="CPUs of a node that a run takes, and threads of TensorFlow and PyTorch (default: 1)")
     add("--gpus-per-run", type=_amount, metavar="GPUS",
-        help="may be a part, as 0.25 (default: 1 where there are GPUs, else 0)")
+        help="may be a fraction, e.g. 0.25 (default: 1 where there are GPUs, else 0)")
     add("--tpus-per-run", type=_amount, metavar="CHIPS", help="(default: 1 where there are TPUs, else 0)")
     add("--memory-per-run", type=float, default=0.0, metavar="GIB",
         help="main memory that a node keeps for a run (default: memory is not counted)")
@@ -149,7 +149,7 @@ def _job(config: TrainConfig, log: str, output: str, share: Mapping[str, float])
         data = glob.escape(os.path.join(folder, config.dataset))
         data += "/*/dataset_info.json" if config.dataset in DATASETS else ""
     environment = {"TF_NUM_INTRAOP_THREADS": str(max(1, round(share.get("CPU", 1))))}
-    if share.get("GPU", 1) < 1:  # it is shared: take its memory as it is needed
+    if share.get("GPU", 1) < 1:  # runs share it: reserve its memory only as it is needed
         environment["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     environment |= {name: v for name, v in os.environ.items() if name.startswith(FORWARDED)}

@@ -15,7 +15,7 @@ from keras_resnet import console
 from keras_resnet.errors import EXTRAS, UserError, missing
 from keras_resnet.training.signals import SIGNALS, signal_name
 
-_received: list[int] = []  # signals that came while a command runs
+_received: list[int] = []  # signals that came during a command
 _stderr: int | None = None  # a descriptor of stderr, inside `ending_at_once`
 
 
@@ -77,6 +77,6 @@ def ending_at_once() -> Iterator[None]:
 
 
 def with_flags(message: str) -> str:
-    """One line, with what the library calls `batch_size` as the user typed it: --batch-size."""
+    """The message on one line, with flags (--batch-size) for names in backticks (`batch_size`)."""
     line = " ".join(message.split())
     return re.sub(r"`([a-z_]+)`", lambda name: f"--{name[1].replace('_', '-')}", line)

@@ -9,6 +9,7 @@ The same command again resumes an interrupted run, and leaves a finished one.
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,7 @@ from typing import Any
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.data.constants import VAL_SIZE
+from keras_resnet.errors import UserError
 from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.run import read_settings
@@ -36,7 +38,7 @@ HINTS: dict[str, Callable[[str], str]] = {
 
 
 def asked_recipe(arguments: Sequence[str], settings: Mapping[str, Any]) -> tuple[Recipe, int]:
-    """The recipe whose numbers --help shows, and its depth; what is wrong with them is an error later."""
+    """The recipe whose numbers --help shows, and its depth; wrong values are an error later."""
     name, layers = flags.peek(arguments, "--recipe", "--depth")
     recipe = name or settings.get("recipe")
     recipe = recipe if isinstance(recipe, Recipe) else RECIPES.get(recipe or "", PAPER)
@@ -72,7 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.set_defaults(**settings)
     parsed = parser.parse_args(arguments)
-    config = flags.settings_from(parsed, TrainConfig)
+    given = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(TrainConfig)}
+    try:
+        config = TrainConfig(**given)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     console.print_status(f"starting {startup.configured_backend()}")
     startup.start_keras()
     from keras_resnet.training.trainer import train

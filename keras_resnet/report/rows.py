@@ -90,12 +90,12 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     Folders moved aside (`seed-0.old-1`) and hidden ones are passed over.
 
     Raises:
-        UserError: where a path is no folder, or holds no run.
+        UserError: where a path is not a folder, or holds no run.
     """
     folders: dict[Path, Path] = {}
     for path in map(Path, paths):
         if not path.is_dir():
-            reason = "is no folder" if path.exists() else "does not exist"
+            reason = "is not a folder" if path.exists() else "does not exist"
             raise UserError(f"a folder with runs was expected. Received: {path}, which {reason}")
         for folder in sorted(file.parent for file in path.rglob("metrics.csv")):
             below = folder.relative_to(path).parts

@@ -105,7 +105,7 @@ def read_bytes(path: Path) -> bytes | None:
     """A whole file; None where there is none. Raises UserError where it is a FIFO, say, or not readable."""
     try:
         if path.exists() and not path.is_file():
-            raise OSError(0, "it is no regular file")
+            raise OSError(0, "it is not a regular file")
         return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None

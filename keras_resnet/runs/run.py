@@ -131,7 +131,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 def _check_keys(given: Mapping[str, Any], settings: Any) -> None:
     known = settings.__dataclass_fields__
     for key in given.keys() - known.keys():
-        raise ValueError(f"{key} is no setting{did_you_mean(key, known)}")
+        raise ValueError(f"{key} is not a setting{did_you_mean(key, known)}")
 
 
 def write_summary(run: Run) -> str | None:

@@ -1,7 +1,7 @@
 """What happens after each update of a run: small callbacks of Keras, one duty each.
 
-`trainer._fit` puts them in order: what a checkpoint of a step holds is the state after that step's
-evaluation, and the user's callbacks have seen it.
+`trainer._fit` puts them in order: the checkpoint of a step is written after the evaluation of that step and
+after the user's callbacks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from keras_resnet.training import backends, hosts
 from keras_resnet.training.net import logits_of
 from keras_resnet.training.progress import Progress, ProgressBar
 
-# Updates, after which several processes compare whether a signal came to one of them.
+# Updates between which several processes tell each other of a signal that one of them got.
 AGREE_EVERY = 10
 # The recipe sets the learning rate, and our checkpoints resume the run.
 REFUSED = ("LearningRateScheduler", "ReduceLROnPlateau", "BackupAndRestore")
@@ -43,7 +43,7 @@ class Restore(keras.callbacks.Callback):
 
 
 class Count(keras.callbacks.Callback):
-    """Counts and times the updates, and ends a run whose loss is no number any more."""
+    """Counts and times the updates, and ends a run whose loss is NaN or infinite."""
 
     def __init__(self, progress: Progress):
         super().__init__()
@@ -71,7 +71,9 @@ class Evaluate(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.progress.evaluation_due:
             return
-        assert logs is not None and self.model is not None  # on JAX this gives the values back
+        assert (
+            logs is not None and self.model is not None
+        )  # on JAX, this updates the net's variables
         loss, error = None, None
         if len(self.labels):
             logits = backends.current().predict(self.logits, self.images)
@@ -96,8 +98,8 @@ class Evaluate(keras.callbacks.Callback):
         self.bar.print_row(row)
 
 
-class Forward(keras.callbacks.Callback):
-    """Drives the user's callbacks: to them an epoch is an evaluation, and the model is the net that is saved.
+class CallUsers(keras.callbacks.Callback):
+    """Calls the user's callbacks: to them an epoch is an evaluation, and the model is the net that is saved.
 
     Their `logs` have Keras's names: loss, accuracy, val_loss, val_accuracy, and learning_rate and step.
     """
@@ -121,7 +123,7 @@ class Forward(keras.callbacks.Callback):
         step, rows = self.progress.step, self.progress.rows
         self.users.on_train_batch_end(step - 1, dict(logs or {}))
         if self.progress.evaluation_due:
-            assert self.model is not None  # on JAX this gives the values back
+            assert self.model is not None  # on JAX, this updates the net's variables
             self.users.on_epoch_end(len(rows) - 1, keras_logs(rows[-1]))
         if self.net.stop_training:
             self.progress.stopped_early = not self.progress.ended
@@ -136,7 +138,7 @@ class Forward(keras.callbacks.Callback):
 class Save(keras.callbacks.Callback):
     """Saves checkpoints and metrics.csv, and ends `fit` where a signal or a user's callback asks for it.
 
-    The last callback, so that the clock goes on behind it.
+    The last callback, because it starts the clock again.
     """
 
     def __init__(self, progress: Progress, net: keras.Model):

@@ -24,7 +24,7 @@ def facts() -> Device:
 
 @contextlib.contextmanager
 def distributed(devices: int | None) -> Iterator[int]:
-    """Train on so many devices of each host, None for all that the backend can use; gives their sum."""
+    """Train on so many devices of each host, None for all that it can use; gives the sum over hosts."""
     before = keras.distribution.distribution()
     try:
         yield backends.current().distribute(devices)
@@ -33,7 +33,7 @@ def distributed(devices: int | None) -> Iterator[int]:
 
 
 def clear_session() -> None:
-    """Free what Keras keeps of a net, but not the devices and the dtype policy, which it keeps there too."""
+    """Free what Keras remembers of nets, but keep its devices and dtype policy, which are cleared with it."""
     devices, policy = keras.distribution.distribution(), keras.config.dtype_policy()
     keras.backend.clear_session()
     keras.distribution.set_distribution(devices)
@@ -45,7 +45,7 @@ def precision(requested: str, began: RunConfig | None = None) -> tuple[str, str]
 
     Args:
         requested: a policy, or "auto".
-        began: config.json of a run that goes on, on another machine perhaps: "auto" keeps its precision.
+        began: config.json of a run that is resumed, perhaps on another machine: "auto" keeps its precision.
     """
     if requested != "auto":
         return requested, "as asked for"
@@ -58,7 +58,7 @@ def precision(requested: str, began: RunConfig | None = None) -> tuple[str, str]
 def native(policy: str) -> tuple[bool, str]:
     """Whether the hardware multiplies a mixed policy's 16-bit type, and how that is known.
 
-    It decides about speed: on an AMD EPYC with AVX2 alone, float32 trained ResNet-20 11 times as fast as
+    The speed depends on it: on an AMD EPYC with AVX2 alone, float32 trained ResNet-20 11 times as fast as
     bfloat16 and 4 times as fast as float16.
     """
     kind, _, capability, _ = backends.current().hardware()
@@ -80,7 +80,7 @@ def native(policy: str) -> tuple[bool, str]:
 def onednn() -> bool | None:
     """Whether TensorFlow computes with oneDNN on the CPU (see `commands.startup`); None elsewhere.
 
-    Without it the same training has other bits.
+    Without oneDNN, the same training ends with other bits.
     """
     if keras.backend.backend() != "tensorflow":
         return None
@@ -90,7 +90,7 @@ def onednn() -> bool | None:
 
 
 def print_changes(old: RunConfig) -> None:
-    """Print what differs from where a run began: its bits may not be repeatable then."""
+    """Print what has changed since a run began, as its bits may then not be repeatable."""
     for what, before, now in (
         ("set of versions", old.get("versions"), provenance.versions(keras.backend.backend())),
         ("device", old.get("device"), facts()),

@@ -2,10 +2,10 @@
 
 All of them are given the same command and take the same branches. Process 0 alone reads, writes and prints
 what belongs to a run; `on_first` gives the others what it has read, or its error. Where one process ends
-otherwise, JAX ends the others within a minute.
+in another way, JAX ends the others within a minute.
 
 JAX knows the processes of a TPU pod, Slurm or Open MPI. Elsewhere Keras's variables name them:
-KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0, and of the others if you like, with commas),
+KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0; after commas, those of the others may follow),
 KERAS_DISTRIBUTION_NUM_PROCESSES (1: train alone, whatever JAX knows) and KERAS_DISTRIBUTION_PROCESS_ID.
 """
 
@@ -34,7 +34,7 @@ def join() -> None:
     """Wait for the other processes of this run, if it has others. Call it before anything is computed.
 
     Raises:
-        UserError: where the variables make no sense, the backend is not JAX, or a process did not come.
+        UserError: where the variables make no sense, the backend is not JAX, or a process did not join.
     """
     named, backend = _named_processes(), keras.backend.backend()
     if backend != "jax":
@@ -46,7 +46,7 @@ def join() -> None:
         return
     import jax
 
-    # Of a single task, Slurm's and Open MPI's too, JAX would use one GPU only.
+    # In a single task, of Slurm and Open MPI too, JAX would use one GPU only.
     alone = "1" in map(os.environ.get, (PROCESSES, "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
     if jax.distributed.is_initialized() or (alone and not named):
         return
@@ -57,7 +57,8 @@ def join() -> None:
         try:
             jax.distributed.initialize(
                 **named,
-                initialization_timeout=2 * int(JOIN_SECONDS),  # it aborts then: end before
+                initialization_timeout=2
+                * int(JOIN_SECONDS),  # JAX aborts the process then: we end before
                 heartbeat_timeout_seconds=SILENT_SECONDS,
                 shutdown_timeout_seconds=SILENT_SECONDS // 2,
             )
@@ -70,7 +71,7 @@ def join() -> None:
     waiting = threading.Thread(target=initialize, daemon=True)  # Ctrl-C would not end JAX's waiting
     waiting.start()
     waiting.join(JOIN_SECONDS)
-    # Without names, JAX knows no other processes, or has computed before: then this one trains alone.
+    # If nothing names others, and JAX finds none or was used already, this process trains alone.
     if waiting.is_alive() or (named and problems):
         raise UserError(
             f"all processes of this run must be started within {JOIN_SECONDS:.0f} s, by the same command "
@@ -130,7 +131,7 @@ def agree(value: int) -> int:
 
 
 def broadcast(value: Any) -> Any:
-    """What process 0 gives, on all: anything that can be pickled, as the processes trust each other."""
+    """Process 0's value, on all processes. It is pickled, as the processes trust each other."""
     if count() == 1:
         return value
     from jax.experimental import multihost_utils
@@ -143,7 +144,7 @@ def broadcast(value: Any) -> Any:
 
 
 def on_first(act: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives on process 0, the only one that calls it, or its UserError: on all processes."""
+    """Call a function on process 0 alone; all processes get its result, or its UserError."""
     value, error = None, None
     if is_first():
         try:
@@ -167,5 +168,5 @@ def check_same(settings: Mapping[str, Any]) -> None:
     if agree(len(different)):
         raise UserError(
             "the settings must be the same for all processes. Received: "
-            + ("; ".join(different) or "others by another process, which names them")
+            + ("; ".join(different) or "other settings on another process, which names them")
         )

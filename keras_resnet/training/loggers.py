@@ -19,7 +19,7 @@ from keras_resnet.runs import files
 from keras_resnet.runs.run import Run
 from keras_resnet.training.progress import Progress
 
-# How to write the numbers of an evaluation and its update, and how to end the record for this session.
+# Two functions: write the numbers of an evaluation and its update; close the record for this session.
 Record = tuple[Callable[[dict[str, float], int], object], Callable[[], object]]
 
 
@@ -103,7 +103,7 @@ def _mlflow(run: Run) -> Record:
 
 
 def _kept_id(run: Run, create: Callable[[], str]) -> str:
-    """The id that an earlier session has kept in the run folder, else a new one."""
+    """The record's id from the run folder; without one there, create the record and keep its id."""
     path = run.folder.path / f"{run.config.log}.id"
     if data := files.read_bytes(path):
         return data.decode()

@@ -66,7 +66,7 @@ def training_model(run: Run, data: Dataset, net: keras.Model, start: int = 0) ->
         # Gradients below 6e-8 vanish in float16. A step whose scaled gradients overflow is skipped: it
         # counts as an update of the run, but does not advance `optimizer.iterations`.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer, name="loss_scale_optimizer")
-    # One call of the device may make several updates, at most 50, where every interval is a multiple.
+    # One call of a GPU makes up to 50 updates: a number that divides all intervals.
     config = run.config
     interval = math.gcd(recipe.steps, config.eval_every, config.checkpoint_every, start)
     model.compile(
@@ -105,7 +105,7 @@ def normalized_kernels(net: keras.Model) -> list[str]:
 def chunks_of_batches(
     run: Run, labels: np.ndarray, train: np.ndarray, start: int
 ) -> Callable[[], Iterator[Chunk]]:
-    """A function that begins the endless stream of batches from update `start` on, in chunks.
+    """A function that returns an endless iterator over the batches from update `start` on, in chunks.
 
     `train` holds the indices of the images to train on. See `stream.batch_indices` and `augmentation.draws`.
     """

@@ -25,7 +25,7 @@ from keras_resnet.training import devices
 
 
 def settings_of_weights(config: TrainConfig) -> TrainConfig:
-    """The same settings, with the model, depth and shortcut of the trained net that they start from."""
+    """The same settings, with the model, depth and shortcut of the net of `weights`."""
     if config.weights is None:
         return config
     facts = describe(load_keras(zoo.resolve(config.weights)))
@@ -77,7 +77,7 @@ def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -
 
 
 def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
-    """The net that the function `config.model` makes; its module may lie in the working directory."""
+    """The net that the function `config.model` makes; its module may be in the working directory."""
     module, _, name = config.model.partition(":")
     expected = f"`model` must be resnet, plain, or module:function. Received: {config.model}"
     if os.getcwd() not in sys.path:
@@ -85,16 +85,13 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
     try:
         function = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        raise UserError(f"{expected}; {error}, in {os.getcwd()} neither") from None
+        raise UserError(f"{expected}; {error}, nor in {os.getcwd()}") from None
     if not callable(function):
         raise UserError(f"{expected}; {module} has no function {name}")
-    shape, classes, before = (
-        data.train_images.shape[1:],
-        len(data.class_names),
-        keras.config.dtype_policy(),
-    )
-    devices.clear_session()  # Keras numbers layers without a name: from 1, so that a resume finds them
-    keras.utils.set_random_seed(config.seed % 2**32)  # of layers without a seed
+    shape, classes = data.train_images.shape[1:], len(data.class_names)
+    before = keras.config.dtype_policy()
+    devices.clear_session()  # unnamed layers are numbered from 1 again, so that a resume finds them
+    keras.utils.set_random_seed(config.seed % 2**32)  # for layers without a seed
     keras.config.set_dtype_policy(dtype)
     try:
         net = function(shape, classes, config.seed)
@@ -106,9 +103,8 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
             f"{config.model} must return a Keras model from {(None, *shape)} to probabilities or logits "
             f"{(None, classes)}. Received: {type(net).__name__} from {shapes[0]} to {shapes[1]}"
         )
-    return keras.Model(
-        net.inputs[0], net.outputs[0], name=net.name
-    )  # a Sequential net becomes Functional
+    # A Sequential net becomes Functional.
+    return keras.Model(net.inputs[0], net.outputs[0], name=net.name)
 
 
 def logits_of(net: keras.Model) -> keras.Model:
@@ -118,6 +114,6 @@ def logits_of(net: keras.Model) -> keras.Model:
     if isinstance(last, layers.Softmax):
         logits = last._inbound_nodes[node].input_tensors[0]
     elif getattr(last, "activation", None) is keras.activations.softmax:
-        # The logarithm of probabilities is logits, too. 1e-7: Keras's own epsilon.
+        # The logarithms of probabilities are logits too. 1e-7 is Keras's epsilon.
         logits = ops.log(ops.maximum(ops.cast(logits, "float32"), 1e-7))
     return keras.Model(net.input, logits)

@@ -32,7 +32,7 @@ class Progress:
         rows: of metrics.csv.
         seconds: spent on updates, without validations and checkpoints. The first call of a session pays
             for tracing and compiling and is not counted.
-        timed: how many updates `seconds` is of.
+        timed: how many updates took these `seconds`.
         stopped_early: whether a callback of the user's ended the run before its last update.
         signum: the signal that stops this session, or 0.
         keep: which net is saved, "best" or "last".
@@ -81,18 +81,18 @@ class Progress:
         return self.run.evaluates(self.step)
 
     def count(self, step: int) -> None:
-        """Take the time since `resume_clock` as that of the updates up to `step`."""
+        """Count the updates up to `step`, and the time since `resume_clock` as theirs."""
         if self._last is not None:
             self.seconds += time.perf_counter() - self._last
             self.timed += step - self.step
         self.step = step
 
     def resume_clock(self) -> None:
-        """Time updates from now on; what was done since the last one was something else."""
+        """Start the clock again: what was done since the last update does not count."""
         self._last = time.perf_counter()
 
     def begin_interval(self) -> None:
-        """Begin the interval that `images_per_second` is about."""
+        """Begin a new interval for `images_per_second`."""
         self._interval = self.seconds, self.timed
 
     def images_per_second(self, at_least: int = 1) -> float | None:
@@ -115,7 +115,7 @@ class ProgressBar(keras.callbacks.Callback):
             # None: without a terminal, the line per evaluation is progress enough.
             disable=None if hosts.is_first() else True,
             dynamic_ncols=True,
-            # Not tqdm's {remaining}: it takes compiling and validating for updates.
+            # Not tqdm's {remaining}, which counts compiling and validating as updates.
             bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
         )
 

@@ -19,7 +19,7 @@ from keras_resnet.runs.run import Run
 from keras_resnet.training import devices
 from keras_resnet.training.progress import Progress
 
-# Of the code that this process runs: asked for once, as the checkout may change while it trains.
+# Read once, as the checkout may change while this process trains.
 git_commit = functools.cache(provenance.git_commit)
 
 
@@ -76,7 +76,7 @@ def results_of(
 
 
 def parameters(net: keras.Model) -> int:
-    """How many numbers are trained."""
+    """How many parameters are trainable."""
     return sum(math.prod(variable.shape) for variable in net.trainable_variables)
 
 

@@ -29,7 +29,7 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """In its `with` block, remembers the first of `SIGNALS`. A second one has the effect it had before.
+    """In its `with` block, remembers the first of `SIGNALS`. A second one has its usual effect.
 
     Ignored signals, as under `nohup`, stay ignored; so do all in a thread, where Python allows no handlers.
 

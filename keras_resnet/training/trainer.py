@@ -48,8 +48,7 @@ def train(
     Args:
         config: the settings.
         restart: move what is in the run folders aside and start over.
-        data: the data set, where it is loaded already; one of your own images counts before
-            `config.dataset`.
+        data: the data set, if it is loaded already; your own images replace `config.dataset`.
         callbacks: Keras's own or yours. To them an epoch is one evaluation, and the model is the net that is
             saved; `logs` hold loss, accuracy, val_loss, val_accuracy, learning_rate and step. Where one sets
             `model.stop_training`, the run ends, finished. Those that set the learning rate are refused.
@@ -77,7 +76,7 @@ def train(
         # Each host may have its own folders.
         shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
         hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
-        # What is wrong is said before the first seed trains, not after hours, at the second.
+        # All seeds are checked before the first trains, not hours later.
         results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in runs])
         if restart or not all(results):
             data = _load(config, data, count)
@@ -95,7 +94,7 @@ def train(
 
 
 def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks = ()) -> int:
-    """Train one seed on `count` devices, or go on with it; returns a signal that came too late, or 0."""
+    """Train or resume one seed on `count` devices; returns a signal that came after its last update, or 0."""
     with contextlib.ExitStack() as held:
         opened = hosts.on_first(_open, run, held)
         if opened is None:  # finished
@@ -131,7 +130,7 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
 def _open(
     run: Run, held: contextlib.ExitStack
 ) -> tuple[RunConfig | None, tuple[Arrays, State] | None] | None:
-    """Lock the run's folder; config.json and the checkpoint that it goes on from, None for a finished run."""
+    """Lock a run's folder; return its config.json and newest checkpoint, or None if it is finished."""
     held.enter_context(files.lock(run.folder.path))
     # Once more: another process may have trained here meanwhile.
     if results := resume.read_results(run, keras.backend.backend()):
@@ -163,7 +162,7 @@ def _fit(
             bar,
             callbacks.Evaluate(bar, net, (images[val], labels[val])),
             *([loggers.Log(progress)] if hosts.is_first() else []),
-            *([callbacks.Forward(progress, net, users)] if users else []),
+            *([callbacks.CallUsers(progress, net, users)] if users else []),
             callbacks.Save(progress, net),
         ]
         model.fit(fed, steps_per_epoch=steps, callbacks=after_updates, shuffle=False, verbose=0)
@@ -174,7 +173,7 @@ def _fit(
 
 
 def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str) -> None:
-    """The saved net, its test error, measured once, and results.json last, because it says "finished"."""
+    """Save the net, measure its test error once, and write results.json last: it says "finished"."""
     folder = progress.run.folder
     for variable in net.variables if progress.best else ():
         variable.assign(progress.best[variable.path])
@@ -198,7 +197,7 @@ def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str)
 
 
 def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
-    """The data set, once it is known that it can be trained on with these settings."""
+    """Load the data set, and check that these settings can train on it."""
     if data is None:
         console.print_line(f"loading {config.dataset}")
         data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)

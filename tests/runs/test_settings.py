@@ -78,13 +78,13 @@ def test_a_run_folder_gives_its_settings_back(config: TrainConfig, tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("dpeth = 20", "dpeth is no setting; did you mean depth?"),
+        ("dpeth = 20", "dpeth is not a setting; did you mean depth?"),
         ("depth = '20'", "depth must be int"),
         ("depth = 57", "depth must be 6n+2"),
         ("recipe = 'slow'", "recipe must be one of paper, fast"),
         ("[recipe]\nsteps = 'many'", "steps"),
         ("[recipe]\nsteps = 1", "steps must be 4 to"),
-        ("[recipe]\nrate = 1", "rate is no setting"),
+        ("[recipe]\nrate = 1", "rate is not a setting"),
         ("[recipe]\nname = 'a/b'", "name must be a folder name"),
         ("depth: 20", "line 1"),
         ("\xff", "file.toml"),

@@ -272,7 +272,7 @@ def test_a_run_that_diverges_ends(rate: float, tmp_path: Path, capsys: Capture) 
         (["--output-dir", ""], "--output-dir must be printable text, not empty"),
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
         (["--name", "x" * 300, "--restart"], "(File name too long)"),
-        (["--wings", 2], "--wings is no flag"),
+        (["--wings", 2], "--wings is not a flag"),
     ],
 )
 def test_bad_flags(flags: list, message: str, tmp_path: Path, capsys: Capture) -> None:

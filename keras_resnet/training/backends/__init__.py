@@ -1,4 +1,4 @@
-"""What Keras's backends offer for training; one small module for each says what differs."""
+"""What Keras's backends offer for training, with one small module for what each does differently."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Backend:
     def distribute(self, devices: int | None) -> int:
         """Train on so many devices of this host, None for all; returns the sum over all hosts.
 
-        Call it before anything is built. Raises UserError where there are not so many.
+        Call it before anything is built. Raises UserError if there are fewer.
         """
         name, gpus = keras.backend.backend(), self.hardware().gpus
         if devices is not None and devices > 1:
@@ -50,7 +50,7 @@ class Backend:
         return 1
 
     def feed(self, chunks: Callable[[], Iterator[Chunk]]) -> Any:
-        """What `fit` takes, made from a function that begins an endless stream of chunks."""
+        """The argument of `fit`, from a function that returns an endless iterator of chunks."""
         for (index, draw), label in chunks():
             yield from zip(zip(index, draw, strict=True), label, strict=True)
 

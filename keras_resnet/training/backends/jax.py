@@ -53,15 +53,15 @@ class JAX(Backend):
             yield (index[rows], draw[rows]), label[rows]
 
     def compile_options(self, divisor: int) -> dict[str, Any]:
-        # The logs of an update are looked at after it, which waits for the device: do so seldom on a GPU.
-        cpu = self.hardware().kind == "CPU"
-        return {"jit_compile": True, "steps_per_execution": 1 if cpu else divisor}
+        # Reading the logs after a call waits for the device: seldom on a GPU, by several updates per call.
+        on_cpu = self.hardware().kind == "CPU"
+        return {"jit_compile": True, "steps_per_execution": 1 if on_cpu else divisor}
 
     def predict(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
         distribution = keras.distribution.distribution()
         if distribution is None:
             return super().predict(model, images)
-        # Keras's own cannot put together what is on other hosts, and wants batches that divide.
+        # Keras's `predict` cannot gather outputs from other hosts, and needs batches that divide evenly.
         mesh = distribution.device_mesh.backend_mesh
         rows = NamedSharding(mesh, PartitionSpec(distribution.batch_dim_name))
         forward = _forward(model, NamedSharding(mesh, PartitionSpec()))

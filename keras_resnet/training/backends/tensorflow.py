@@ -29,8 +29,8 @@ class TensorFlow(Backend):
         return chunked.unbatch().prefetch(8)  # a call of Python per batch costs 2 % of the speed
 
     def compile_options(self, divisor: int) -> dict[str, Any]:
-        # XLA pays on a GPU (not measured here) and costs on a CPU. There an update takes so long that it
-        # makes no difference how often Python is called.
+        # XLA is faster on a GPU (not measured here) and slower on a CPU, where an update takes so long that
+        # the time of a call does not count.
         gpu = self.hardware().kind == "GPU"
         return {"jit_compile": gpu, "steps_per_execution": divisor if gpu else 1}
 
