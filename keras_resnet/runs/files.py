@@ -134,8 +134,8 @@ def lock(folder: Path) -> Iterator[None]:
         ) from None
     except (OSError, NotImplementedError) as error:
         raise UserError(
-            f"{folder / 'lock'} could not be locked ({getattr(error, 'strerror', error)}); name another "
-            "folder with `output_dir` or `name`, on a file system with locks"
+            f"{folder / 'lock'} could not be locked ({getattr(error, 'strerror', error)}): the output folder "
+            "must be writable, on a file system with locks; name another with `output_dir` or `name`"
         ) from None
     try:
         for path in (*folder.glob(f"{_TEMPORARY}*"), *folder.glob(f"checkpoints/{_TEMPORARY}*")):
@@ -147,7 +147,9 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 def move_aside(folder: Path) -> Path:
-    """Rename a run folder to the first free `<folder>.old-<k>`; returns that (call it with the lock held)."""
+    """Rename a run folder in which nobody trains to the first free `<folder>.old-<k>`; returns that."""
+    with lock(folder):
+        pass  # Windows renames no folder with an open file
     k = 1
     while (target := folder.with_name(f"{folder.name}.old-{k}")).exists():
         k += 1

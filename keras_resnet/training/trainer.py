@@ -225,9 +225,8 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
 def _move_aside(run: Run) -> None:
     path = run.folder.path
     if os.path.exists(path):
-        with files.lock(path):
-            target = files.move_aside(path)
-            console.print_line(f"moved the run that was in {path} to {target}")
+        target = files.move_aside(path)
+        console.print_line(f"moved the run that was in {path} to {target}")
 
 
 def _print_plan(run: Run, net: keras.Model, count: int, precision: str, reason: str) -> None:
