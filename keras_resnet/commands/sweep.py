@@ -45,8 +45,8 @@ GIB = 1 << 30
 
 def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(words).parse_args(words)
-    runs = _plan(arguments)
+    arguments = make_parser(words).parse_args(words)
+    runs = plan_runs(arguments)
     output = Path(runs[0].run.config.output_dir)
     # By this lock, nodes see whether they share the folder.
     locked = contextlib.nullcontext() if arguments.dry_run else files.lock(output)
@@ -54,25 +54,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     with locked, cluster.connected(arguments.address):
         for run in runs:
             run.look()
-        share = _share(arguments)
+        share = choose_share(arguments)
         slots, per_run = cluster.count_slots(share), _describe(share) or "nothing"
         if not slots and arguments.address is None:
             raise UserError(
                 f"a run must fit on this machine. Received: {per_run} per run; take less with "
                 "--cpus-per-run and the like"
             )
-        console.print_line(table.progress_table(runs, slots))
+        console.print_line(table.format_progress(runs, slots))
         console.print_line(f"{slots} at once, with {per_run} per run")
         if arguments.dry_run:
             return 0
         for run in runs:
-            run.job = _job(run.run.config, str(run.log), str(output), share)
-        with table.live_table(runs, slots) as refresh:
+            run.job = make_job(run.run.config, str(run.log), str(output), share)
+        with table.show_live(runs, slots) as refresh:
             received = Driver(runs, share, refresh).work()
-    return _conclude(runs, received)
+    return conclude(runs, received)
 
 
-def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
+def make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     recipe, depth = asked_recipe(words, {})
     parser = flags.ArgumentParser(
         prog="keras-resnet sweep",
@@ -88,11 +88,11 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     add("--preset", choices=("paper-table",), help="ResNet-20, 56, 110 and Plain-20, 56, five seeds each")
     add("--address", metavar="auto|HOST:PORT",
         help="of a running Ray cluster (default: Ray is started on this machine for this command)")
-    add("--cpus-per-run", type=_amount, default=1.0, metavar="CPUS",
+    add("--cpus-per-run", type=_parse_amount, default=1.0, metavar="CPUS",
         help="CPUs of a node that a run takes, and threads of TensorFlow and PyTorch (default: 1)")
-    add("--gpus-per-run", type=_amount, metavar="GPUS",
-        help="may be a fraction, e.g. 0.25 (default: 1 where there are GPUs, else 0)")
-    add("--tpus-per-run", type=_amount, metavar="CHIPS", help="(default: 1 where there are TPUs, else 0)")
+    add("--gpus-per-run", type=_parse_amount, metavar="GPUS",
+        help="may be a fraction, e.g. 0.25 (default: 1 if there are GPUs, else 0)")
+    add("--tpus-per-run", type=_parse_amount, metavar="CHIPS", help="(default: 1 if there are TPUs, else 0)")
     add("--memory-per-run", type=float, default=0.0, metavar="GIB",
         help="main memory that a node keeps for a run (default: memory is not counted)")
     add("--dry-run", action="store_true", help="print what would be trained, and train nothing")
@@ -100,14 +100,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _amount(text: str) -> float:
+def _parse_amount(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 10_000 or (value > 1 and not value.is_integer()):  # Ray's rule
         raise argparse.ArgumentTypeError(f"must be below 1 or whole. Received: {text}")
     return value
 
 
-def _plan(arguments: argparse.Namespace) -> list[SweepRun]:
+def plan_runs(arguments: argparse.Namespace) -> list[SweepRun]:
     """The runs that the flags ask for, in folders whose paths mean the same on every node."""
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given = {key: getattr(arguments, key) for key in names}
@@ -124,7 +124,7 @@ def _plan(arguments: argparse.Namespace) -> list[SweepRun]:
     return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
 
 
-def _share(arguments: argparse.Namespace) -> dict[str, float]:
+def choose_share(arguments: argparse.Namespace) -> dict[str, float]:
     """What one run takes of a node, as Ray counts it; memory in bytes."""
     import ray
 
@@ -141,7 +141,7 @@ def _describe(resources: Mapping[str, float]) -> str:
     )
 
 
-def _job(config: TrainConfig, log: str, output: str, share: Mapping[str, float]) -> Job:
+def make_job(config: TrainConfig, log: str, output: str, share: Mapping[str, float]) -> Job:
     data = None
     if config.dataset != "synthetic":
         folder = os.path.abspath(folder_of(config.dataset, config.data_dir))
@@ -158,13 +158,13 @@ def _job(config: TrainConfig, log: str, output: str, share: Mapping[str, float])
     return Job([*COMMAND, *flags.flags_of(config)], log, output, data, environment)
 
 
-def _conclude(runs: Sequence[SweepRun], received: int) -> int:
+def conclude(runs: Sequence[SweepRun], received: int) -> int:
     """Print what came out; returns the exit code."""
     finished = {run.run.config.experiment: run.run for run in runs if run.state == "finished"}
     for run in finished.values():
         write_summary(run)  # two runs that end at the same moment may each miss the other
     if finished:
-        console.print_result(f"\n{table.results_table(runs)}")
+        console.print_result(f"\n{table.format_results(runs)}")
     failed = [run for run in runs if run.state == "failed"]
     for each in failed:
         console.print_error(terminal.with_flags(f"failed: {each}: {each.why} (log: {each.log})"))

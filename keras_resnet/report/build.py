@@ -17,7 +17,7 @@ from pathlib import Path
 from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.report import page, plots, tables
-from keras_resnet.report.rows import best_run, find_runs, group, read_record
+from keras_resnet.report.rows import choose_best, find_runs, group, read_record
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import refuse_foreign_folder
 
@@ -47,40 +47,40 @@ def build(paths: Sequence[str | Path], output: Path, data_dir: str | None = None
     if left_out:
         summary += f" Left out, as they repeat another's settings and seed: {', '.join(left_out)}."
     console.print_line(summary)
-    best = best_run(rows)
+    best = choose_best(rows)
     try:
         if best is None:
             raise UserError("no finished run has a validation error to choose the best run by")
-        mistakes = page.mistakes(best, data_dir)
+        mistakes = page.render_mistakes(best, data_dir)
     except UserError as error:
         mistakes = f"<p>No images: {html.escape(str(error))}.</p>"
         console.print_line(f"no wrongly classified images on the page: {error}")
     svg = plots.draw_figure6(rows, "svg")
-    picture = page.image(
+    picture = page.render_image(
         svg, "svg+xml", "Error over the updates; plain nets left, residual nets right"
     )
     picture = f'<div class="scroll">{picture}</div><p>{CAPTION}</p>'
-    main, runs = tables.table(rows), tables.run_table(rows)
+    main, runs = tables.make_table(rows), tables.make_run_table(rows)
     sections = [
         ("Error over the updates (figure 6 of the paper)", picture),
-        ("Test error", f"{page.table(main)}<p>{tables.NOTE}</p>"),
+        ("Test error", f"{page.render_table(main)}<p>{tables.NOTE}</p>"),
         ("Wrongly classified test images", mistakes),
-        ("How each run was made", page.table(runs)),
+        ("How each run was made", page.render_table(runs)),
     ]
     content = {
         "note": tables.NOTE,
-        "rows": tables.as_json(rows),
+        "rows": tables.to_json(rows),
         "left_out": left_out,
         "best_by_validation_error": str(best.run.folder.path) if best else None,
     }
-    text = f"# Results\n\n{summary}\n\n{tables.markdown(main)}\n{tables.NOTE}\n\n"
-    text += f"## How each run was made\n\n{tables.markdown(runs)}"
+    text = f"# Results\n\n{summary}\n\n{tables.to_markdown(main)}\n{tables.NOTE}\n\n"
+    text += f"## How each run was made\n\n{tables.to_markdown(runs)}"
     written: dict[str, bytes | str] = {
         "figure6.png": plots.draw_figure6(rows, "png"),
         "figure6.svg": svg,
         "results.md": text,
         "results.json": json.dumps(content, indent=2) + "\n",
-        "index.html": page.page(summary, sections),
+        "index.html": page.render_page(summary, sections),
     }
     for name, data in written.items():
         files.write_atomic(output / name, data)

@@ -18,19 +18,19 @@ from keras_resnet.report.tables import Table
 MAX_IMAGES = 45
 
 
-def page(summary: str, sections: Sequence[tuple[str, str]]) -> str:
+def render_page(summary: str, sections: Sequence[tuple[str, str]]) -> str:
     """The page, of a sentence below its title and sections: (heading, HTML)."""
     body = "\n".join(f"<h2>{escape(heading)}</h2>{content}" for heading, content in sections)
     return f"{_HEAD}<p>{escape(summary)}</p>\n{body}\n</body></html>\n"
 
 
-def image(data: bytes, kind: str, description: str) -> str:
+def render_image(data: bytes, kind: str, description: str) -> str:
     """A picture as HTML; `kind` is `"png"` or `"svg+xml"`."""
     content = base64.b64encode(data).decode()
     return f'<img alt="{escape(description)}" src="data:image/{kind};base64,{content}">'
 
 
-def table(table: Table) -> str:
+def render_table(table: Table) -> str:
     """A table as HTML."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table[0])
     lines = "\n".join(f"<tr>{''.join(map(_cell, line.values()))}</tr>" for line in table)
@@ -45,7 +45,7 @@ def _cell(text: str) -> str:
     return f"<td>{text.replace('/', '/<wbr>')}</td>"
 
 
-def mistakes(best: Record, data_dir: str | None) -> str:
+def render_mistakes(best: Record, data_dir: str | None) -> str:
     """The test images that a run's net classifies wrongly and is surest of, as HTML.
 
     Args:
@@ -83,7 +83,7 @@ def mistakes(best: Record, data_dir: str | None) -> str:
         caption = f"{named[0]} {100 * confidence[k]:.0f}\u00a0%\nis {named[1]}"
         png = io.BytesIO()
         PIL.Image.fromarray(data.test_images[k]).save(png, "png")
-        picture = image(png.getvalue(), "png", caption)
+        picture = render_image(png.getvalue(), "png", caption)
         figures.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>\n")
     return f'<p>{escape(text)}</p><div class="grid">\n{"".join(figures)}</div>'
 

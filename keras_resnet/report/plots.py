@@ -45,7 +45,7 @@ STYLE = {
 
 
 def draw_figure6(rows: Sequence[Row], kind: str) -> bytes:
-    """`figure6` as a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
+    """Figure 6 as a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
     import matplotlib
     from matplotlib.font_manager import FontEntry, fontManager
 
@@ -57,14 +57,14 @@ def draw_figure6(rows: Sequence[Row], kind: str) -> bytes:
     data = io.BytesIO()
     with matplotlib.rc_context(STYLE):
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure6(rows).savefig(data, format=kind, dpi=150, metadata=metadata)
+        make_figure6(rows).savefig(data, format=kind, dpi=150, metadata=metadata)
     return data.getvalue()
 
 
-def figure6(rows: Sequence[Row]) -> Figure:
+def make_figure6(rows: Sequence[Row]) -> Figure:
     """Plain nets left, residual nets right: one line of panels per recipe, on the same axes.
 
-    A kind of net that no row has gets no column. At most `MAX_RECIPES` recipes are drawn.
+    Where all nets are of one kind, there is one column. At most `MAX_RECIPES` recipes are drawn.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -171,7 +171,7 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
     """Draw the learning rates of the rows' recipes: from 110 layers on, one may have a warm-up."""
     recipe = rows[0].recipe
     for each in {row.recipe: None for row in rows}:
-        axes.plot(*learning_rates(each), color="#333333", lw=1.4)
+        axes.plot(*sample_rates(each), color="#333333", lw=1.4)
     highest = recipe.learning_rate
     axes.locator_params(axis="x", nbins=5)
     axes.set_yticks([0, highest])
@@ -187,7 +187,7 @@ def _draw_rates(axes: Axes, rows: Sequence[Row]) -> None:
         axes.text(1.04, 0.5, text, transform=axes.transAxes, size=9, va="center")
 
 
-def learning_rates(recipe: Recipe) -> tuple[list[int], list[float]]:
+def sample_rates(recipe: Recipe) -> tuple[list[int], list[float]]:
     """Updates made, and the learning rate of the next: both sides of each drop, and a curve's points."""
     from keras_resnet.recipes.schedules import schedule_of  # Keras, which takes seconds to import
 

@@ -139,7 +139,7 @@ def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:
     return sorted(rows, key=_order), repeated
 
 
-def best_run(rows: Iterable[Row]) -> Record | None:
+def choose_best(rows: Iterable[Row]) -> Record | None:
     """The finished run with the lowest validation error, of CIFAR-10 where one is; None for none."""
     records = [r for row in rows for r in row.finished if r.results.get("val_error") is not None]
     key = lambda r: (r.run.config.dataset != "cifar10", r.results["val_error"])  # noqa: E731

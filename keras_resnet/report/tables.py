@@ -18,7 +18,7 @@ NOTE = (
 )
 
 
-def table(rows: Sequence[Row]) -> Table:
+def make_table(rows: Sequence[Row]) -> Table:
     """The main table: one line per row."""
     return [
         {
@@ -40,7 +40,7 @@ def table(rows: Sequence[Row]) -> Table:
     ]
 
 
-def run_table(rows: Sequence[Row]) -> Table:
+def make_run_table(rows: Sequence[Row]) -> Table:
     """How the runs of the rows were made: one line per run."""
     return [
         {
@@ -58,13 +58,13 @@ def run_table(rows: Sequence[Row]) -> Table:
     ]
 
 
-def markdown(table: Table) -> str:
+def to_markdown(table: Table) -> str:
     """A table as Markdown."""
     lines = [list(table[0]), ["---"] * len(table[0]), *(line.values() for line in table)]
     return "".join(f"| {' | '.join(map(_markdown_cell, line))} |\n" for line in lines)
 
 
-def as_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Each row's settings and numbers, not rounded, and its runs with their results.json."""
     means = ("test_error", "val_error", "train_error", "parameters", "seconds")
     made = ("command", "git_commit", "device", "versions")

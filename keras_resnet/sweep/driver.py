@@ -1,7 +1,7 @@
 """The driver of a sweep: it gives the runs to Ray, gives those that are lost to Ray again, and watches.
 
 What a run has done is in its folder alone. Where a worker, a node or the driver dies, the next process goes
-on from the newest checkpoint, and the lock of the run folder sees to it that only one trains.
+on from the newest checkpoint, and the lock of the run folder lets only one process train.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Driver:
         """See how far the runs are. Give Ray those that wait: without a place they wait there, in order."""
         for run in self.runs:
             if run.task is not None:
-                self._look_at(run)
+                self._update(run)
             elif not run.ended and time.monotonic() > run.not_before:
                 self._submit(run)
         self.refresh()
@@ -79,7 +79,7 @@ class Driver:
         )
         run.task = train.remote(run.job)
 
-    def _look_at(self, run: SweepRun) -> None:
+    def _update(self, run: SweepRun) -> None:
         """See in the log of a run whether it was started, and where; then how far it is."""
         steps = run.run.recipe.steps
         if run.state == "running":
@@ -109,19 +109,19 @@ class Driver:
             return
         for ref in ray.wait(list(tasks), num_returns=1, timeout=WAIT)[0]:
             run = tasks[ref]
-            self._look_at(run)
+            self._update(run)
             run.task = None
             try:
                 outcome: Outcome = ray.get(ref, timeout=WAIT)
             except ray.exceptions.RayError as error:
-                self._end(run, None, f"its worker was lost ({type(error).__name__})")
+                self._take_end(run, None, f"its worker was lost ({type(error).__name__})")
                 continue
             if outcome.problem:
                 self._exclude(outcome)
             else:
                 code = outcome.code
                 reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-                self._end(run, code, f"its process ended ({reason})")
+                self._take_end(run, code, f"its process ended ({reason})")
 
     def _exclude(self, outcome: Outcome) -> None:
         """Give no more runs to a node that cannot train them; UserError where it was the last one."""
@@ -137,7 +137,7 @@ class Driver:
             )
         console.print_line(f"no runs for a node: {outcome.problem}")
 
-    def _end(self, run: SweepRun, code: int | None, what: str) -> None:
+    def _take_end(self, run: SweepRun, code: int | None, what: str) -> None:
         """The training of a run has ended: with an exit code, or None where its worker was lost."""
         lines = run.log.read_text(errors="replace").splitlines() if run.log.exists() else []
         line = console.printable(next(filter(str.strip, reversed(lines)), ""))

@@ -18,7 +18,7 @@ RESULTS = ("test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "updates", 
 
 
 @contextlib.contextmanager
-def live_table(runs: Sequence[SweepRun], slots: int) -> Iterator[Callable[[], None]]:
+def show_live(runs: Sequence[SweepRun], slots: int) -> Iterator[Callable[[], None]]:
     """Give a function that shows the table of progress below what is printed. Without a terminal: nothing."""
     if not sys.stdout.isatty():
         yield lambda: None
@@ -28,11 +28,11 @@ def live_table(runs: Sequence[SweepRun], slots: int) -> Iterator[Callable[[], No
 
     with Live(auto_refresh=False) as live:
         yield lambda: live.update(
-            Text(progress_table(runs, slots), no_wrap=True, overflow="ellipsis"), refresh=True
+            Text(format_progress(runs, slots), no_wrap=True, overflow="ellipsis"), refresh=True
         )
 
 
-def progress_table(runs: Sequence[SweepRun], slots: int) -> str:
+def format_progress(runs: Sequence[SweepRun], slots: int) -> str:
     """How far all is: one line per experiment, whatever the number of its seeds, and a sum.
 
     Args:
@@ -59,7 +59,7 @@ def progress_table(runs: Sequence[SweepRun], slots: int) -> str:
         })  # fmt: skip
     least = max(max(left), sum(left) / max(1, slots))  # where no rate is known, nothing is counted
     time = f"; at least {console.duration(least)} left" if least else ""
-    return f"{text_table(table)}\n\n{count_states(runs)}{time}"
+    return f"{format_table(table)}\n\n{count_states(runs)}{time}"
 
 
 def count_states(runs: Sequence[SweepRun]) -> str:
@@ -68,17 +68,17 @@ def count_states(runs: Sequence[SweepRun]) -> str:
     return ", ".join(f"{states[state]:,} {state}" for state in STATES if states[state])
 
 
-def results_table(runs: Sequence[SweepRun]) -> str:
+def format_results(runs: Sequence[SweepRun]) -> str:
     """The report's table of the finished runs."""
     finished = [rows.read_record(run.run.folder.path) for run in runs if run.state == "finished"]
     grouped = rows.group(finished)[0]
-    return text_table([
+    return format_table([
         {"experiment": row.config.experiment, **{name: line[name] for name in RESULTS}}
-        for row, line in zip(grouped, tables.table(grouped), strict=True)
+        for row, line in zip(grouped, tables.make_table(grouped), strict=True)
     ])  # fmt: skip
 
 
-def text_table(table: tables.Table) -> str:
+def format_table(table: tables.Table) -> str:
     """A table as plain text."""
     lines = [list(table[0]), *(list(line.values()) for line in table)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]

@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     problem: str = ""  # why the node did not start it
 
 
-def problem(job: Job) -> str:
+def find_problem(job: Job) -> str:
     """Why this node cannot train a run, in a few words; empty where it can."""
     lock = os.path.join(job.output, "lock")
     if not os.path.isfile(lock):
@@ -69,7 +69,7 @@ def train(job: Job) -> Outcome:
     # `ray.cancel` needs this handler, which is missing where the cluster was started with a shell's `&`.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     node, host = ray.get_runtime_context().get_node_id(), socket.gethostname()
-    if reason := problem(job):
+    if reason := find_problem(job):
         return Outcome(node, problem=f"{host} {reason}")
     package = str(Path(__file__).resolve().parents[2])  # a checkout is on no path of the process
     inherited = [job.environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]

@@ -21,7 +21,7 @@ from keras_resnet.commands import terminal
 from keras_resnet.commands.report import main
 from keras_resnet.recipes import RECIPES
 from keras_resnet.report import page, plots, tables
-from keras_resnet.report.rows import Row, best_run, find_runs, group, read_record
+from keras_resnet.report.rows import Row, choose_best, find_runs, group, read_record
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import metrics_csv
@@ -121,7 +121,7 @@ def test_runs_that_differ_in_a_setting_are_never_averaged(tmp_path: Path, change
     make_run(tmp_path, "other/seed-1", seed=1, **changed)
     rows = rows_of(tmp_path)
     assert [len(row.records) for row in rows] == [1, 1]
-    one, other = ({**line, "runs": ""} for line in tables.table(rows))
+    one, other = ({**line, "runs": ""} for line in tables.make_table(rows))
     assert one != other, "a reader must be able to tell the rows apart"
 
 
@@ -196,7 +196,7 @@ def test_the_best_run_is_chosen_by_validation_error(tmp_path: Path) -> None:
     make_run(tmp_path, "a/seed-1", seed=1, val_error=9.1, test_error=8.0)
     make_run(tmp_path, "b/seed-0", dataset="synthetic", val_error=0.1, test_error=0.1)
     make_run(tmp_path, "c/seed-0", val_size=0, val_error=None, test_error=0.2)
-    best = best_run(rows_of(tmp_path))
+    best = choose_best(rows_of(tmp_path))
     assert best is not None and best.run.folder.path == tmp_path / "a/seed-0"
 
 
@@ -206,7 +206,7 @@ def test_figure_6(tmp_path: Path) -> None:
     make_run(tmp_path, "b/seed-1", seed=1, val_error=10.0)
     make_run(tmp_path, "c/seed-0", depth=56, upto=32_000)
     make_run(tmp_path, "d/seed-0", recipe="fast", val_size=0, val_error=None)
-    figure = plots.figure6(rows_of(tmp_path))
+    figure = plots.make_figure6(rows_of(tmp_path))
     plain, _, residual, rates, no_plain, fast, fast_rates = figure.axes
     assert plain.get_title("left") == "Plain nets, recipe paper\n64,000 updates, cifar10, float32"
     assert fast.get_title("left").startswith("Residual nets, recipe fast, val size 0\n10,000 up")
@@ -227,7 +227,7 @@ def test_figure_6(tmp_path: Path) -> None:
 def test_the_learning_rate_is_the_recipe_s(settings: dict) -> None:
     """Not that of ten samples: drops and warm-ups stand at their updates."""
     (run,) = runs_of(TrainConfig(**settings))
-    rates = dict(zip(*plots.learning_rates(run.recipe), strict=True))
+    rates = dict(zip(*plots.sample_rates(run.recipe), strict=True))
     half, warmup = run.recipe.steps // 2, run.recipe.warmup_steps
     if run.recipe.schedule == "step":
         assert rates[half - 1] == pytest.approx(0.1) and rates[half] == pytest.approx(0.01)
@@ -239,7 +239,7 @@ def test_short_and_odd_runs_are_drawn_too(tmp_path: Path) -> None:
     """One evaluation, of errors far apart; just begun; many settings; errors that are no numbers."""
     row = {"step": 500, "train_error": 62.0, "val_error": 0.0}
     files.write_atomic(make_run(tmp_path, steps=500) / "metrics.csv", metrics_csv([row]))
-    panel, _ = plots.figure6(rows_of(tmp_path)).axes
+    panel, _ = plots.make_figure6(rows_of(tmp_path)).axes
     assert panel.get_xlim() == (0, 500) and 62 < panel.get_ylim()[1] <= 100
     marks = [line for line in panel.lines if line.get_marker() == "o"]
     assert len(marks) == 2 and not any(line.get_clip_on() for line in marks), "whole at the edge"

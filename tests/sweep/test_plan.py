@@ -28,7 +28,7 @@ needs_ray = pytest.mark.skipif(
 
 def planned(*words: str) -> list[str]:
     """Names of the runs."""
-    return [str(run) for run in sweep._plan(sweep._parser(words).parse_args(words))]
+    return [str(run) for run in sweep.plan_runs(sweep.make_parser(words).parse_args(words))]
 
 
 def call(*words: str) -> int:
@@ -176,7 +176,7 @@ def test_what_a_node_must_have(tmp_path: Path) -> None:
 
     def problem(**settings: str) -> str:
         config = TrainConfig(**{"dataset": "synthetic", **settings})  # type: ignore[arg-type]
-        return task.problem(sweep._job(config, "", str(output), {}))
+        return task.find_problem(sweep.make_job(config, "", str(output), {}))
 
     assert problem() == f"does not see {output}"
     with files.lock(output):
@@ -198,7 +198,7 @@ def test_what_a_run_takes_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes: list[dict[str, float]] = []
 
     def slots(*words: str) -> tuple[dict[str, float], int]:
-        share = sweep._share(sweep._parser(words).parse_args(words))
+        share = sweep.choose_share(sweep.make_parser(words).parse_args(words))
         return share, cluster.count_slots(share, unfit=["id2"])
 
     ray = SimpleNamespace(
@@ -225,7 +225,7 @@ def test_what_a_run_takes_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_variables_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def variables(**share: float) -> dict[str, str]:
-        return sweep._job(TrainConfig(dataset="synthetic"), "log", "token", share).environment
+        return sweep.make_job(TrainConfig(dataset="synthetic"), "log", "token", share).environment
 
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     assert variables(CPU=2)["TF_NUM_INTRAOP_THREADS"] == "2"
@@ -247,7 +247,7 @@ def test_the_table_has_one_line_per_experiment() -> None:
         runs = [SweepRun(run) for run in runs_of(TrainConfig(depth=110, runs=1000))]
         runs[0].state, runs[0].step, runs[0].val_error, runs[0].rate = "finished", 64_000, 7.0, rate
         runs[1].state, runs[1].step, runs[1].val_error, runs[1].rate = "running", 32_000, 9.0, rate
-        return table.progress_table([*runs, SweepRun(run_of())], slots=1000).splitlines()
+        return table.format_progress([*runs, SweepRun(run_of())], slots=1000).splitlines()
 
     heads, _, line, other, _, counts = table_of(1000.0)
     assert line.split() == [
@@ -262,8 +262,8 @@ def test_the_table_has_one_line_per_experiment() -> None:
 def test_the_time_left_is_at_least_that_of_the_longest_run() -> None:
     runs = [SweepRun(run, rate=1000.0) for run in runs_of(TrainConfig(runs=3))]
     runs[0].state = "finished"
-    assert "at least 4 h 33 min left" in table.progress_table(runs, 1)
-    assert "at least 2 h 17 min left" in table.progress_table(runs, 25)
+    assert "at least 4 h 33 min left" in table.format_progress(runs, 1)
+    assert "at least 2 h 17 min left" in table.format_progress(runs, 25)
 
 
 def test_the_end_is_the_reports_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -273,10 +273,10 @@ def test_the_end_is_the_reports_table(tmp_path: Path, capsys: pytest.CaptureFixt
     for run in runs:
         run.run.folder.model_path.touch()
         run.look()
-    assert sweep._conclude(runs, received=2) == 0  # the signal came after the last run
+    assert sweep.conclude(runs, received=2) == 0  # the signal came after the last run
     printed = capsys.readouterr()
     assert "resnet20-fast  8.74 ± 0.25" in printed.out and printed.err == ""
     assert " 8.75 " in printed.out and " 8.51 ± 0.22 " in printed.out
     runs[1].state = "failed"
-    assert sweep._conclude(runs, received=2) == sweep.FAILED
+    assert sweep.conclude(runs, received=2) == sweep.FAILED
     assert "error: 1 of 2 runs failed" in capsys.readouterr().err
