@@ -38,17 +38,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
     add("--output", type=Path, required=True, help="the .keras file to write")
     add("--model", choices=MODELS, default="resnet")
-    add(
-        "--shortcut",
-        choices=SHORTCUTS,
-        help="(default: the checkpoint's projections, else zeropad)",
-    )
+    add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
     add(
         "--padding",
         choices=PADDINGS,
-        help="where zeropad's new channels are: at the end, or split half before, half after "
-        "(F.pad(..., planes//4, planes//4)); default: what fits --images, or the data set if it is here, "
-        "else the end",
+        help="where zeropad's new channels are: at the end, or split half before, half after (default: "
+        "what fits --images or the data set, if it is here, else the end)",
     )
     add(
         "--dataset",
@@ -56,16 +51,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="whose mean and std the input was normalized with (default: cifar10's); its class names "
         "are written to labels.txt beside the net",
     )
-    add("--mean", **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
-    add("--std", **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
+    for name in ("--mean", "--std"):
+        add(name, **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
     add("--key", help="which state_dict, if the file holds several")
     add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
     given = parser.parse_args(argv)
-    if given.output.suffix != ".keras" or not given.output.parent.is_dir():
+    output, labels = given.output, given.output.with_name("labels.txt")
+    if output.suffix != ".keras" or not output.parent.is_dir():
         raise UserError(
-            f"`output` must be a .keras file in a folder that exists. Received: {given.output}"
+            f"`output` must be a .keras file in a folder that exists. Received: {output}"
         )
-    refuse_foreign_folder(given.output.parent)
+    refuse_foreign_folder(output.parent)
     startup.start_keras()
     import keras
 
@@ -74,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_resnet.convert.weights import convert
     from keras_resnet.nets.describe import describe
 
-    labels, names = given.output.with_name("labels.txt"), CLASS_NAMES.get(given.dataset, ())
+    names = CLASS_NAMES.get(given.dataset, ())
     text = "".join(f"{name}\n" for name in names)
     if names and labels.exists() and labels.read_text() != text:
         raise UserError(f"`dataset` would replace {labels}: name another folder with `output`")
@@ -93,10 +89,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     classes = net.output_shape[-1]
     if names and len(names) != classes:
         raise UserError(
-            f"`dataset` must have the net's {classes} classes. Received: {given.dataset}, which has "
-            f"{len(names)}; leave it out, and give `mean` and `std`"
+            f"`dataset` must have the net's {classes} classes, or be left out, and `mean` and `std` given. "
+            f"Received: {given.dataset}"
         )
-    with files.atomic(given.output) as temporary:
+    with files.atomic(output) as temporary:
         net.save(temporary)
     if names:
         files.write_atomic(labels, text)
@@ -105,10 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     numbers = ", ".join(f"{value:.4f}" for value in mean)
     left_aside = console.printable(", ".join(checkpoint.left_aside) or "nothing")
     console.print_line(
-        f"{given.output}: {net.name}, {classes} classes, {parameters:,} trainable parameters, from "
+        f"{output}: {net.name}, {classes} classes, {parameters:,} trainable parameters, from "
         f"{len(checkpoint.tensors)} tensors of {given.checkpoint}\n"
         f"its input's mean is {'as given' if given.mean else not_given}: {numbers}; left aside: "
         f"{left_aside}{chosen}"
     )
-    console.print_line(f"next: keras-resnet evaluate --model {given.output}")
+    console.print_line(f"next: keras-resnet evaluate --model {output}")
     return 0

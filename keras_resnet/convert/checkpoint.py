@@ -50,9 +50,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         size, is_zip = path.stat().st_size, zipfile.is_zipfile(path)
         contents = zipfile.ZipFile(path).infolist() if is_zip else []
     except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"the checkpoint must be a file that can be read. Received: {path} ({error})"
-        ) from None
+        text = f"the checkpoint must be a file that can be read. Received: {path} ({error})"
+        raise UserError(text) from None
     if max(size, sum(member.file_size for member in contents)) > LIMIT:
         raise UserError(f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has more")
     if head[:4] == b"\x89HDF" or any(m.filename == "model.weights.h5" for m in contents):
@@ -108,8 +107,7 @@ def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], lis
         import torch
     except ImportError:
         raise UserError(
-            f"{missing('torch', f'reading {path.name}')}; or write the state_dict with "
-            "safetensors.torch.save_file where it is installed"
+            f"{missing('torch', f'reading {path.name}')}; safetensors need none"
         ) from None
     content, classes = _unpickle(path)
     state_dicts = dict(_state_dicts(content, torch.Tensor))

@@ -92,15 +92,10 @@ def read_options(convs: Sequence[Shape]) -> tuple[int, str]:
 def match(
     modules: Sequence[Module], shapes: Mapping[str, Shape], names: Sequence[str]
 ) -> dict[str, tuple[Module, Module]]:
-    """(conv, BN) for each of our convs, by layer. They must be of the net's shapes.
+    """(conv, BN) for each of our convs, by layer, from modules of the net's shapes.
 
-    Args:
-        modules: of the checkpoint.
-        shapes: of our convs in PyTorch's order of axes, by layer, in the net's order.
-        names: of all tensors, in the checkpoint's order.
-
-    Raises:
-        UserError: where the order cannot be decided.
+    `shapes` are those of our convs in PyTorch's order of axes, in the net's order; `names` those of all
+    tensors, in the checkpoint's order. Raises UserError where the order cannot be decided.
     """
     layers = [module for module in modules if module.kind != "dense"]
     convs, bns = layers[::2], layers[1::2]

@@ -27,7 +27,6 @@ from keras_resnet.convert import checkpoint
 from keras_resnet.convert.checkpoint import LIMIT, read_checkpoint
 from keras_resnet.convert.weights import channel_order, convert
 from keras_resnet.errors import UserError
-from keras_resnet.export import torch_weights
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FIXTURE = GOLDEN / "resnet8_split.safetensors"
@@ -138,6 +137,7 @@ def test_constants_of_0_to_255_and_flags_come_first(golden, tmp_path):
 
 @pytest.mark.parametrize("padding", ["end", "split"])
 def test_images_choose_the_padding(padding, cifar10, tmp_path, capsys, monkeypatch):
+    torch_weights = pytest.importorskip("keras_resnet.export.torch_weights", reason="needs ONNX")
     net = keras_resnet.resnet(20, weights="cifar10")
     monkeypatch.setattr(torch_weights, "channel_order", lambda _: channel_order(padding))
     torch_weights.write(net, tmp_path / "net.safetensors")
