@@ -99,12 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parameters = sum(math.prod(variable.shape) for variable in net.trainable_variables)
     not_given = "the checkpoint's" if checkpoint.mean else "the data set's"
     numbers = ", ".join(f"{value:.4f}" for value in mean)
-    left_aside = console.printable(", ".join(checkpoint.left_aside) or "nothing")
+    ignored = console.printable(", ".join(checkpoint.ignored) or "nothing")
     console.print_line(
         f"{output}: {net.name}, {classes} classes, {parameters:,} trainable parameters, from "
         f"{len(checkpoint.tensors)} tensors of {given.checkpoint}\n"
-        f"its input's mean is {'as given' if given.mean else not_given}: {numbers}; left aside: "
-        f"{left_aside}{chosen}"
+        f"its input's mean is {'as given' if given.mean else not_given}: {numbers}; ignored: "
+        f"{ignored}{chosen}"
     )
     console.print_line(f"next: keras-resnet evaluate --model {output}")
     return 0

@@ -1,6 +1,6 @@
 """Read the weights in a PyTorch checkpoint: a file of `torch.save`, or safetensors.
 
-What kind a file is, its first bytes say and not its name: `pytorch_model.bin` is either.
+The first bytes of a file say which it is, not its name: `pytorch_model.bin` may be either.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _NOT_OF_THE_NET = re.compile(
 
 
 class Checkpoint(NamedTuple):
-    """The weights in a file, and what lay beside them."""
+    """The weights in a file, and what is beside them."""
 
     tensors: dict[str, np.ndarray]  # float32, by PyTorch's names, in the order of the file
-    mean: list[float] | None  # that the net subtracts from its input, in units of 0..1, where
-    std: list[float] | None  # the file says so; and what it divides the result by
-    left_aside: list[str]  # names in the file of what is not part of the net
+    mean: list[float] | None  # of the net's input, in units of 0..1; None if the file does not say
+    std: list[float] | None
+    ignored: list[str]  # names in the file of what is not part of the net
 
 
 def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
@@ -53,15 +53,17 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         text = f"the checkpoint must be a file that can be read. Received: {path} ({error})"
         raise UserError(text) from None
     if max(size, sum(member.file_size for member in contents)) > LIMIT:
-        raise UserError(f"a checkpoint may have {LIMIT:,} bytes. Received: {path}, which has more")
+        raise UserError(
+            f"the checkpoint must have at most {LIMIT:,} bytes. Received: {path}, which has more"
+        )
     if head[:4] == b"\x89HDF" or any(m.filename == "model.weights.h5" for m in contents):
         raise UserError(
             f"the checkpoint must be PyTorch's. Received: {path}, a file of Keras, which needs no "
             "conversion; open it with keras.models.load_model, or with load_weights of the same net"
         )
-    left_aside: list[str] = []
+    ignored: list[str] = []
     if is_zip or head[:1] == b"\x80":
-        tensors, left_aside = _read_torch(path, key)
+        tensors, ignored = _read_torch(path, key)
     elif head[8:] != b"{":
         raise UserError(
             "the checkpoint must be a whole file of torch.save(net.state_dict()) or of safetensors. "
@@ -74,9 +76,9 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     mean, std = _take_normalization(tensors)
     for name in list(tensors):
         if any(map(_NOT_OF_THE_NET.fullmatch, name.lower().split("."))):
-            left_aside.append(name)
+            ignored.append(name)
             del tensors[name]
-    return Checkpoint(tensors, mean, std, left_aside)
+    return Checkpoint(tensors, mean, std, ignored)
 
 
 def _take_normalization(tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
@@ -95,14 +97,14 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
     from safetensors.numpy import load_file
 
     try:
-        tensors = sorted(load_file(path).items())  # in the file, the dtypes give the order
+        tensors = sorted(load_file(path).items())  # the file is sorted by dtype
         return {name: array.astype("float32", casting="same_kind") for name, array in tensors}
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 
 
 def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Tensors by name, and the names of what lies beside them."""
+    """Tensors by name, and the names of what is beside them."""
     try:
         import torch
     except ImportError:
@@ -125,19 +127,19 @@ def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], lis
         )
     ((prefix, state),) = state_dicts.items()
     tensors = {str(name): value for name, value in state.items() if torch.is_tensor(value)}
-    left_aside = [str(name) for name in state if str(name) not in tensors]
+    ignored = [str(name) for name in state if str(name) not in tensors]
     if prefix:
-        left_aside += [str(name) for name in content if str(name) != prefix.split(".")[0]]
+        ignored += [str(name) for name in content if str(name) != prefix.split(".")[0]]
     if 4 * sum(tensor.numel() for tensor in tensors.values()) > LIMIT:  # views of a small file
         raise UserError(f"{path}: the tensors have more than {LIMIT:,} bytes")
     try:
-        return {n: t.detach().to(torch.float32).numpy() for n, t in tensors.items()}, left_aside
+        return {n: t.detach().to(torch.float32).numpy() for n, t in tensors.items()}, ignored
     except (TypeError, RuntimeError, NotImplementedError) as error:  # sparse, quantized
         raise UserError(f"{path} holds a tensor that could not be read: {error}") from None
 
 
 class _Placeholder:
-    """In place of an object of any pickled class: accepts what the class would, and keeps nothing."""
+    """Stands in for an object of any pickled class: accepts its arguments and state, and keeps nothing."""
 
     def __init__(self, *args: Any):
         pass

@@ -1,9 +1,9 @@
-"""Which conv, BN and dense layer of a PyTorch state_dict is which layer of our net.
+"""Match the conv, BN and dense layers of a PyTorch state_dict with those of our net, by shape and order.
 
-By shape and order. Of PyTorch's names only `torch.nn`'s own endings count (weight, bias,
-running_mean, running_var). The order is the dict's; where that is the alphabet's (safetensors
-always), it is the names' with numbers counted as numbers. What stays open is an error, never a
-guess: most layers of a stage have the same shape, so that a wrong order would not be noticed.
+Of PyTorch's names only the endings of `torch.nn` count (weight, bias, running_mean, running_var). The order
+is that of the dict; if the dict is sorted by name, as safetensors always are, the names are sorted with
+numbers as numbers. An order that is still ambiguous is an error, never a guess: most layers of a stage have
+the same shape, so a wrong order would not be noticed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Module(NamedTuple):
 
 
 def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]:
-    """Group tensors by module, in the order given; also list what no layer of ours can be made of.
+    """Group tensors by module, in the order given; also list the modules that fit no layer of ours.
 
     `num_batches_tracked` is ignored: it changes nothing where the momentum is given.
     """
@@ -55,7 +55,9 @@ def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], li
         vectors = [array.shape for array in arrays.values() if array is not weight]
         if set(arrays) != {*LEAVES.get(kind, ())} or {*vectors} - {weight.shape[:1]}:
             found = ", ".join(f"{leaf} {array.shape}" for leaf, array in arrays.items())
-            problems.append(f"{path} has {found}: no conv without bias, BN or dense layer".lstrip())
+            problems.append(
+                f"{path} has {found}: not a conv without bias, BN or dense layer".lstrip()
+            )
         elif not all(np.isfinite(a).all() for a in arrays.values()):
             problems.append(f"{path} has values that are not finite")
         elif kind == "bn" and arrays["running_var"].min() < 0:
@@ -68,7 +70,7 @@ def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], li
 def read_options(convs: Sequence[Shape]) -> tuple[int, str]:
     """Depth and shortcut of a net with convs of these shapes (out, in, height, width).
 
-    A shortcut without weights leaves no trace: it is "zeropad", of whatever kind, and that of a plain net.
+    Every shortcut without weights is read as "zeropad", and so is a plain net.
 
     Raises:
         UserError: where the shapes are not of the CIFAR nets of He et al. 2015.
@@ -92,7 +94,7 @@ def read_options(convs: Sequence[Shape]) -> tuple[int, str]:
 def match(
     modules: Sequence[Module], shapes: Mapping[str, Shape], names: Sequence[str]
 ) -> dict[str, tuple[Module, Module]]:
-    """(conv, BN) for each of our convs, by layer, from modules of the net's shapes.
+    """Find the checkpoint's (conv, BN) for each of our convs, by its name. Shapes must be the net's.
 
     `shapes` are those of our convs in PyTorch's order of axes, in the net's order; `names` those of all
     tensors, in the checkpoint's order. Raises UserError where the order cannot be decided.
@@ -100,9 +102,11 @@ def match(
     layers = [module for module in modules if module.kind != "dense"]
     convs, bns = layers[::2], layers[1::2]
     alternate = [module.kind for module in layers] == ["conv", "bn"] * len(convs)
-    if list(names) != sorted(names) and alternate:  # PyTorch's own are not: weight is before bias
+    if (
+        list(names) != sorted(names) and alternate
+    ):  # PyTorch's dicts are unsorted: weight before bias
         parents = [module.path.rpartition(".")[0] for module in layers[:3]]
-        if parents[0] != parents[1] == parents[2]:  # all else is as in ours
+        if parents[0] != parents[1] == parents[2]:  # all else fits our nets
             raise UserError(
                 f"a BN must follow the first conv, {convs[0].path}. Received: {bns[0].path}, which belongs "
                 f"to {convs[1].path}: a pre-activation net (He et al. 2016), which this package does not have"
@@ -126,7 +130,7 @@ def match(
 def _assign(
     convs: Sequence[Module], pairs: Mapping[str, Module], shapes: Mapping[str, Shape]
 ) -> dict[str, tuple[Module, Module]] | None:
-    """Give our layers the convs of their shapes, in this order, if it can be the net's order."""
+    """Assign the convs, in this order, to our layers by shape; None if it cannot be the net's order."""
     free = defaultdict(list)
     for name, shape in shapes.items():
         free[shape].append(name)

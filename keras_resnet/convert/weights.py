@@ -1,4 +1,4 @@
-"""A PyTorch state_dict becomes our net."""
+"""Build our net from a PyTorch state_dict."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def convert(
         shortcut: as for `resnet`; None reads it from the shapes, where no projection means `"zeropad"`.
         padding: where the zero channels of a zeropad shortcut are in the PyTorch net: `"end"`, or
             `"split"`, half before and half after the others. Ours are at the end: the channels of
-            each stage are put into that order, which changes nothing else.
+            each stage are reordered, which changes no output.
         mean, std: what the PyTorch net's input was normalised with, one number per channel in units
             of 0..1; default CIFAR-10's.
 
@@ -105,7 +105,7 @@ def convert(
 
 
 def channel_order(padding: str) -> dict[int, np.ndarray]:
-    """For the output of each stage: the PyTorch net's channel that our channel k is.
+    """For the output of each stage, which channel of the PyTorch net is our channel k.
 
     With "split", the shortcut into a stage of 32 puts the 16 channels it gets at 8..23.
     """
@@ -118,7 +118,7 @@ def channel_order(padding: str) -> dict[int, np.ndarray]:
 
 
 def channels_of(name: str, order: dict[int, np.ndarray]) -> tuple[Any, Any]:
-    """(output, input) indices for a conv: what lies between a block's two convs keeps its order."""
+    """(output, input) indices for a conv; the channels between a block's two convs keep their order."""
     everything = slice(None)
     if name == "stem_conv":
         return everything, everything

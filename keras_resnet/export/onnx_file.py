@@ -32,7 +32,7 @@ def write(serving: keras.Model, path: Path, options: Options, facts: Mapping[str
 
 
 def write_half(source: Path, target: Path, facts: Mapping[str, Any]) -> None:
-    """Write the float16 version of an ONNX file; before its first convolution it stays float32."""
+    """Write the float16 version of an ONNX file; all before its first convolution stays float32."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -40,7 +40,7 @@ def write_half(source: Path, target: Path, facts: Mapping[str, Any]) -> None:
     normalization = itertools.takewhile(lambda node: node.op_type != "Conv", model.graph.node)
     names = [node.name for node in normalization]
     half = convert_float_to_float16(model, keep_io_types=True, node_block_list=names)
-    OnnxModel(half).topological_sort()  # the casts that it adds are at the end
+    OnnxModel(half).topological_sort()  # the conversion appends its casts
     save(half, target, facts)
 
 

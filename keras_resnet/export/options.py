@@ -29,7 +29,7 @@ _OTHER_NAMES = {"tflite": "litert", "torchscript": "safetensors", "pytorch": "sa
 
 
 def _option(default: Any, help: str, **flag: Any) -> Any:
-    """A field, and how argparse makes a flag of it."""
+    """A field, with the arguments of its flag for argparse."""
     return dataclasses.field(default=default, metadata={"help": help, **flag})
 
 

@@ -48,7 +48,7 @@ def export(
     data_dir: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Export a net, verify each of its files, and only then put the folder in its place.
+    """Export a net, verify each of its files, and only then move the folder to its place.
 
     Args:
         path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a name of the zoo.

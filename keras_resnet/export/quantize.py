@@ -51,9 +51,8 @@ def quantize(source: Path, target: Path, images: np.ndarray, options: Options) -
     # The reference evaluator of onnx reads integers of opset 21 and above.
     model = onnx.version_converter.convert_version(onnx.load(source), OPSET)
     model = onnx.shape_inference.infer_shapes(model)
-    onnx.helper.set_model_props(
-        model, {"onnx.quant.pre_process": "onnxruntime.quant"}
-    )  # no warning
+    # Else quantize_static warns.
+    onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
     constants = {tensor.name for tensor in model.graph.initializer}
     float32 = [  # the normalization and the head
         node.name

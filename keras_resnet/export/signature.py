@@ -38,7 +38,7 @@ def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
     """The net, followed by a softmax if it returns logits, which its outputs for noise show.
 
     Raises:
-        UserError: where it is no classifier of RGB images of one size.
+        UserError: where it is not a classifier of RGB images of one size.
     """
     shapes = [
         [tuple(x.shape) for x in getattr(net, name, None) or []] for name in ("inputs", "outputs")
@@ -61,7 +61,7 @@ def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
 
 
 def with_all_outputs(net: keras.Model) -> keras.Model:
-    """A net of probabilities with a dict of outputs: also logits and features, where they are found."""
+    """The net with a dict of outputs: probabilities, and logits and features where they are found."""
     outputs = {"probabilities": net.outputs[0]}
     last = net.outputs[0]._keras_history.operation
     softmax = getattr(last, "activation", None) is keras.activations.softmax
@@ -74,10 +74,10 @@ def with_all_outputs(net: keras.Model) -> keras.Model:
 
 
 def serving_model(net: keras.Model, options: Options) -> keras.Model:
-    """What `with_all_outputs` returned, in float32, with this signature.
+    """The net that `with_all_outputs` returned, in float32, with the signature of `options`.
 
     Raises:
-        UserError: where the net has not all outputs that are asked for.
+        UserError: where the net lacks an output that is asked for.
     """
     for layer in net._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):
@@ -107,7 +107,7 @@ def export(serving: keras.Model, path: Path, format: str, **options: Any) -> Non
 
 
 def in_batches(predict: Predict, size: int | None) -> Predict:
-    """The same for any number of images, where the file takes exactly `size` at once."""
+    """A `predict` for any number of images from one that accepts exactly `size`, or any for None."""
 
     def run(images: np.ndarray) -> dict[str, np.ndarray]:
         count, step = len(images), size or len(images)

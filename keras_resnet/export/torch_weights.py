@@ -1,7 +1,7 @@
 """The weights alone, under the names of akamaster's PyTorch ResNet: write them, and read them back.
 
-https://github.com/akamaster/pytorch_resnet_cifar10 puts half of a shortcut's zero channels before the
-others, ours are all behind: the channels of stages 2 and 3 are put into its order.
+https://github.com/akamaster/pytorch_resnet_cifar10 puts half of a shortcut's zero channels first, ours are
+all last: the channels of stages 2 and 3 are written in its order.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ def write(net: keras.Model, path: Path) -> None:
     kernel, bias = net.get_layer("head_dense").get_weights()
     tensors = {"linear.weight": kernel[order[3]].T, "linear.bias": bias}
     for layer in net.layers:
-        if (
-            not layer.trainable_weights or layer.name == "head_dense"
-        ):  # or a shortcut's fixed kernel
+        # Without trainable weights: a shortcut's fixed kernel, too.
+        if not layer.trainable_weights or layer.name == "head_dense":
             continue
         out, into = channels_of(layer.name.replace("bn", "conv"), order)
         weights = layer.get_weights()
@@ -45,13 +44,13 @@ def write(net: keras.Model, path: Path) -> None:
         for leaf, values in zip(LEAVES["bn"], weights, strict=False):  # a conv has the first one
             tensors[f"{_path(layer.name)}.{leaf}"] = values[out]
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
-    # One entry: of several, the library would write another order in each process.
+    # One entry: the library writes several in another order in each process.
     mean, std = (normalization / 255).tolist()
     save_file(tensors, path, {"normalization": json.dumps({"mean": mean, "std": std})})
 
 
 def load(path: Path) -> Predict:
-    """The net that `convert` makes of the file."""
+    """Open the file as our converter does."""
     from safetensors import safe_open
 
     with safe_open(path, "numpy") as file:

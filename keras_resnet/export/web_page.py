@@ -118,7 +118,7 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
     title += f", trained on {DATASETS.get(dataset, (dataset,))[0]}" if dataset else ""
     texts = {
         "title": title,
-        "introduction": f"It knows {facts['num_classes']} classes, and gives every picture one of them.",
+        "introduction": f"It has {facts['num_classes']} classes, and gives every picture one of them.",
         "facts": f"{facts['parameters']:,} parameters{measured}. {paper if facts['model'] else ''}"
         f"Exported by keras-resnet {facts['versions']['keras_resnet']}.",
         "runtime_version": RUNTIME_VERSION,

@@ -25,7 +25,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Occupies a port as soon as it is made, so that an export need not fail at its end.
+    """Occupies its port when it is made: a port in use is an error before the export, not after it.
 
     Raises:
         UserError: where the number is not a port, or another program uses it.

@@ -19,7 +19,7 @@ MAX_IMAGES = 45
 
 
 def render_page(summary: str, sections: Sequence[tuple[str, str]]) -> str:
-    """The page, of a sentence below its title and sections: (heading, HTML)."""
+    """The page: a title, the summary, and sections of (heading, HTML)."""
     body = "\n".join(f"<h2>{escape(heading)}</h2>{content}" for heading, content in sections)
     return f"{_HEAD}<p>{escape(summary)}</p>\n{body}\n</body></html>\n"
 
@@ -46,11 +46,11 @@ def _cell(text: str) -> str:
 
 
 def render_mistakes(best: Record, data_dir: str | None) -> str:
-    """The test images that a run's net classifies wrongly and is surest of, as HTML.
+    """The wrongly classified test images of highest confidence, as HTML.
 
     Args:
         best: the finished run.
-        data_dir: folder of tensorflow_datasets; default the run's own where it exists here, else
+        data_dir: folder of tensorflow_datasets; default the run's if it exists here, else
             `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Nothing is downloaded.
 
     Raises:
@@ -72,10 +72,10 @@ def render_mistakes(best: Record, data_dir: str | None) -> str:
     shown = wrong[np.argsort(-confidence[wrong], kind="stable")[:MAX_IMAGES]]
     total = len(data.test_labels)
     text = (
-        f"The best run by validation error ({best.results['val_error']:.2f} %; the test error has no say) "
+        f"The best run by validation error ({best.results['val_error']:.2f} %, not by test error) "
         f"is {best.run.folder.path}. Its net classifies {len(wrong):,} of {total:,} test images wrongly "
-        f"({100 * len(wrong) / total:.2f} %; its results.json says {best.results['test_error']:.2f} %). Of "
-        f"these {len(shown)} mistakes it is surest: what it says, how sure it is, and what the image is."
+        f"({100 * len(wrong) / total:.2f} %; its results.json says {best.results['test_error']:.2f} %). "
+        f"These are the {len(shown)} of highest confidence: predicted class, confidence and true class."
     )
     figures = []
     for k in shown:

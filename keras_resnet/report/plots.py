@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MAX_RECIPES = 20  # of panels: a picture may not have more than 65,536 pixels on a side
+MAX_RECIPES = 20  # lines of panels: a picture has at most 65,536 pixels per side
 PANEL = (6.0, 4.3)  # inches
 PAPER_TOP = 25.0  # percent: the end of the paper's error axis
-SHORT = 5_000  # updates up to which all errors are on the axis
+SHORT = 5_000  # updates; for fewer, the error axis ends at 100 %
 KINDS = {"plain": "Plain nets", "resnet": "Residual nets", "own": "Own nets"}
 # Okabe and Ito's palette for colour-blind readers, without its yellow, which is too pale on white. Each of
 # the paper's depths always has its own colour; other depths take turns.
@@ -138,7 +138,7 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
 
 
 def _curve(records: Sequence[Record], column: str) -> tuple[list[int], list[list[float]]]:
-    """Updates after which all runs have the number, and the numbers of the runs there."""
+    """The updates at which all runs have a number in this column, and the numbers of all runs there."""
     points: list[dict[int, float]] = []
     for record in records:
         numbers = {row["step"]: dict(row)[column] for row in record.metrics}
@@ -148,7 +148,7 @@ def _curve(records: Sequence[Record], column: str) -> tuple[list[int], list[list
 
 
 def _top(rows: Sequence[Row]) -> float:
-    """End of the error axis: the paper's, or more where a line ends above it; 100 % for short runs."""
+    """End of the error axis: the paper's, or higher if a line ends above it; 100 % for short runs."""
     if rows[0].recipe.steps < SHORT:
         return 100.0
     last = [record.metrics[-1] for row in rows for record in row.records if record.metrics]

@@ -36,7 +36,7 @@ class Record(NamedTuple):
 
 
 class Row:
-    """Runs that agree in everything but the seed, ordered by seed. Its numbers are of the finished ones."""
+    """Runs that agree in everything but the seed, ordered by seed. Its numbers count the finished ones."""
 
     def __init__(self, records: Sequence[Record]):
         run, self.settings = records[0].run, records[0].settings
@@ -75,7 +75,7 @@ class Row:
 
     @property
     def references(self) -> tuple[str | None, str | None]:
-        """Test errors of He et al. and of the PyTorch reproduction; None beside changed settings."""
+        """Test errors of He et al. and of the PyTorch reproduction; None if other settings differ."""
         config = self.config
         comparable = config.dataset == "cifar10" and config.shortcut == "zeropad"
         if not comparable or self.recipe_text != config.recipe:
@@ -140,7 +140,7 @@ def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:
 
 
 def choose_best(rows: Iterable[Row]) -> Record | None:
-    """The finished run with the lowest validation error, of CIFAR-10 where one is; None for none."""
+    """The finished run of lowest validation error, on CIFAR-10 if there is one; None without runs."""
     records = [r for row in rows for r in row.finished if r.results.get("val_error") is not None]
     key = lambda r: (r.run.config.dataset != "cifar10", r.results["val_error"])  # noqa: E731
     return min(records, key=key, default=None)

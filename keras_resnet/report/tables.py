@@ -7,14 +7,14 @@ from typing import Any
 
 from keras_resnet.report.rows import Row
 
-Table = list[dict[str, str]]  # of each line, column -> cell
+Table = list[dict[str, str]]  # per line, column -> cell
 
 NOTE = (
     "Errors in percent; ± is the sample standard deviation over seeds, and only finished runs count. "
     "A row averages over runs that differ in nothing but the seed. Training error: of augmented "
     "images, during the last updates. He et al.: arXiv:1512.03385, table 6; PyTorch: "
-    "github.com/nabla0001/resnet, 5 runs. Both trained for 64,000 updates; they stand beside unchanged "
-    "recipes on CIFAR-10, whatever the updates of these. Hours are those of one run."
+    "github.com/nabla0001/resnet, 5 runs. Both trained for 64,000 updates; they are given for "
+    "every unchanged recipe on CIFAR-10, however many its updates. Hours are those of one run."
 )
 
 

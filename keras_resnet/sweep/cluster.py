@@ -37,7 +37,7 @@ def connected(address: str | None) -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        # All services on the loopback address; trainings that save first; no reports to Ray's makers.
+        # Services listen on the loopback address; trainings may save before they end; no usage reports.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ["RAY_kill_child_processes_on_worker_exit"] = "0"  # noqa: SIM112
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -46,9 +46,9 @@ def connected(address: str | None) -> Iterator[None]:
     import ray
     import rich  # noqa: F401  else it would be missing after Ray has started
 
-    # What Ray prints of lost workers and nodes: the driver reports them.
+    # Drop what Ray prints about lost workers and nodes: the driver reports them.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None
-    terminate = signal.getsignal(signal.SIGTERM)  # Ray takes it to exit without cleaning up
+    terminate = signal.getsignal(signal.SIGTERM)  # Ray's own handler exits without cleaning up
     # In /tmp, as the path of a socket has at most 107 characters, of which Ray takes 80.
     parent = "/tmp" if os.access("/tmp", os.W_OK) else None
     with tempfile.TemporaryDirectory("", "kr-", parent, ignore_cleanup_errors=True) as folder:

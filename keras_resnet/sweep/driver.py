@@ -1,6 +1,6 @@
-"""The driver of a sweep: it gives the runs to Ray, gives those that are lost to Ray again, and watches.
+"""The driver of a sweep: it gives the runs to Ray, the lost ones again, and watches their folders.
 
-What a run has done is in its folder alone. Where a worker, a node or the driver dies, the next process goes
+The state of a run is in its folder alone. Where a worker, a node or the driver dies, the next process goes
 on from the newest checkpoint, and the lock of the run folder lets only one process train.
 """
 
@@ -24,7 +24,7 @@ MAX_LOSSES = 3  # without a new checkpoint between them
 WAIT = 0.5  # seconds between two questions to Ray
 LOOK = 2.0  # seconds between two looks at the run folders
 BUSY_WAIT = 10.0  # seconds until a run is tried again that another process trains
-END = task.END + 4  # seconds that all trainings have to end in
+END = task.END + 4  # seconds in which all trainings must end
 STOPPING = "stopping: every training saves a checkpoint; a second signal does not wait"
 ADVICE = "give a smaller `learning_rate` or more `warmup_steps`, with another `name`"
 
@@ -35,7 +35,7 @@ class Driver:
 
     runs: Sequence[SweepRun]  # in the order in which they begin
     share: Mapping[str, float]  # what one run takes of a node: `{"CPU": 1.0, "GPU": 0.25}`
-    refresh: Callable[[], None]  # is called when something may have changed
+    refresh: Callable[[], None]  # called when something may have changed
     _unfit_nodes: list[str] = dataclasses.field(default_factory=list)
     _stopping: bool = False
 
@@ -54,7 +54,7 @@ class Driver:
         return signals.received
 
     def _look(self) -> None:
-        """See how far the runs are. Give Ray those that wait: without a place they wait there, in order."""
+        """Look how far the running runs are, and give Ray the waiting ones, which it queues in order."""
         for run in self.runs:
             if run.task is not None:
                 self._update(run)
@@ -80,7 +80,7 @@ class Driver:
         run.task = train.remote(run.job)
 
     def _update(self, run: SweepRun) -> None:
-        """See in the log of a run whether it was started, and where; then how far it is."""
+        """Read in the log of a run whether and where it has started; once it has, look how far it is."""
         steps = run.run.recipe.steps
         if run.state == "running":
             tenth = 10 * run.step // steps
@@ -100,7 +100,7 @@ class Driver:
                 self._print(run, f"{begins} on {header[1]}")
 
     def _collect(self) -> None:
-        """Take the outcome of a task that ends within some time."""
+        """Wait for a moment, and handle the outcome of a task that has ended."""
         import ray
 
         tasks = {run.task: run for run in self.runs if run.task is not None}
@@ -138,7 +138,7 @@ class Driver:
         console.print_line(f"no runs for a node: {outcome.problem}")
 
     def _take_end(self, run: SweepRun, code: int | None, what: str) -> None:
-        """The training of a run has ended: with an exit code, or None where its worker was lost."""
+        """Handle the end of a run's process: `code` is its exit code, or None if its worker was lost."""
         lines = run.log.read_text(errors="replace").splitlines() if run.log.exists() else []
         line = console.printable(next(filter(str.strip, reversed(lines)), ""))
         line = line.removeprefix("error: ")

@@ -34,7 +34,7 @@ class SweepRun:
 
     run: Run
     state: Literal["waiting", "running", "finished", "failed"] = "waiting"
-    why: str = ""  # it failed
+    why: str = ""  # why it failed
     saved: int = 0  # update of the newest checkpoint
     step: int = 0  # updates up to the newest evaluation or checkpoint
     val_error: float | None = None  # percent
@@ -61,11 +61,11 @@ class SweepRun:
 
     @property
     def diverged(self) -> Path:
-        """The file by which a sweep remembers that it diverged; `train --restart` moves it aside."""
+        """The file that tells a sweep that the run diverged; `train --restart` moves it aside."""
         return self.run.folder.path / "diverged.txt"
 
     def look(self) -> None:
-        """Read in the run folder how far it is, and whether it is finished or cannot be trained."""
+        """Read from the run folder how far it is, and whether it is finished or has failed."""
         folder = self.run.folder
         try:
             results, metrics = read_results(self.run), folder.read_metrics()

@@ -19,7 +19,7 @@ RESULTS = ("test error (%)", "runs", "He et al. (%)", "PyTorch (%)", "updates", 
 
 @contextlib.contextmanager
 def show_live(runs: Sequence[SweepRun], slots: int) -> Iterator[Callable[[], None]]:
-    """Give a function that shows the table of progress below what is printed. Without a terminal: nothing."""
+    """Give a function that updates the table below what is printed; without a terminal it does nothing."""
     if not sys.stdout.isatty():
         yield lambda: None
         return
@@ -33,7 +33,7 @@ def show_live(runs: Sequence[SweepRun], slots: int) -> Iterator[Callable[[], Non
 
 
 def format_progress(runs: Sequence[SweepRun], slots: int) -> str:
-    """How far all is: one line per experiment, whatever the number of its seeds, and a sum.
+    """The progress: one line per experiment, with all its seeds, and a sum.
 
     Args:
         runs: the runs.
@@ -57,7 +57,7 @@ def format_progress(runs: Sequence[SweepRun], slots: int) -> str:
             "val. %": f"{statistics.fmean(errors):.2f}" if errors else "-",
             "time left": console.duration(sum(seconds)) if any(seconds) else "-",
         })  # fmt: skip
-    least = max(max(left), sum(left) / max(1, slots))  # where no rate is known, nothing is counted
+    least = max(max(left), sum(left) / max(1, slots))  # runs whose rate is not known count as 0
     time = f"; at least {console.duration(least)} left" if least else ""
     return f"{format_table(table)}\n\n{count_states(runs)}{time}"
 

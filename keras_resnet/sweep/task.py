@@ -1,4 +1,4 @@
-"""The Ray task: one training as a process of its own, and a pipe that ends it.
+"""The Ray task: one training in a separate process, and a pipe that ends it.
 
 The task holds one end of the pipe and the process the other. When the task ends or its worker is killed, the
 kernel closes the pipe, and the training saves a checkpoint and ends. Ray's workers import this module, so it
@@ -71,7 +71,9 @@ def train(job: Job) -> Outcome:
     node, host = ray.get_runtime_context().get_node_id(), socket.gethostname()
     if reason := find_problem(job):
         return Outcome(node, problem=f"{host} {reason}")
-    package = str(Path(__file__).resolve().parents[2])  # a checkout is on no path of the process
+    package = str(
+        Path(__file__).resolve().parents[2]
+    )  # a checkout is not on the path of the process
     inherited = [job.environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
     paths = [package, *filter(None, inherited)]
     with open(job.log, "ab") as log:
@@ -99,7 +101,7 @@ def train(job: Job) -> Outcome:
 
 
 def run_command() -> None:
-    """Run `keras-resnet` with the arguments of this process, until the pipe closes that is its stdin."""
+    """Run `keras-resnet` with the arguments of this process, until the pipe at its stdin closes."""
     # Ray's workers block SIGINT, a shell's `&` ignores it, and child processes inherit both.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -110,7 +112,7 @@ def run_command() -> None:
 def _end_with_stdin() -> None:
     while os.read(0, 1):
         pass
-    # This timer ends the process even where Python is stuck inside a library. It would print stacks.
+    # This timer ends the process even where Python is stuck inside a library. Its stack traces are dropped.
     faulthandler.dump_traceback_later(GRACE, exit=True, file=open(os.devnull, "w"))  # noqa: SIM115
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -113,7 +113,7 @@ def test_safetensors_with_the_constants_of_its_normalisation(
     check(keras.models.load_model(output), golden, name)
     lines = capsys.readouterr().out.splitlines()
     assert lines[1] == (
-        "its input's mean is the checkpoint's: 0.4914, 0.4822, 0.4465; left aside: criterion.weight, "
+        "its input's mean is the checkpoint's: 0.4914, 0.4822, 0.4465; ignored: criterion.weight, "
         "n_averaged, train_acc.tp"
     )
     assert ("--padding split" in lines[2]) == (name in ("zeropad8", "zeropad20"))
@@ -266,7 +266,7 @@ def put(key, *shape, value=0.0):
     [
         (lambda s: s.pop("layer1.0.bn2.running_mean"), r"layer1.0.bn2 has weight \(16,\), bias"),
         (lambda s: s.pop("layer2.0.conv2.weight"), r"\(32, 32, 3, 3\): 1 expected, 0 received"),
-        (put("layer1.0.conv1.bias", 16), "layer1.0.conv1 has .*no conv without bias"),
+        (put("layer1.0.conv1.bias", 16), "layer1.0.conv1 has .*not a conv without bias"),
         (put("mean", 1, 3, 1, 1), r"mean \(1, 3, 1, 1\): no conv"),
         (put("layer4.0.conv1.weight", 64, 64, 3, 3), "2 received .*layer4.0.conv1"),
         (put("layer3.0.conv2.weight", 64, 64, 5, 5), r"\(64, 64, 5, 5\): 0 expected, 1 received"),
@@ -481,7 +481,7 @@ def test_checkpoint_with_optimizer_and_two_nets(torch, make_golden, tmp_path, co
     found = read_checkpoint(tmp_path / "two.pt", key="ema.shadow")
     weights = nets[1].linear.weight.detach().numpy()
     np.testing.assert_array_equal(found.tensors["linear.weight"], weights)
-    assert found.left_aside == ["model", "optimizer"]
+    assert found.ignored == ["model", "optimizer"]
     assert "Received: 'model'" in command(tmp_path / "one.pt", "--key", "ema")
 
 
