@@ -80,6 +80,7 @@ def train(
         results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in runs])
         if restart or not all(results):
             data = _load(config, data, count)
+            hosts.check_same({"images": data.content_hash})
         for run in runs if restart else ():
             hosts.on_first(_move_aside, run)
         for run in runs:
