@@ -1,9 +1,7 @@
-"""Measure a trained net on a data set: error, loss, speed, errors by class.
+"""Measure a trained net on a data set: error, speed, errors by class, confusions.
 
-    keras-resnet evaluate --model resnet20
-    keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
-
-The data set is the one that the net was trained on, unless you name another.
+keras-resnet evaluate --model resnet20
+keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
 """
 
 from __future__ import annotations
