@@ -267,7 +267,7 @@ def put(key, *shape, value=0.0):
         (lambda s: s.pop("layer1.0.bn2.running_mean"), r"layer1.0.bn2 has weight \(16,\), bias"),
         (lambda s: s.pop("layer2.0.conv2.weight"), r"\(32, 32, 3, 3\): 1 expected, 0 received"),
         (put("layer1.0.conv1.bias", 16), "layer1.0.conv1 has .*not a conv without bias"),
-        (put("mean", 1, 3, 1, 1), r"mean \(1, 3, 1, 1\): no conv"),
+        (put("mean", 1, 3, 1, 1), r"mean \(1, 3, 1, 1\): not a conv"),
         (put("layer4.0.conv1.weight", 64, 64, 3, 3), "2 received .*layer4.0.conv1"),
         (put("layer3.0.conv2.weight", 64, 64, 5, 5), r"\(64, 64, 5, 5\): 0 expected, 1 received"),
         (put("bn1.bias", 17), r"bn1 has .*bias \(17,\)"),
