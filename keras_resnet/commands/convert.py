@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import keras
 
     from keras_resnet.convert.checkpoint import read_checkpoint
-    from keras_resnet.convert.padding import choose_padding, images_to_choose_by
+    from keras_resnet.convert.padding import choose_padding, read_some_images
     from keras_resnet.convert.weights import convert
     from keras_resnet.nets.describe import describe
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     net, chosen = convert_with(given.padding or "end"), ""
     if not given.padding and str(describe(net)["shortcut"]).startswith("zeropad"):
-        images = images_to_choose_by(given.images, given.dataset or "cifar10")
+        images = read_some_images(given.images, given.dataset or "cifar10")
         net, chosen = choose_padding(net, convert_with, images)
     classes = net.output_shape[-1]
     if names and len(names) != classes:

@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dataset_of(classifier: Classifier) -> tuple[str, Any]:
     """The data set, and its folder, of the model's run; else the one with the model's classes."""
     folder = classifier.path.parent
-    config = run_config(folder) or run_config(folder.parent)  # an export lies in its run
+    config = run_config(folder) or run_config(folder.parent)  # an export is in its run's folder
     settings: dict[str, Any] = config["settings"] if config else {}
     same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
     return settings.get("dataset") or next(iter(same), "cifar10"), settings.get("data_dir")

@@ -1,10 +1,10 @@
 """Start Keras for a command: its backend, TensorFlow's fast CPU kernels, no start-up notes.
 
 TensorFlow uses oneDNN's convolutions unasked only on a CPU with AVX512_VNNI, AVX_VNNI, AVX512_BF16 or AMX.
-With AVX2 alone, too, they train ResNet-20 three times as fast as its own (docs/speed.md), so a command asks
-for them; TF_ENABLE_ONEDNN_OPTS=0 wins. TensorFlow 2.21 writes notes about oneDNN and missing
-GPUs to stderr before its log level counts. They would bury our one-line errors, so lines of that form are
-dropped; TF_CPP_MIN_LOG_LEVEL=0 shows all. Only commands do this: `import keras_resnet` changes nothing.
+With AVX2 alone, too, they train ResNet-20 three times as fast as TensorFlow's (docs/speed.md), so a command
+asks for them; TF_ENABLE_ONEDNN_OPTS=0 wins. TensorFlow 2.21 writes notes about oneDNN and missing GPUs to
+stderr before its log level counts. They would bury our one-line errors, so lines of that form are dropped;
+TF_CPP_MIN_LOG_LEVEL=0 shows all. Only commands do this: `import keras_resnet` changes nothing.
 """
 
 from __future__ import annotations

@@ -102,9 +102,8 @@ def match(
     layers = [module for module in modules if module.kind != "dense"]
     convs, bns = layers[::2], layers[1::2]
     alternate = [module.kind for module in layers] == ["conv", "bn"] * len(convs)
-    if (
-        list(names) != sorted(names) and alternate
-    ):  # PyTorch's dicts are unsorted: weight before bias
+    # PyTorch's dicts are not sorted by name: weight is before bias.
+    if list(names) != sorted(names) and alternate:
         parents = [module.path.rpartition(".")[0] for module in layers[:3]]
         if parents[0] != parents[1] == parents[2]:  # all else fits our nets
             raise UserError(
@@ -117,6 +116,7 @@ def match(
     layers = sorted(layers, key=lambda layer: _natural(layer.path))
     # By name the stem may stand anywhere.
     convs = sorted((m for m in layers if m.kind == "conv"), key=lambda conv: conv.shape[1] != 3)
+    # All convs of a shape must be named alike.
     alike = len({(m.shape, _words(m)) for m in convs}) == len({m.shape for m in convs})
     if alike and (found := _assign(convs, _pairs_by_name(layers), shapes)):
         return found
@@ -144,7 +144,7 @@ def _assign(
 
 
 def _pairs_by_name(modules: Sequence[Module]) -> dict[str, Module]:
-    """The BN of each conv, by the conv's path: the k-th of each group of names, if numbers alone order it."""
+    """The BN of each conv, by the conv's path: the k-th BN of a group of like names is of its k-th conv."""
     groups: dict[str, tuple[list[Module], list[Module]]] = defaultdict(lambda: ([], []))
     for module in modules:
         # Alike for a.conv1 and a.bn2, a.0 and a.1, convs.0 and norms.0, a.stem_conv and a.batch_norm.

@@ -22,7 +22,7 @@ IMAGES = 64
 FITS = 0.2  # standard deviations
 
 
-def images_to_choose_by(folder: Path | None, dataset: str) -> np.ndarray | None:
+def read_some_images(folder: Path | None, dataset: str) -> np.ndarray | None:
     """64 images of a folder, else of a data set where it is on this machine, else None."""
     if folder is not None:
         files = sorted(path for path in folder.rglob("*") if folders.is_image(path))[:IMAGES]

@@ -1,6 +1,6 @@
 """The augmentation of the training images: a crop at a random place, and a flip (section 4.2).
 
-`draws` says where each image of each update is cropped and whether it is mirrored, as a function of
+`draw_crops` says where each image of each update is cropped and whether it is mirrored, as a function of
 (seed, update) alone; the layer `RandomPadCrop` does it, on the device. `data` imports Keras in this
 module and in no other.
 """
@@ -19,7 +19,9 @@ from keras_resnet.errors import integer, number
 PADDING = 4  # pixels on each side (section 4.2)
 
 
-def draws(seed: int, first: int, steps: int, batch_size: int, padding: int = PADDING) -> np.ndarray:
+def draw_crops(
+    seed: int, first: int, steps: int, batch_size: int, padding: int = PADDING
+) -> np.ndarray:
     """The random numbers of `steps` updates from update `first` (from 0) on.
 
     Returns:
@@ -52,7 +54,7 @@ class RandomPadCrop(keras.layers.Layer):
 
     Call arguments:
         inputs: `(N, H, W, C)`, uint8 or float.
-        draw: int32 `(N, 3)`, as `draws` makes them. Default: the layer draws its own.
+        draw: int32 `(N, 3)`, as `draw_crops` makes them. Default: the layer draws its own.
         training: False (validation, inference) leaves the images unchanged.
 
     Returns:
@@ -101,7 +103,7 @@ class RandomPadCrop(keras.layers.Layer):
         )
         first = ops.arange(n, dtype="int32")[:, None] * height
         index = ((first + rows) * width)[:, :, None] + columns[:, None, :]
-        # All pixels as one list, the border's colour behind the last.
+        # All pixels as one list, and the border's colour as its last.
         pixels = ops.cast(ops.reshape(inputs, (-1, channels)), self.compute_dtype)
         border = ops.convert_to_tensor([self.fill], dtype=self.compute_dtype)
         index = ops.where(inside, index, n * height * width)

@@ -52,7 +52,7 @@ def _draw_class(label: int, n: int, rng: np.random.Generator) -> np.ndarray:
     cos, sin = np.cos(angle) / size, np.sin(angle) / size
     u, v = x * cos + y * sin, y * cos - x * sin  # in units of the shape's size
     mask = _inside(SYNTHETIC_CLASSES[label], u, v)[..., None]
-    # Two colours that differ clearly, each with a gradient of its own.
+    # Two colours that differ clearly, and a gradient over both.
     back = uniform(40, 215, 1, 1, 3)
     step = uniform(45, 110, 1, 1, 3) * np.where(rng.random((n, 1, 1, 3)) < 0.5, -1, 1)
     front = np.where((back + step > 235) | (back + step < 20), back - step, back + step)

@@ -53,7 +53,7 @@ def export(
     Args:
         path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a name of the zoo.
         output: the folder to write; see `output_folder` for the default. An earlier export there is
-            replaced; a line names those of its formats that are gone.
+            replaced; a line names its formats that are not written again.
         dataset: name of the data set that the net was trained on; default: what its run or its
             normalization says.
         data_dir: folder of tensorflow_datasets.
@@ -116,8 +116,8 @@ def export(
 
 
 def output_folder(path: Path | str, output: Path | str | None) -> Path:
-    """Where an export goes: `output`, else `<run>/export`, `<stem>-export` beside a file, or `<name>-export`
-    in the working directory for a net of the zoo.
+    """The folder of an export: `output`, else `<run>/export`, `<stem>-export` beside a file, or for a net of
+    the zoo `<name>-export` in the working directory.
     """
     if output:
         return Path(output)
@@ -126,7 +126,7 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Refuse to replace a file, or a folder that holds another file than those an earlier export wrote."""
+    """Refuse to replace a file, or a folder with any file that an earlier export did not write."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the output must be a folder. Received: {folder}, which is a file")
     try:
@@ -143,7 +143,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _write_keras(net: keras.Model, file: Path) -> None:
-    """model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://.
+    """Write model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://.
 
     Its dates are SOURCE_DATE_EPOCH, where that is set.
     """

@@ -22,7 +22,7 @@ def blocks_per_stage(depth: int) -> int:
     The deepest is the paper's 1202: `nets.resnet.allow_deep_graphs` is measured with it.
 
     Raises:
-        TypeError: for what is no integer.
+        TypeError: if it is not an integer.
         ValueError: for any other depth; the message names the nearest two.
     """
     depth = integer("depth", depth)

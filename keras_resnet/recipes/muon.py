@@ -103,8 +103,8 @@ class Muon(SGD):
 def orthogonal(kernel: Any) -> Any:
     """A kernel `(..., filters)` as a matrix whose singular values are brought near 1 (0.68 to 1.2).
 
-    The iterations' polynomials in the matrix all commute. So they run on the smaller of its Gram matrices,
-    and the matrix itself is multiplied twice instead of ten times.
+    The iterations are polynomials of a Gram matrix, which commute. So they run on the smaller Gram matrix,
+    and the kernel's matrix is multiplied twice, not ten times.
     """
     a, b, c = _COEFFICIENTS
     x = ops.reshape(kernel, (-1, kernel.shape[-1]))

@@ -13,7 +13,7 @@ from keras_resnet.recipes import RECIPES, describe_changes
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.files import MOVED_ASIDE
 from keras_resnet.runs.folder import MetricsRow, RunConfig
-from keras_resnet.runs.resume import decisive
+from keras_resnet.runs.resume import decisive_settings
 from keras_resnet.runs.run import Run, read_run, runs_of
 
 # Test errors of github.com/nabla0001/resnet in percent, mean and standard deviation of 5 runs.
@@ -115,7 +115,7 @@ def read_record(path: Path) -> Record:
     run = read_run(path)
     saved, metrics = run.folder.read_config(), run.folder.read_metrics()
     assert saved is not None  # `read_run` has read it
-    settings = decisive({**saved, "settings": {**saved["settings"], **run.settings()}})
+    settings = decisive_settings({**saved, "settings": {**saved["settings"], **run.settings()}})
     step = metrics[-1]["step"] if metrics else 0
     return Record(run, saved, settings, metrics, step, dict(run.folder.read_results() or {}))
 

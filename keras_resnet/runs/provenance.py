@@ -12,7 +12,7 @@ from pathlib import Path
 from keras_resnet._version import __version__
 from keras_resnet.runs.folder import RunConfig
 
-GIT_SECONDS = 10.0  # a folder on a slow network disk is no reason to wait longer
+GIT_SECONDS = 10.0  # at most, where the folder is on a slow network disk
 FOLDER_FLAGS = ("--data-dir", "--output-dir", "--output", "--runs-dir")
 
 

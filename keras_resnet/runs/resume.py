@@ -45,7 +45,7 @@ BEFORE = {
 }
 
 
-def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of a run of any version, as this version would write them."""
     settings = dict(settings)
     if settings.get("recipe") == "fast" and "crop_padding" not in settings:
@@ -53,9 +53,9 @@ def upgraded(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**BEFORE, **settings}
 
 
-def decisive(config: RunConfig) -> dict[str, Any]:
+def decisive_settings(config: RunConfig) -> dict[str, Any]:
     """What decides a run's weights, but for its seed: runs that agree in it may be averaged."""
-    settings = upgraded(config["settings"])
+    settings = upgrade(config["settings"])
     kept = {k: v for k, v in settings.items() if k not in (*PLACES, *INTERVALS)}
     images = config.get("content_hash", "")[:12] or None
     return {**kept, "precision": config.get("precision"), "images": images}
@@ -79,7 +79,7 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
     now, used, asked = run.settings(), began["precision"], run.config.precision
     if run.config.weights:  # set by the weights, which a sweep does not open
         now |= {key: began["settings"].get(key) for key in ("model", "depth", "shortcut")}
-    refuse_others(path, upgraded(began["settings"]), now)
+    refuse_others(path, upgrade(began["settings"]), now)
     if asked != "auto":
         refuse_others(path, {"precision used": used}, {"precision used": asked})
     if results is None:
@@ -140,7 +140,7 @@ def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
             "aside and starts over"
         )
     if newest and "settings" in newest[1]:  # config.json may have been changed since
-        refuse_others(path, upgraded(newest[1]["settings"]), run.settings())
+        refuse_others(path, upgrade(newest[1]["settings"]), run.settings())
     for problem in problems:
         console.print_error(f"warning: {problem}; going on from the one before it")
     return newest

@@ -22,7 +22,7 @@ from keras_resnet.recipes import PAPER, RECIPES, Recipe
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.runs.resume import decisive, upgraded
+from keras_resnet.runs.resume import decisive_settings, upgrade
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def read_run(path: Path) -> Run:
     if saved is None:
         raise UserError(f"{path} must be a run folder, but holds no config.json; name another")
     try:
-        config = _config_of(upgraded(saved["settings"]))
+        config = _config_of(upgrade(saved["settings"]))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}/config.json has settings that make no sense: {error}") from None
     return Run(config, config.resolve_recipe(), RunFolder(path))
@@ -145,7 +145,7 @@ def write_summary(run: Run) -> str | None:
         with contextlib.suppress(UserError):  # it is reported where that seed is asked for
             other = read_run(path)
             began, results = other.folder.read_config(), other.folder.read_results()
-            alike = own and began and decisive(began) == decisive(own)
+            alike = own and began and decisive_settings(began) == decisive_settings(own)
             if results and alike and not files.MOVED_ASIDE.search(path.name):
                 errors[other.config.seed] = results["test_error"]
     if not errors:

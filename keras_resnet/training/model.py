@@ -107,7 +107,7 @@ def chunks_of_batches(
 ) -> Callable[[], Iterator[Chunk]]:
     """A function that returns an endless iterator over the batches from update `start` on, in chunks.
 
-    `train` holds the indices of the images to train on. See `stream.batch_indices` and `augmentation.draws`.
+    `train` holds the indices of the training images; see also `stream.batch_indices`.
     """
     seed, batch_size, padding = run.config.seed, run.recipe.batch_size, run.recipe.crop_padding
 
@@ -115,7 +115,7 @@ def chunks_of_batches(
         for first in itertools.count(start, CHUNK):
             steps = range(first, first + CHUNK)
             index = train[[stream.batch_indices(seed, k, len(train), batch_size) for k in steps]]
-            draw = augmentation.draws(seed, first, CHUNK, batch_size, padding)
+            draw = augmentation.draw_crops(seed, first, CHUNK, batch_size, padding)
             yield (index.astype(np.int32), draw), labels[index]
 
     return chunks

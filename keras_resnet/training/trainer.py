@@ -50,8 +50,9 @@ def train(
         restart: move what is in the run folders aside and start over.
         data: the data set, if it is loaded already; your own images replace `config.dataset`.
         callbacks: Keras's own or yours. To them an epoch is one evaluation, and the model is the net that is
-            saved; `logs` hold loss, accuracy, val_loss, val_accuracy, learning_rate and step. Where one sets
-            `model.stop_training`, the run ends, finished. Those that set the learning rate are refused.
+            saved; `logs` hold loss, accuracy, val_loss, val_accuracy, learning_rate and step. If one sets
+            `model.stop_training`, the run ends and counts as finished. Those that set the learning rate are
+            refused.
 
     Returns:
         The experiment's folder, with one run folder per seed and summary.json.
@@ -61,7 +62,7 @@ def train(
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
     hosts.join()
-    record.git_commit()
+    record.git_commit()  # kept from now on: the checkout may change
     if data is not None and data.is_own:
         config = dataclasses.replace(config, dataset=data.name, data_dir=data.data_dir)
     refuse_callbacks(callbacks)
@@ -122,7 +123,7 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
         with progress.signals:
             if not progress.ended:
                 _fit(progress, data, split, net, model, users)
-            elif newest:  # all that is missing is the end
+            elif newest:  # trained, but not tested
                 checkpoint.restore(net, model, progress.arrays)
             _finish(progress, data, net, precision)
             return hosts.agree(progress.signals.received)
@@ -154,7 +155,7 @@ def _fit(
     """Make the updates that are left. Raises Interrupted where a signal ended them."""
     run, images, labels = progress.run, data.train_images, data.train_labels
     train, val = split
-    fed = backends.current().feed(chunks_of_batches(run, labels, train, progress.step))
+    batches = backends.current().feed(chunks_of_batches(run, labels, train, progress.step))
     steps = run.recipe.steps - progress.step
     with contextlib.closing(ProgressBar(progress)) as bar:
         after_updates = [
@@ -166,7 +167,7 @@ def _fit(
             *([callbacks.CallUsers(progress, net, users)] if users else []),
             callbacks.Save(progress, net),
         ]
-        model.fit(fed, steps_per_epoch=steps, callbacks=after_updates, shuffle=False, verbose=0)
+        model.fit(batches, steps_per_epoch=steps, callbacks=after_updates, shuffle=False, verbose=0)
     if progress.stopped_early:  # with the weights that the user's callback left
         callbacks.save_checkpoint(progress, net, model)
     elif not progress.ended:

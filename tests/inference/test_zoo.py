@@ -26,7 +26,7 @@ from keras_resnet.inference.zoo import WEIGHTS, Entry
 from keras_resnet.nets.describe import describe
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.runs.resume import upgraded
+from keras_resnet.runs.resume import upgrade
 from tools.publish import card, pack
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def runs_of(entry: Entry) -> list[Path]:
     for path in (REPOSITORY / "results").glob("*/seed-*/results.json"):
         results = RunFolder(path.parent).read_results()
         config = RunFolder(path.parent).read_config()
-        usual = {**results, "recipe": upgraded(config["settings"])["recipe"]}
+        usual = {**results, "recipe": upgrade(config["settings"])["recipe"]}
         if (results.get("model"), results.get("depth")) == (entry.model, entry.depth):
             key = usual["recipe"], usual["steps"], usual["seed"], usual["val_error"]
             found[key] = path.parent

@@ -78,7 +78,7 @@ def test_fit_is_fed_the_stream_from_any_step_on(start: int) -> None:
         expected = train[stream.batch_indices(3, step, len(train), 30)]
         np.testing.assert_array_equal(index, expected)
         np.testing.assert_array_equal(label, labels[expected])
-        np.testing.assert_array_equal(draw, augmentation.draws(3, step, 1, 30)[0])
+        np.testing.assert_array_equal(draw, augmentation.draw_crops(3, step, 1, 30)[0])
         assert index.dtype == label.dtype == draw.dtype == "int32"
 
 
