@@ -300,6 +300,18 @@ def test_a_run_that_another_process_trains_is_waited_for(home: Path, tmp_path: P
     assert "run/seed-0: finished" in printed and len(sweep.updates()) == STEPS
 
 
+def test_three_deaths_without_a_checkpoint_are_a_failure(home: Path, tmp_path: Path) -> None:
+    sweep, killed = Sweep(tmp_path, home), set[int]()
+    while len(killed) < 3:
+        (pid,) = sweep.wait_for(lambda: set(sweep.trainings()) - killed)
+        os.kill(pid, signal.SIGKILL)
+        killed.add(pid)
+    code, printed = sweep.end()
+    assert code == 1 and "failed: its process ended (SIGKILL), 3 times at update 0" in printed, (
+        printed
+    )
+
+
 def test_the_command_itself(tmp_path: Path, home: Path) -> None:
     """Without small_data.py: a plan of many runs, a data set that no node has, and one run."""
 
