@@ -243,12 +243,12 @@ def test_dropping_pasting_examples_and_the_webcam(page: Any, classifier: Classif
 def test_bad_files_get_a_sentence(page: Any, classifier: Classifier, tmp_path: Path) -> None:
     ship = EXAMPLES[2].read_bytes()
     cases = {
-        "poem.png": (b"I am a poem.\n", "is no picture that is read here: PNG, JPEG"),
+        "poem.png": (b"I am a poem.\n", "is not a picture in PNG, JPEG"),
         "empty.png": (b"", "is empty: 0 bytes"),
         "bomb.png": (bomb_png(20_000, 20_000), "has 20,000 × 20,000 pixels; at most 64,000,000"),
         "torn.png": (ship[:100], "could not be read: it is damaged"),
-        "loop.jpg": (b"\xff\xd8" + b"\xff\xe0\x00\x00" * 100, "is no picture"),
-        "<b>.txt": (b"<b>bold</b>", "<b>.txt is no picture"),
+        "loop.jpg": (b"\xff\xd8" + b"\xff\xe0\x00\x00" * 100, "is not a picture"),
+        "<b>.txt": (b"<b>bold</b>", "<b>.txt is not a picture"),
     }
     for name, (content, sentence) in cases.items():
         (tmp_path / name).write_bytes(content)

@@ -158,7 +158,7 @@ function say(sentence) {
 // --- the webcam ---
 
 async function startCamera() {
-  let number = latest; // whatever is chosen from here on comes instead of the webcam
+  let number = latest; // a picture that is chosen from here on replaces the webcam
   say("");
   try {
     if (!navigator.mediaDevices) throw new PictureError("Browsers give the webcam only to pages from https or from this computer.");
@@ -234,7 +234,7 @@ function listen() {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     element("drop").classList.remove("over");
-    take(event.dataTransfer, "What was dropped is no file: save the picture first, then drop the file.");
+    take(event.dataTransfer, "What was dropped is not a file: save the picture first, then drop the file.");
   });
 }
 

@@ -15,7 +15,7 @@ export class PictureError extends Error {}
  * @param {Blob} file
  * @param {string} name for messages
  * @returns {Promise<ImageBitmap>} turned as its EXIF data say; its colors are not converted
- * @throws {PictureError} for what is no picture, or too large a one
+ * @throws {PictureError} for a file that is not a picture, or too large
  */
 export async function decode(file, name) {
   if (!file.size) throw new PictureError(`${name} is empty: 0 bytes.`);
@@ -23,7 +23,7 @@ export async function decode(file, name) {
     throw new PictureError(`${name} has ${count(file.size)} bytes; at most ${count(MAX_BYTES)} are read.`);
   }
   const size = await headerSize(file);
-  if (!size) throw new PictureError(`${name} is no picture that is read here: PNG, JPEG, GIF, BMP or WebP.`);
+  if (!size) throw new PictureError(`${name} is not a picture in PNG, JPEG, GIF, BMP or WebP.`);
   const [width, height] = size;
   if (width * height > MAX_PIXELS || Math.max(width, height) > MAX_SIDE) {
     throw new PictureError(
