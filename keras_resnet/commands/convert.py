@@ -48,12 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--dataset",
         choices=("cifar10", "cifar100"),
-        help="whose mean and std the input was normalized with (default: cifar10's); its class names "
-        "are written to labels.txt beside the net",
+        help="what the net was trained on: gives mean and std (default: cifar10's), and the class names "
+        "in labels.txt beside the net",
     )
     for name in ("--mean", "--std"):
-        add(name, **rgb, help="of the input, 0..1 (default: the checkpoint's, else the data set's)")
-    add("--key", help="which state_dict, if the file holds several")
+        add(
+            name,
+            **rgb,
+            help=f"{name[2:]} of the input, 0..1 (default: the checkpoint's, else the data set's)",
+        )
+    add("--key", help="which state_dict to read, if the file holds several")
     add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
     given = parser.parse_args(argv)
     output, labels = given.output, given.output.with_name("labels.txt")

@@ -87,12 +87,13 @@ def make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     # fmt: off
     add("--preset", choices=("paper-table",), help="ResNet-20, 56, 110 and Plain-20, 56, five seeds each")
     add("--address", metavar="auto|HOST:PORT",
-        help="of a running Ray cluster (default: Ray is started on this machine for this command)")
+        help="a running Ray cluster (default: start Ray on this machine for this command)")
     add("--cpus-per-run", type=_parse_amount, default=1.0, metavar="CPUS",
         help="CPUs of a node that a run takes, and threads of TensorFlow and PyTorch (default: 1)")
     add("--gpus-per-run", type=_parse_amount, metavar="GPUS",
-        help="may be a fraction, e.g. 0.25 (default: 1 if there are GPUs, else 0)")
-    add("--tpus-per-run", type=_parse_amount, metavar="CHIPS", help="(default: 1 if there are TPUs, else 0)")
+        help="GPUs that a run takes; may be a fraction, e.g. 0.25 (default: 1 if there are GPUs, else 0)")
+    add("--tpus-per-run", type=_parse_amount, metavar="CHIPS",
+        help="TPU chips that a run takes (default: 1 if there are TPUs, else 0)")
     add("--memory-per-run", type=float, default=0.0, metavar="GIB",
         help="main memory that a node keeps for a run (default: memory is not counted)")
     add("--dry-run", action="store_true", help="print what would be trained, and train nothing")
