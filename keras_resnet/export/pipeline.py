@@ -127,6 +127,8 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
 
 def _check_replaceable(folder: Path) -> None:
     """Refuse to replace a file, or a folder with any file that an earlier export did not write."""
+    if not str(folder).isprintable():  # TensorFlow and ONNX Runtime take paths as UTF-8
+        raise UserError(f"the output must have a printable name. Received: {folder}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the output must be a folder. Received: {folder}, which is a file")
     try:
