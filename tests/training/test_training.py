@@ -340,7 +340,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(tmp_path: Path, capsys: Capt
     folder.mkdir(parents=True)
     (folder / "tensorboard").touch()  # a file where the folder should be
     assert run("--steps", 8, "--output-dir", tmp_path, "--name", "x") == 0
-    assert "warning: the TensorBoard log could not be written" in capsys.readouterr().out
+    assert "warning: the log (tensorboard) could not be written" in capsys.readouterr().out
     assert (folder / "results.json").exists()
 
 
