@@ -43,7 +43,7 @@ class Muon(SGD):
         kernel_scale: a kernel's learning rate, in units of `learning_rate`.
 
     Raises:
-        ValueError: when it is built, if a kernel is not among the variables.
+        ValueError: for `nesterov=False`; when it is built, if a kernel is not among the variables.
     """
 
     def __init__(
@@ -56,7 +56,8 @@ class Muon(SGD):
         name: str = "muon",
         **kwargs: Any,
     ):
-        kwargs["nesterov"] = True  # it always looks ahead
+        if not kwargs.setdefault("nesterov", True):
+            raise ValueError("nesterov must be True: Muon always looks ahead. Received: False")
         super().__init__(learning_rate, momentum, coupled_weight_decay, name, **kwargs)
         self.kernels, self.kernel_scale = tuple(kernels), float(kernel_scale)
 

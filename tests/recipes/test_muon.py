@@ -235,5 +235,7 @@ def test_config_and_errors() -> None:
     assert type(again) is Muon and again.get_config() == optimizer.get_config()
     assert again.kernels == ("a/kernel",) and again.kernel_scale == 0.3
     assert (again.momentum, again.coupled_weight_decay, again.nesterov) == (0.8, 1e-3, True)
+    with pytest.raises(ValueError, match="nesterov must be True"):
+        Muon(nesterov=False)
     with pytest.raises(ValueError, match=r"kernels must be paths of .*'a/kernel'"):
         optimizer.build(variables_of(OTHERS))
