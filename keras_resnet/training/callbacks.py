@@ -37,7 +37,7 @@ class Restore(keras.callbacks.Callback):
         self.progress, self.net = progress, net
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.progress.arrays:
+        if self.progress.step:
             checkpoint.restore(self.net, self.model, self.progress.arrays)
             self.progress.arrays = {}
 
