@@ -403,7 +403,7 @@ def test_bad_files_end_in_one_line(command, tmp_path):
     huge = tmp_path / "huge.safetensors"
     huge.touch()
     os.truncate(huge, LIMIT + 1)
-    assert "may have" in command(huge)
+    assert "must have at most" in command(huge)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")

@@ -133,7 +133,7 @@ def test_the_help_shows_the_numbers_of_the_recipe(capsys: pytest.CaptureFixture[
     for part in (
         f"scales with them (default: {recipe.steps})",
         f"(default: {recipe.learning_rate})",
-        f"not of what Muon trains (default: {recipe.weight_decay})",
+        f"gradient before the momentum (default: {recipe.weight_decay})",
         f"0 crops nothing (default: {recipe.crop_padding})",
         f"Defaults are those of recipe {recipe.name} at 20 layers.",
         recipes.describe_difference(FAST.settings(), PAPER.settings()),
