@@ -44,12 +44,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plot:
         check_plot(Path(arguments.plot))
     classifier = startup.load_classifier(arguments.model)
-    name, folder = _dataset_of(classifier)
+    name, folder, content_hash = _dataset_of(classifier)
     name = arguments.dataset or name
     console.print_status(f"loading {name}")
     folder = datasets.folder_of(name, arguments.data_dir, recorded=folder)
-    data = datasets.load(name, str(folder), classifier.image_size[0], "skip")
+    # The images of an .npz file have one size only.
+    size = None if name.endswith(".npz") else classifier.image_size[0]
+    data = datasets.load(name, str(folder), size, "skip")
     data.check_classes(classifier.class_names)
+    if data.content_hash != content_hash and content_hash and not arguments.dataset:
+        console.print_error(
+            f"warning: {data.name} does not hold the images that the net was trained with: some of its "
+            "training images may be among the tested ones"
+        )
     images = getattr(data, f"{arguments.split}_images")
     labels = getattr(data, f"{arguments.split}_labels")
     bar = tqdm(total=len(images), unit="image", disable=None, dynamic_ncols=True, leave=False)
@@ -89,10 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _dataset_of(classifier: Classifier) -> tuple[str, Any]:
-    """The data set, and its folder, of the model's run; else the one with the model's classes."""
+def _dataset_of(classifier: Classifier) -> tuple[str, Any, Any]:
+    """The data set, its folder and hash, of the model's run; else the one with the model's classes."""
     folder = classifier.path.parent
     config = run_config(folder) or run_config(folder.parent)  # an export is in its run's folder
     settings: dict[str, Any] = config["settings"] if config else {}
     same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
-    return settings.get("dataset") or next(iter(same), "cifar10"), settings.get("data_dir")
+    name = settings.get("dataset") or next(iter(same), "cifar10")
+    return name, settings.get("data_dir"), config.get("content_hash") if config else None

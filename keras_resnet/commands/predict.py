@@ -42,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--top-k", type=int, default=3, metavar="K", help=text)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args(argv)
+    if "-" in arguments.images and sys.stdin is None:
+        raise UserError("- must have an image on stdin. Received: a closed stdin")
     if arguments.top_k < 1:
         raise UserError(f"--top-k must be 1 or more. Received: {arguments.top_k}")
     results, errors = [], []

@@ -166,6 +166,10 @@ class Dataset:
         Raises:
             UserError: for anything that does not fit; the message names it.
         """
+        if image_size is not None and not (type(image_size) is int and 1 <= image_size <= 10_000):
+            raise ValueError(f"`image_size` must be 1 to 10000. Received: {image_size!r}")
+        if unreadable not in ("refuse", "skip"):
+            raise ValueError(f"`unreadable` must be refuse or skip. Received: {unreadable!r}")
         root = Path(os.path.abspath(os.path.expanduser(path)))
         if root.name in NORMALIZATION:
             raise UserError(f"{root} must have another name: {root.name} is a data set already")
@@ -180,7 +184,7 @@ class Dataset:
             )
         try:
             return cls.from_arrays(**arrays, name=root.name, data_dir=str(root.parent))
-        except ValueError as error:
+        except (ValueError, TypeError, IndexError) as error:
             raise UserError(f"{root}: {error}") from None
 
     @classmethod
@@ -212,26 +216,39 @@ class Dataset:
             ValueError: for arrays of another kind, a class without training images, or one class alone.
         """
         images, labels = _as_arrays(train_images, train_labels)
+        known = labels.dtype.kind in "iu" and labels.size
+        if known and labels.max() >= len(labels):
+            raise ValueError(
+                f"labels must be 0, 1, ..., each with images. Received: {labels.max()} as the largest of "
+                f"{len(labels)}"
+            )
         if class_names is None:
-            known = labels.dtype.kind in "iu" and labels.size
             class_names = [str(label) for label in range(labels.max() + 1 if known else 0)]
-        names, tests = tuple(map(printable, class_names)), (images[:1], labels[:1])
+        texts = [name.decode() if isinstance(name, bytes) else str(name) for name in class_names]
+        names, tests = tuple(map(printable, texts)), (images[:1], labels[:1])
+        if len(set(names)) < len(names) or "" in names:
+            raise ValueError(f"class names must differ, and not be empty. Received: {names}")
+        if not 0 <= val_count < max(len(labels), 1):
+            raise ValueError(
+                f"`val_count` must be 0 or more and leave images. Received: {val_count}"
+            )
         if test_images is not None:
             tests = _as_arrays(test_images, test_labels)
         data = cls(name, names, images, labels, *tests, val_count, data_dir)
-        counts = np.bincount(labels[: len(labels) - val_count], minlength=len(names))
+        if test_images is None:
+            train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
+            parts = images[train], labels[train], images[test], labels[test]
+            note = "; a fifth of each class, drawn by seed 0, is the test set"
+            data = cls(name, names, *parts, data_dir=data_dir, split_note=note)
+        used = data.train_labels[: len(data.train_labels) - val_count]
+        counts = np.bincount(used, minlength=len(names))
         if len(names) < 2 or not counts.all() or images.shape[-1] != 3:
             empty = [name for name, count in zip(names, counts, strict=True) if not count]
             raise ValueError(
                 "there must be RGB or grey images of two classes or more, each with training images. "
                 f"Received: {images.shape[-1]} channels, {len(names)} classes, without images: {empty}"
             )
-        if test_images is not None:
-            return data
-        train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
-        parts = images[train], labels[train], images[test], labels[test]
-        note = "; a fifth of each class, drawn by seed 0, is the test set"
-        return cls(name, names, *parts, data_dir=data_dir, split_note=note)
+        return data
 
 
 def _as_arrays(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,7 @@ IMAGE_SIZE = 32
 SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".ppm", ".pgm", ".pbm", ".tif", ".tiff", ".webp",
 )  # fmt: skip
+_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 _NPZ = {
     "x_train": "train_images", "y_train": "train_labels",
     "x_test": "test_images", "y_test": "test_labels", "class_names": "class_names",
@@ -44,8 +45,17 @@ def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
         UserError: for a folder of another form, images that cannot be read or do not fit in memory.
     """
     parts = {name: root / name for name in ("train", "val", "test") if _subfolders(root / name)}
-    if "train" not in parts:
+    inside = [folder.name for folder in _subfolders(root)]
+    if "train" in parts:
+        strange = [name for name in inside if name not in ("train", "val", "test")]
+    else:
         parts = {"train": root}
+        strange = [name for name in inside if name.lower() in _SPLITS]
+    if strange:
+        raise UserError(
+            f"{root} must hold train/, and test/ or val/ or both, or one subfolder per class. Received: "
+            f"{', '.join(inside)}; rename or move {', '.join(strange)}"
+        )
     names = [folder.name for folder in _subfolders(parts["train"])]
     if len(names) < 2:
         received = f"one class, {names[0]}" if names else "no subfolders"
@@ -61,7 +71,11 @@ def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
                     f"{subfolder} must be one of the classes of train/: {', '.join(names)}"
                 )
             label = names.index(subfolder.name)
-            found = [(part, label, path) for path in sorted(subfolder.rglob("*")) if is_image(path)]
+            found = [
+                (part, label, path)
+                for path in sorted(subfolder.rglob("*"))
+                if is_image(path) and not _is_hidden(path.relative_to(subfolder))
+            ]
             if not found:
                 raise UserError(
                     f"{subfolder} must hold images ({' '.join(SUFFIXES)}), but has none: put some there, "
@@ -87,9 +101,14 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def _is_hidden(path: Path) -> bool:
+    """Whether a part of it begins with a dot, or is what macOS adds to archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+
+
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not _is_hidden(Path(p.name)))
     except OSError:
         return []
 
@@ -136,12 +155,13 @@ def read_npz(path: Path, size: int | None) -> dict[str, Any]:
         refuse_what_does_not_fit(total, f"the arrays of {path}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {_NPZ[name]: file[name] for name in file.files if name in _NPZ}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        shape = arrays["train_images"].shape if "train_images" in arrays else ()
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} could not be read as an .npz file: {error}") from None
     needed = list(_NPZ)[:4]
     if missing := [name for name in needed if _NPZ[name] not in arrays]:
         raise UserError(f"{path} must hold {', '.join(needed)}. Missing: {', '.join(missing)}")
-    height, width = (*arrays["train_images"].shape[1:3], 0, 0)[:2]
+    height, width = (*shape[1:3], 0, 0)[:2]
     if size is not None and (height, width) != (size, size):
         raise UserError(f"`image_size` must be left out: the images of {path} are {height}x{width}")
     return arrays

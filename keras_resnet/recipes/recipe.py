@@ -6,7 +6,7 @@ A recipe knows neither nets nor data. `schedules.py` makes its learning rate fro
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 MAX_STEPS = 10**9  # far beyond use
 
@@ -50,6 +50,11 @@ class Recipe:
         _check(0 <= self.crop_padding <= 1_000, "crop_padding", "0 to 1000", self.crop_padding)
         below = f"0 or more and below half of steps={self.steps}"
         _check(0 <= self.warmup_steps < self.steps // 2, "warmup_steps", below, self.warmup_steps)
+        for name, choices in (("schedule", Schedule), ("warmup_shape", WarmupShape)):
+            value = getattr(self, name)
+            _check(value in get_args(choices), name, " or ".join(get_args(choices)), value)
+        rate = self.learning_rate if self.kernel_rate is None else self.kernel_rate
+        _check(0 < rate <= 1e30, "kernel_rate", "None, or above 0 and at most 1e30", rate)
         _check(
             self.kernel_rate is None or self.nesterov,
             "kernel_rate", "None without Nesterov momentum, which Muon needs", self.kernel_rate,

@@ -8,6 +8,7 @@ import os
 import sys
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_resnet import console
@@ -20,6 +21,7 @@ from keras_resnet.inference.pretrained import load_trunk
 from keras_resnet.nets.describe import describe
 from keras_resnet.nets.family import MODELS
 from keras_resnet.nets.resnet import build
+from keras_resnet.nets.stock import stock
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.training import devices
 
@@ -82,6 +84,8 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
     expected = f"`model` must be resnet, plain, or module:function. Received: {config.model}"
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    if not all(part.isidentifier() for part in (*module.split("."), name)):
+        raise UserError(expected)
     try:
         function = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
@@ -104,7 +108,19 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
             f"{(None, classes)}. Received: {type(net).__name__} from {shapes[0]} to {shapes[1]}"
         )
     # A Sequential net becomes Functional.
-    return keras.Model(net.inputs[0], net.outputs[0], name=net.name)
+    net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)
+    logits = ops.convert_to_numpy(ops.cast(logits_of(net)(data.train_images[:8]), "float32"))
+    if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1, atol=1e-2):
+        raise UserError(
+            f"{config.model} must return a net that ends in a Softmax layer, in a layer with the activation "
+            "softmax, or in logits. Received: probabilities that come from something else"
+        )
+    try:
+        stock(net)  # as it will be saved, after the training
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"the net of {config.model} cannot be saved in float32: {reason}") from None
+    return net
 
 
 def logits_of(net: keras.Model) -> keras.Model:

@@ -52,6 +52,8 @@ def test_a_folder_is_read_in_order_and_a_fifth_is_for_the_test(tmp_path: Path) -
     root = draw(tmp_path / "photos", 10, size=20)
     Image.new("L", (9, 30), 77).save(root / "disc/grey.PNG")
     (root / "disc/notes.txt").write_text("no image")
+    shutil.copytree(root / "disc", root / "disc/.ipynb_checkpoints")
+    shutil.copytree(root / "disc", root / "__MACOSX")
     data = Dataset.from_folder(root, image_size=16)
     assert data.class_names == CLASSES and data.name == "photos"
     assert data.train_images.shape == (25, 16, 16, 3) and data.test_images.shape == (6, 16, 16, 3)
@@ -138,12 +140,20 @@ def only_one_class(root: Path) -> None:
         shutil.rmtree(folder)
 
 
+def only_one_image(root: Path) -> None:
+    for folder in root.iterdir():
+        for path in [*folder.iterdir()][1:]:
+            path.unlink()
+
+
 def no_class(root: Path) -> None:
     only_one_class(root)
     (root / "disc").rename(root.parent / "disc")
 
 
 def another_class(root: Path) -> None:
+    for name in CLASSES:
+        shutil.rmtree(root / name)
     draw(root / "train", 1)
     draw(root / "test", 1)
     (root / "test/disc").rename(root / "test/cat")
@@ -159,6 +169,9 @@ def another_class(root: Path) -> None:
         (no_class, [], "no subfolders"),
         (lambda root: root.rename(root.parent / "moved"), [], "one of cifar10, .*which is none of these"),
         (another_class, [], "cat must be one of the classes"),
+        (lambda root: draw(root / "Train", 1), [], "rename or move Train"),
+        (lambda root: draw(root / "train", 1), [], "rename or move disc, square, stripes"),
+        (only_one_image, [], "3 classes, without images: "),
         (Path.exists, ["--batch-size", "64"], "--batch-size must be at most the 11 training images"),
         (Path.exists, ["--val-size", "12"], "--val-size must be .*below the 12"),
         (Path.exists, ["--image-size", "4096"], "15 images of 4096x4096 need 2.1 GiB .* 0.5 GiB are"),
@@ -188,6 +201,9 @@ def test_a_folder_that_cannot_be_trained_on(
         ({"x_train": np.zeros((20, 12, 12))}, r"`train_images` must be a uint8 .*float64"),
         ({"y_test": None}, "must hold x_train, .*Missing: y_test"),
         ({"x_train": np.array([{}] * 20)}, "could not be read as an .npz file"),
+        ({"x_train": np.array(3)}, "too many indices"),
+        ({"y_train": np.arange(20) + 10**9}, "Received: 1000000019 as the largest of 20"),
+        ({"class_names": np.array(["a", "a", "c", ""])}, "class names must differ"),
     ],
 )
 def test_an_npz_file_that_cannot_be_trained_on(changes: dict, told: str, tmp_path: Path) -> None:

@@ -102,6 +102,10 @@ def test_a_number_that_makes_no_sense_is_refused(number: dict, expected: str) ->
         TrainConfig(**{"recipe": "fast", **number})
     with pytest.raises(ValueError, match="None without Nesterov momentum, which Muon needs"):
         dataclasses.replace(PAPER, kernel_rate=0.02)
+    with pytest.raises(ValueError, match="`schedule` must be step or cosine. Received: linear"):
+        dataclasses.replace(FAST, schedule="linear")
+    with pytest.raises(ValueError, match="`kernel_rate` must be .*Received: -1"):
+        dataclasses.replace(FAST, kernel_rate=-1)
 
 
 def test_what_was_changed_is_told() -> None:

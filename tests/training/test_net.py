@@ -35,6 +35,11 @@ NETS = (
     + """
 def wrong(input_shape, num_classes, seed):
     return keras.Sequential([keras.Input(input_shape), layers.Flatten(), layers.Dense(3)])
+
+
+def hidden_softmax(input_shape, num_classes, seed):
+    inputs = keras.Input(input_shape)
+    return keras.Model(inputs, build(input_shape, num_classes, seed)(inputs))
 """
 )
 Capture = pytest.CaptureFixture[str]
@@ -101,6 +106,8 @@ def test_a_net_of_one_s_own_trains_resumes_reports_and_exports(
         ("nowhere:build", "No module named 'nowhere'"),
         ("my_nets:nothing", "my_nets has no function nothing"),
         ("my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
+        ("my_nets:hidden_softmax", "Received: probabilities that come from something else"),
+        (".my_nets:build", "--model must be resnet, plain, or module:function"),
         ("my_nets", "--model must be one of resnet, plain, or module:function"),
     ],
 )
