@@ -1,14 +1,18 @@
-"""Shared fixtures: where the real data lies, and a synthetic data set small enough for tests."""
+"""Shared fixtures: where the real data is, and a synthetic data set small enough for tests."""
 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as our commands do
 
 import pytest
+
+# A script's `&` starts a test run with Ctrl-C ignored, which the processes of the tests would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from keras_resnet.data import datasets, synthetic
 from keras_resnet.data.dataset import Dataset
