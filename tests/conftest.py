@@ -11,8 +11,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as our commands do
 
 import pytest
 
-# A script's `&` starts a test run with Ctrl-C ignored, which the processes of the tests would inherit.
+# A script's `&` and nohup start a test run with these ignored, which the tests' processes would inherit.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from keras_resnet.data import datasets, synthetic
 from keras_resnet.data.dataset import Dataset
