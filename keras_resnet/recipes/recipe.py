@@ -53,8 +53,9 @@ class Recipe:
         for name, choices in (("schedule", Schedule), ("warmup_shape", WarmupShape)):
             value = getattr(self, name)
             _check(value in get_args(choices), name, " or ".join(get_args(choices)), value)
-        rate = self.learning_rate if self.kernel_rate is None else self.kernel_rate
-        _check(0 < rate <= 1e30, "kernel_rate", "None, or above 0 and at most 1e30", rate)
+        rates = "None, or above 0 and at most 1e30"
+        good = self.kernel_rate is None or 0 < self.kernel_rate <= 1e30
+        _check(good, "kernel_rate", rates, self.kernel_rate)
         _check(
             self.kernel_rate is None or self.nesterov,
             "kernel_rate", "None without Nesterov momentum, which Muon needs", self.kernel_rate,

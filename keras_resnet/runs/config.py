@@ -85,7 +85,7 @@ class TrainConfig:
             if choices and value not in (*choices, field.default) and not isinstance(value, Recipe):
                 _reject(field.name, f"one of {', '.join(choices)}", value)
         self.resolve_recipe()  # checks the numbers together
-        if self.model not in MODELS and not re.fullmatch(r"[\w.]+:\w+", self.model):
+        if self.model not in MODELS and not re.fullmatch(r"\w+(\.\w+)*:\w+", self.model):
             _reject("model", f"one of {', '.join(MODELS)}, or module:function", self.model)
         if self.freeze and not self.weights:
             _reject("freeze", "given with `weights`, whose trunk it freezes", self.freeze)

@@ -84,8 +84,6 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
     expected = f"`model` must be resnet, plain, or module:function. Received: {config.model}"
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    if not all(part.isidentifier() for part in (*module.split("."), name)):
-        raise UserError(expected)
     try:
         function = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:

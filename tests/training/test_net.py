@@ -107,7 +107,7 @@ def test_a_net_of_one_s_own_trains_resumes_reports_and_exports(
         ("my_nets:nothing", "my_nets has no function nothing"),
         ("my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
         ("my_nets:hidden_softmax", "Received: probabilities that come from something else"),
-        (".my_nets:build", "--model must be resnet, plain, or module:function"),
+        (".my_nets:build", "--model must be one of resnet, plain, or module:function"),
         ("my_nets", "--model must be one of resnet, plain, or module:function"),
     ],
 )
