@@ -14,7 +14,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 # Imported name -> name on PyPI, where they differ; None for what is used only where it is installed.
 PACKAGES = {
     "PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "ai_edge_litert": None,
-    "google_crc32c": "google-crc32c", "mlflow": "mlflow-skinny",
+    "google_crc32c": "google-crc32c",
 }  # fmt: skip
 
 
