@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.errors import UserError
-from keras_resnet.export.options import FILES, Options
+from keras_resnet.export.options import Options
 from keras_resnet.export.web_server import Server
 from keras_resnet.inference import zoo
 
@@ -37,11 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.serve is not None:  # before the work: the port may be taken
             server = stack.enter_context(Server(arguments.serve))
         startup.start_keras(needs="tensorflow")
+        from keras_resnet.export import web_page
         from keras_resnet.export.pipeline import export, output_folder
 
         export(arguments.path, arguments.output, arguments.dataset, arguments.data_dir, **options)
         if arguments.serve is not None:
-            folder = output_folder(arguments.path, arguments.output) / FILES["web"]
+            folder = output_folder(arguments.path, arguments.output) / web_page.FOLDER
             console.print_line(f"serving {folder} at {server.url} until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 server.serve(folder)

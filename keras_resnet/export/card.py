@@ -11,16 +11,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from keras_resnet.export import litert, onnx_file, saved_model, torch_weights, web_page
+from keras_resnet.export.facts import DATASETS
 from keras_resnet.export.snippets import render_snippet
 
-# Name, and identifier on the Hugging Face hub.
-DATASETS = {
-    "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
-    "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
-}
 _TAGS = {
-    "model.onnx": "onnx", "saved_model": "tf-saved-model", "model.tflite": "tflite",
-    "model.safetensors": "safetensors",
+    onnx_file.FILE: "onnx", saved_model.FOLDER: "tf-saved-model", litert.FILE: "tflite",
+    torch_weights.FILE: "safetensors",
 }  # fmt: skip
 _ERRORS = {"keras": "Keras float32", "onnx": "ONNX float32", "int8": "ONNX int8"}
 _SETTINGS = (
@@ -68,7 +65,7 @@ def render_card(facts: Mapping[str, Any]) -> str:
             for row in check["rows"]
         ),
         snippets="\n".join(render_snippet(row["file"], facts) for row in check["rows"]),
-        page=_PAGE if "web" in facts["files"] else "",
+        page=_PAGE if web_page.FOLDER in facts["files"] else "",
     )
 
 

@@ -16,6 +16,11 @@ from keras_resnet.nets.describe import describe, normalization_of, recognize_dat
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunFolder
 
+# Name, and identifier on the Hugging Face hub.
+DATASETS = {
+    "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
+    "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
+}
 _PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
 
 

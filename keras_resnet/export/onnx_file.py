@@ -13,6 +13,8 @@ import onnx
 from keras_resnet.export.options import Options
 from keras_resnet.export.signature import INPUT, Predict, export
 
+FILE, HALF_FILE, INT8_FILE = "model.onnx", "model.fp16.onnx", "model.int8.onnx"
+
 
 def write(serving: keras.Model, path: Path, options: Options, facts: Mapping[str, Any]) -> None:
     """Write what `signature.serving_model` returned; the facts of export.json become metadata."""
@@ -31,17 +33,17 @@ def write(serving: keras.Model, path: Path, options: Options, facts: Mapping[str
     save(model, path, facts)
 
 
-def write_half(source: Path, target: Path, facts: Mapping[str, Any]) -> None:
-    """Write the float16 version of an ONNX file; all before its first convolution stays float32."""
+def write_half(path: Path, facts: Mapping[str, Any]) -> None:
+    """Write the float16 version of the ONNX file beside it, float32 up to its first convolution."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
-    model = onnx.load(source)
+    model = onnx.load(path.with_name(FILE))
     normalization = itertools.takewhile(lambda node: node.op_type != "Conv", model.graph.node)
     names = [node.name for node in normalization]
     half = convert_float_to_float16(model, keep_io_types=True, node_block_list=names)
     OnnxModel(half).topological_sort()  # the conversion appends its casts
-    save(half, target, facts)
+    save(half, path, facts)
 
 
 def save(model: onnx.ModelProto, path: Path, facts: Mapping[str, Any], **metadata: object) -> None:

@@ -13,11 +13,6 @@ import numpy as np
 
 from keras_resnet.errors import UserError
 
-FILES = {
-    "keras": "model.keras",  # in every export
-    "saved_model": "saved_model", "litert": "model.tflite", "safetensors": "model.safetensors",
-    "onnx": "model.onnx", "half": "model.fp16.onnx", "int8": "model.int8.onnx", "web": "web",
-}  # fmt: skip
 FORMATS = ("saved_model", "onnx", "litert", "safetensors", "web")
 OUTPUTS = ("probabilities", "class_id", "logits", "features")
 OPSETS = range(13, 19)  # quantization per channel begins with 13, tf2onnx 1.17 ends at 18
@@ -95,7 +90,7 @@ class Options:
             raise UserError("`runtime` is for the page: add web to `formats`")
 
     def writes(self, kind: str) -> bool:
-        """Whether a key of `FILES` is written."""
+        """Whether a file of this kind is written: of `FORMATS`, or keras, half or int8."""
         by_flag = {"keras": True, "half": self.half, "int8": self.quantize}
         for_page = kind == "onnx" and "web" in self.formats
         return by_flag.get(kind, kind in self.formats or for_page)

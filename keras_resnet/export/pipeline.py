@@ -10,29 +10,35 @@ import hashlib
 import json
 import os
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import onnx
 
 from keras_resnet import console
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
-from keras_resnet.export import onnx_file, quantize, tensorflow_files, torch_weights, web_page
+from keras_resnet.export import (
+    keras_file,
+    litert,
+    onnx_file,
+    quantize,
+    saved_model,
+    torch_weights,
+    web_page,
+)
 from keras_resnet.export.card import render_card
 from keras_resnet.export.facts import collect_facts
-from keras_resnet.export.options import FILES, Options
+from keras_resnet.export.options import Options
 from keras_resnet.export.signature import (
     in_batches,
     serving_model,
     with_all_outputs,
     with_probabilities,
 )
-from keras_resnet.export.verify import top_class, verify
+from keras_resnet.export.verify import LOADERS, top_class, verify
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras, model_file
 from keras_resnet.nets.stock import stock
@@ -74,30 +80,29 @@ def export(
     serving = serving_model(all_outputs, wanted)
     final = output_folder(path, output)
     _check_replaceable(final)
-    earlier = [name for name in FILES.values() if (final / name).exists()]
+    earlier = [name for name in (*LOADERS, web_page.FOLDER) if (final / name).exists()]
     with files.atomic_folder(Path(os.path.realpath(final))) as folder:
         facts, data = collect_facts(net, file, dataset, data_dir, needs_data=wanted.quantize)
         facts["input"] = {"dtype": wanted.input, "layout": wanted.layout}
         facts["input"] |= {"batch_size": wanted.batch_size, "shape": list(serving.inputs[0].shape)}
         facts["outputs"] = {name: [x.dtype, list(x.shape)] for name, x in serving.output.items()}
-        onnx_path = folder / FILES["onnx"]
-        writers: dict[str, Callable[[Path], object]] = {
-            "keras": lambda path: _write_keras(net, path),
-            "saved_model": lambda path: tensorflow_files.write_saved_model(serving, path),
-            "litert": lambda path: tensorflow_files.write_litert(serving, path),
-            "safetensors": lambda path: torch_weights.write(net, path),
-            "onnx": lambda path: onnx_file.write(serving, path, wanted, facts),
-            "half": lambda path: onnx_file.write_half(onnx_path, path, facts),
-            "int8": lambda path: _write_int8(data, onnx_path, path, facts, wanted),
-        }
         console.print_line(f"exporting {facts['description']} from {file}")
-        for kind, write in writers.items():
+        onnx_path = folder / onnx_file.FILE
+
+        def write(kind: str, name: str, writer: Callable[[Path], object]) -> None:
             if wanted.writes(kind):
-                console.print_line(f"writing {FILES[kind]}")
-                write(folder / FILES[kind])
+                console.print_line(f"writing {name}")
+                writer(folder / name)
+
+        write("keras", keras_file.FILE, lambda path: keras_file.write(net, path))
+        write("saved_model", saved_model.FOLDER, lambda path: saved_model.write(serving, path))
+        write("litert", litert.FILE, lambda path: litert.write(serving, path))
+        write("safetensors", torch_weights.FILE, lambda path: torch_weights.write(net, path))
+        write("onnx", onnx_file.FILE, lambda path: onnx_file.write(serving, path, wanted, facts))
+        write("half", onnx_file.HALF_FILE, lambda path: onnx_file.write_half(path, facts))
+        write("int8", onnx_file.INT8_FILE, lambda path: _write_int8(path, data, facts, wanted))
+        write("web", web_page.FOLDER, lambda path: web_page.write(path, onnx_path, facts, runtime))
         facts["verification"] = verify(all_outputs, folder, data, wanted)
-        if wanted.writes("web"):
-            web_page.write(folder / FILES["web"], onnx_path, facts, runtime)
         facts["files"] = {
             item.name: sum(
                 file.stat().st_size for file in (item, *item.rglob("*")) if file.is_file()
@@ -144,30 +149,9 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _write_keras(net: keras.Model, file: Path) -> None:
-    """Write model.keras, and the same unpacked: `keras.models.load_model` opens the folder, also as hf://.
-
-    Its dates are SOURCE_DATE_EPOCH, where that is set.
-    """
-    net.save(file)
-    with zipfile.ZipFile(file) as archive:
-        archive.extractall(file.parent)
-        names = archive.namelist()
-    if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
-        date, metadata = time.gmtime(int(epoch)), file.with_name("metadata.json")
-        content = json.loads(metadata.read_text())
-        content["date_saved"] = time.strftime("%Y-%m-%d@%H:%M:%S", date)
-        metadata.write_text(json.dumps(content))
-        with zipfile.ZipFile(file, "w") as archive:
-            for name in names:
-                archive.writestr(zipfile.ZipInfo(name, date[:6]), file.with_name(name).read_bytes())
-
-
-def _write_int8(
-    data: Any, float32_file: Path, file: Path, facts: dict[str, Any], options: Options
-) -> None:
+def _write_int8(file: Path, data: Any, facts: dict[str, Any], options: Options) -> None:
     """Write model.int8.onnx; measure its test error, and print it beside that of float32."""
-    errors = facts["test_error"]
+    errors, float32_file = facts["test_error"], file.with_name(onnx_file.FILE)
     quantize.quantize(float32_file, file, data.train_images, options)
     if "keras" not in errors:  # else it was measured when the run ended
         errors["onnx"] = _test_error(float32_file, data, options)

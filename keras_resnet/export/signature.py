@@ -22,7 +22,7 @@ from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.export.options import Options
 
-INPUT = "image"
+INPUT, SIGNATURE = "image", "serving_default"
 
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]  # from images to outputs by name
 

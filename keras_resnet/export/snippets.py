@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from string import Template
 from typing import Any
 
-from keras_resnet.export.options import FILES
+from keras_resnet.export import keras_file, litert, onnx_file, saved_model, torch_weights
 
 _SNIPPET = Template("""\
 ### $heading
@@ -43,27 +43,27 @@ from resnet import BasicBlock, ResNet  # resnet.py of github.com/akamaster/pytor
 from safetensors.torch import load_file"""
 # File -> (heading, what it needs, its imports, how to call it).
 _CALLS = {
-    FILES["keras"]: ("Keras", "keras with any of its backends", "import keras", Template("""\
+    keras_file.FILE: ("Keras", "keras with any of its backends", "import keras", Template("""\
 net = keras.models.load_model("model.keras")
 probabilities = net.predict(images, verbose=0)""")),
-    FILES["saved_model"]: ("SavedModel", "tensorflow", "import tensorflow", Template("""\
+    saved_model.FOLDER: ("SavedModel", "tensorflow", "import tensorflow", Template("""\
 model = tensorflow.saved_model.load("saved_model")
 outputs = model.signatures["serving_default"](image=tensorflow.constant(images))
 $names = (outputs[name].numpy() for name in $strings)""")),
-    FILES["onnx"]: ("ONNX", "onnxruntime", "import onnxruntime", _ONNX),
-    FILES["litert"]: ("LiteRT", "ai-edge-litert (or tensorflow)", _LITERT_IMPORT, Template("""\
+    onnx_file.FILE: ("ONNX", "onnxruntime", "import onnxruntime", _ONNX),
+    litert.FILE: ("LiteRT", "ai-edge-litert (or tensorflow)", _LITERT_IMPORT, Template("""\
 interpreter = Interpreter("model.tflite")
 outputs = interpreter.get_signature_runner("serving_default")(image=images)
 $names = (outputs[name] for name in $strings)""")),
-    FILES["safetensors"]: ("PyTorch", "torch, safetensors", _TORCH_IMPORT, Template("""\
+    torch_weights.FILE: ("PyTorch", "torch, safetensors", _TORCH_IMPORT, Template("""\
 net = ResNet(BasicBlock, [$blocks, $blocks, $blocks], num_classes=$classes)
 net.load_state_dict(load_file("model.safetensors"))
 net.eval()
 mean, std = torch.tensor($normalization)
 with torch.no_grad():
     logits = net(((torch.tensor(images) - mean) / std).permute(0, 3, 1, 2)).numpy()""")),
-    FILES["half"]: ("ONNX, float16", "onnxruntime", "import onnxruntime", _ONNX),
-    FILES["int8"]: ("ONNX, int8", "onnxruntime", "import onnxruntime", _ONNX),
+    onnx_file.HALF_FILE: ("ONNX, float16", "onnxruntime", "import onnxruntime", _ONNX),
+    onnx_file.INT8_FILE: ("ONNX, int8", "onnxruntime", "import onnxruntime", _ONNX),
 }  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def render_snippet(file: str, facts: Mapping[str, Any]) -> str:
     heading, needs, imports, call = _CALLS[file]
     (height, width, _), form = facts["input_shape"], facts["input"]
     # These two have no signature of ours.
-    outputs = {FILES["keras"]: ["probabilities"], FILES["safetensors"]: ["logits"]}.get(file)
+    outputs = {keras_file.FILE: ["probabilities"], torch_weights.FILE: ["logits"]}.get(file)
     images = f"np.asarray(image, np.{'uint8' if outputs else form['dtype']})[None]"
     if not outputs:
         outputs = list(facts["outputs"])

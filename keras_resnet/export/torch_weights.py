@@ -19,6 +19,8 @@ from keras_resnet.errors import UserError
 from keras_resnet.export.signature import Predict
 from keras_resnet.nets.describe import describe, normalization_of
 
+FILE = "model.safetensors"
+
 
 def write(net: keras.Model, path: Path) -> None:
     """Write the file `path`. Raises UserError where the net is not one of akamaster's."""

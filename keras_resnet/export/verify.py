@@ -13,8 +13,8 @@ from keras_resnet import console
 from keras_resnet.data import synthetic
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DISAGREES, UserError
-from keras_resnet.export import onnx_file, tensorflow_files, torch_weights
-from keras_resnet.export.options import FILES, Options
+from keras_resnet.export import keras_file, litert, onnx_file, saved_model, torch_weights
+from keras_resnet.export.options import Options
 from keras_resnet.export.signature import Predict, in_batches
 
 # Largest difference that a file may have: of a probability, or of another output over its largest value.
@@ -23,19 +23,14 @@ IMAGES = 256
 BATCHES = (1, 7, IMAGES)
 
 
-def _load_keras(path: Path) -> Predict:
-    net = keras.models.load_model(path, compile=False)
-    return lambda images: {"probabilities": net.predict_on_batch(images)}
-
-
 LOADERS: dict[str, Callable[[Path], Predict]] = {
-    FILES["keras"]: _load_keras,
-    FILES["saved_model"]: tensorflow_files.load_saved_model,
-    FILES["onnx"]: onnx_file.load,
-    FILES["litert"]: tensorflow_files.load_litert,
-    FILES["safetensors"]: torch_weights.load,
-    FILES["half"]: onnx_file.load,
-    FILES["int8"]: onnx_file.load,
+    keras_file.FILE: keras_file.load,
+    saved_model.FOLDER: saved_model.load,
+    onnx_file.FILE: onnx_file.load,
+    litert.FILE: litert.load,
+    torch_weights.FILE: torch_weights.load,
+    onnx_file.HALF_FILE: onnx_file.load,
+    onnx_file.INT8_FILE: onnx_file.load,
 }
 
 
@@ -65,7 +60,7 @@ def verify(
         if not (folder / name).exists():
             continue
         predict, given, worst, agreement = load(folder / name), images, 0.0, IMAGES
-        if name not in (FILES["keras"], FILES["safetensors"]):
+        if name not in (keras_file.FILE, torch_weights.FILE):
             predict, given = in_batches(predict, options.batch_size), options.prepare(images)
         for batch in BATCHES:
             outputs = predict(given[:batch])
@@ -77,8 +72,8 @@ def verify(
             if found is not None:
                 agreement = min(agreement, IMAGES - batch + int(np.sum(found == classes[:batch])))
         passed: bool | None = worst <= TOLERANCE and agreement == IMAGES
-        if name in (FILES["int8"], FILES["half"]):
-            passed = None if name == FILES["int8"] else worst <= HALF_TOLERANCE
+        if name in (onnx_file.INT8_FILE, onnx_file.HALF_FILE):
+            passed = None if name == onnx_file.INT8_FILE else worst <= HALF_TOLERANCE
         row = {"file": name, "difference": worst, "agreement": agreement, "passed": passed}
         rows.append(row)
         console.print_line(f"  {name:<17} {worst:>18.1e} {f'{agreement}/{IMAGES}':>12}")

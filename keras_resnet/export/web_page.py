@@ -24,8 +24,9 @@ from string import Template
 from typing import Any
 
 from keras_resnet.errors import UserError
-from keras_resnet.export.card import DATASETS
+from keras_resnet.export.facts import DATASETS
 
+FOLDER = "web"
 PAGE = Path(__file__).resolve().parent / "web"  # what is copied
 RUNTIME_VERSION = "1.30.0"
 # Of dist/ in the npm package onnxruntime-web: the module that imports nothing else, as it contains its
