@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--baseline", type=Path, metavar="CHECKOUT", help="clone of another commit of this project")
     arguments = timing.parse(parser, argv)
     if ("baseline" in arguments.only) != bool(arguments.baseline):
-        parser.error("the contender `baseline` needs --baseline CHECKOUT, and that needs it")
+        parser.error("`--only baseline` and `--baseline CHECKOUT` must be given together")
     contests = {}
     for depth in arguments.depths:
         specs = {
