@@ -33,36 +33,32 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
-    """Read the state_dict in a file.
+    """Read the state_dict in a file of `torch.save`, which needs PyTorch, or of safetensors.
 
-    Args:
-        path: a file of `torch.save`, which needs PyTorch, or of safetensors; at most `LIMIT` bytes.
-            Only tensors and containers are unpickled: no code of the file runs.
-        key: which state_dict, where a file of `torch.save` holds several, e.g. `"ema"` or `"model.net"`.
-
-    Raises:
-        UserError: where the file is missing, too large, of another kind or damaged.
+    Only tensors and containers are unpickled: no code of the file runs. `key` says which state_dict, where a
+    file of `torch.save` holds several, e.g. `"ema"` or `"model.net"`. Raises UserError where the file is
+    missing, too large, of another kind or damaged.
     """
     path = Path(path)
     try:
         with open(path, "rb") as file:
             head = file.read(9)
-        size, is_zip = path.stat().st_size, zipfile.is_zipfile(path)
-        contents = zipfile.ZipFile(path).infolist() if is_zip else []
+        members = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []
     except (OSError, zipfile.BadZipFile) as error:
-        text = f"the checkpoint must be a file that can be read. Received: {path} ({error})"
-        raise UserError(text) from None
-    if max(size, sum(member.file_size for member in contents)) > LIMIT:
+        raise UserError(
+            f"the checkpoint must be a file that can be read. Received: {path} ({error})"
+        ) from None
+    if max(path.stat().st_size, sum(member.file_size for member in members)) > LIMIT:
         raise UserError(
             f"the checkpoint must have at most {LIMIT:,} bytes. Received: {path}, which has more"
         )
-    if head[:4] == b"\x89HDF" or any(m.filename == "model.weights.h5" for m in contents):
+    if head[:4] == b"\x89HDF" or any(m.filename == "model.weights.h5" for m in members):
         raise UserError(
             f"the checkpoint must be PyTorch's. Received: {path}, a file of Keras, which needs no "
             "conversion; open it with keras.models.load_model, or with load_weights of the same net"
         )
     ignored: list[str] = []
-    if is_zip or head[:1] == b"\x80":
+    if members or head[:1] == b"\x80":
         tensors, ignored = _read_torch(path, key)
     elif head[8:] != b"{":
         raise UserError(
@@ -141,11 +137,9 @@ def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], lis
 class _Placeholder:
     """Stands in for an object of any pickled class: accepts its arguments and state, and keeps nothing."""
 
-    def __init__(self, *args: Any):
-        pass
+    def __init__(self, *args: Any): ...
 
-    def __setstate__(self, state: Any) -> None:
-        pass
+    def __setstate__(self, state: Any) -> None: ...
 
 
 def _unpickle(path: Path) -> tuple[Any, list[str]]:

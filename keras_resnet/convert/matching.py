@@ -1,9 +1,9 @@
 """Match the conv, BN and dense layers of a PyTorch state_dict with those of our net, by shape and order.
 
 Of PyTorch's names only the endings of `torch.nn` count (weight, bias, running_mean, running_var). The order
-is that of the dict; if the dict is sorted by name, as safetensors always are, the names are sorted with
-numbers as numbers. An order that is still ambiguous is an error, never a guess: most layers of a stage have
-the same shape, so a wrong order would not be noticed.
+is that of the file; where the file is sorted by name, as safetensors are, that of the numbers in the names.
+An order that is still ambiguous is an error, never a guess: most layers of a stage have the same shape, so a
+wrong order would not be noticed.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ class Module(NamedTuple):
         return self.arrays["weight"].shape
 
 
+Pair = tuple[Module, Module]  # a conv, and the BN that follows it
+
+
 def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], list[str]]:
     """Group tensors by module, in the order given; also list the modules that fit no layer of ours.
 
@@ -52,8 +55,8 @@ def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], li
     for path, arrays in grouped.items():
         weight = arrays.get("weight", np.float32(0))
         kind = _KINDS.get(weight.ndim, "")
-        vectors = [array.shape for array in arrays.values() if array is not weight]
-        if set(arrays) != {*LEAVES.get(kind, ())} or {*vectors} - {weight.shape[:1]}:
+        vectors = {array.shape for array in arrays.values() if array is not weight}
+        if {*arrays} != {*LEAVES.get(kind, ())} or vectors - {weight.shape[:1]}:
             found = ", ".join(f"{leaf} {array.shape}" for leaf, array in arrays.items())
             problems.append(
                 f"{path} has {found}: not a conv without bias, BN or dense layer".lstrip()
@@ -93,33 +96,17 @@ def read_options(convs: Sequence[Shape]) -> tuple[int, str]:
 
 def match(
     modules: Sequence[Module], shapes: Mapping[str, Shape], names: Sequence[str]
-) -> dict[str, tuple[Module, Module]]:
-    """Find the checkpoint's (conv, BN) for each of our convs, by its name. Shapes must be the net's.
+) -> dict[str, Pair]:
+    """The checkpoint's conv and BN for each of our convs, by its name.
 
-    `shapes` are those of our convs in PyTorch's order of axes, in the net's order; `names` those of all
-    tensors, in the checkpoint's order. Raises UserError where the order cannot be decided.
+    `modules` are as many of each shape as our net has; `shapes` those of our convs in PyTorch's order of
+    axes, in the net's order; `names` those of all tensors, in the file's order.
     """
     layers = [module for module in modules if module.kind != "dense"]
-    convs, bns = layers[::2], layers[1::2]
-    alternate = [module.kind for module in layers] == ["conv", "bn"] * len(convs)
-    # PyTorch's dicts are not sorted by name: weight is before bias.
-    if list(names) != sorted(names) and alternate:
-        parents = [module.path.rpartition(".")[0] for module in layers[:3]]
-        if parents[0] != parents[1] == parents[2]:  # all else fits our nets
-            raise UserError(
-                f"a BN must follow the first conv, {convs[0].path}. Received: {bns[0].path}, which belongs "
-                f"to {convs[1].path}: a pre-activation net (He et al. 2016), which this package does not have"
-            )
-        pairs = {conv.path: bn for conv, bn in zip(convs, bns, strict=True)}
-        if found := _assign(convs, pairs, shapes):
+    is_sorted = list(names) == sorted(names)  # PyTorch's own order has weight before bias
+    for pairs in ([] if is_sorted else pair_by_place(layers), pair_by_name(layers)):
+        if found := assign(pairs, shapes):
             return found
-    layers = sorted(layers, key=lambda layer: _natural(layer.path))
-    # By name the stem may stand anywhere.
-    convs = sorted((m for m in layers if m.kind == "conv"), key=lambda conv: conv.shape[1] != 3)
-    # All convs of a shape must be named alike.
-    alike = len({(m.shape, _words(m)) for m in convs}) == len({m.shape for m in convs})
-    if alike and (found := _assign(convs, _pairs_by_name(layers), shapes)):
-        return found
     raise UserError(
         "the order of the layers cannot be decided, neither by the places of the tensors in the file nor "
         "by the numbers in their names. Save the state_dict with torch.save, in the net's own order "
@@ -127,42 +114,57 @@ def match(
     )
 
 
-def _assign(
-    convs: Sequence[Module], pairs: Mapping[str, Module], shapes: Mapping[str, Shape]
-) -> dict[str, tuple[Module, Module]] | None:
-    """Assign the convs, in this order, to our layers by shape; None if it cannot be the net's order."""
-    free = defaultdict(list)
-    for name, shape in shapes.items():
-        free[shape].append(name)
-    ours = {free[conv.shape].pop(0): conv for conv in convs}
-    # A projection may stand anywhere.
-    main_path = [[name for name in side if shapes[name][2:] == (3, 3)] for side in (ours, shapes)]
-    followed = [conv.path in pairs and pairs[conv.path].shape == conv.shape[:1] for conv in convs]
-    if main_path[0] != main_path[1] or not all(followed):
-        return None
-    return {name: (conv, pairs[conv.path]) for name, conv in ours.items()}
-
-
-def _pairs_by_name(modules: Sequence[Module]) -> dict[str, Module]:
-    """The BN of each conv, by the conv's path: the k-th BN of a group of like names is of its k-th conv."""
-    groups: dict[str, tuple[list[Module], list[Module]]] = defaultdict(lambda: ([], []))
-    for module in modules:
-        # Alike for a.conv1 and a.bn2, a.0 and a.1, convs.0 and norms.0, a.stem_conv and a.batch_norm.
-        name = re.sub(r"[a-z_]*(conv|norm|bn)(2d)?", "", module.path.lower()).rstrip("0123456789")
-        groups[name][module.kind == "bn"].append(module)
-    pairs: dict[str, Module] = {}
-    for convs, bns in groups.values():
-        if len(convs) == len(bns) and len({*map(_words, convs)}) == len({*map(_words, bns)}) == 1:
-            pairs |= {conv.path: bn for conv, bn in zip(convs, bns, strict=True)}
+def pair_by_place(layers: Sequence[Module]) -> list[Pair]:
+    """Each conv with the BN behind it, in the file's order; nothing where they do not alternate."""
+    pairs = list(zip(layers[::2], layers[1::2], strict=False))
+    if [layer.kind for layer in layers] != ["conv", "bn"] * len(pairs):
+        return []
+    first, bn, second = [layer.path.rpartition(".")[0] for layer in layers[:3]]
+    if first != bn == second:  # all else fits our nets
+        raise UserError(
+            f"a BN must follow the first conv, {layers[0].path}. Received: {layers[1].path}, which belongs "
+            f"to {layers[2].path}: a pre-activation net (He et al. 2016), which this package does not have"
+        )
     return pairs
 
 
-def _words(module: Module) -> str:
-    """A path without its numbers: words have no order."""
-    return re.sub(r"\d+", "0", module.path)
+def pair_by_name(layers: Sequence[Module]) -> list[Pair]:
+    """Each conv with the BN of like name, in the order of the numbers in their names, the stem first.
+
+    Nothing where words would have to be ordered: the names of all convs of a shape, and of their BNs, may
+    differ in numbers alone.
+    """
+    alike: dict[str, dict[str, list[Module]]] = defaultdict(lambda: {"conv": [], "bn": []})
+    for layer in sorted(layers, key=lambda layer: _numbers_padded(layer.path)):
+        # Alike are a.conv1 and a.bn2, a.0 and a.1, convs.0 and norms.0, a.stem_conv and a.batch_norm.
+        name = re.sub(r"[a-z_]*(conv|norm|bn)(2d)?", "", layer.path.lower()).rstrip("0123456789")
+        alike[name][layer.kind].append(layer)
+    if any(len(group["conv"]) != len(group["bn"]) for group in alike.values()):
+        return []
+    pairs = [p for group in alike.values() for p in zip(group["conv"], group["bn"], strict=True)]
+    words = {(conv.shape, _words(conv.path), _words(bn.path)) for conv, bn in pairs}
+    if len(words) != len({conv.shape for conv, _ in pairs}):
+        return []
+    return sorted(pairs, key=lambda pair: (pair[0].shape[1] != 3, _numbers_padded(pair[0].path)))
 
 
-def _natural(path: str) -> list[tuple[int, str]]:
+def assign(pairs: Sequence[Pair], shapes: Mapping[str, Shape]) -> dict[str, Pair] | None:
+    """Give our convs the pairs in turn; None where the shapes, in this order, are not those of our net."""
+    found: dict[str, Pair] = {}
+    for size in (3, 1):  # apart: a projection may stand before or behind the convs of its block
+        ours = [name for name, shape in shapes.items() if shape[2] == size]
+        theirs = [pair for pair in pairs if pair[0].shape[2] == size]
+        expected = [(shapes[name], shapes[name][:1]) for name in ours]
+        if [(conv.shape, bn.shape) for conv, bn in theirs] != expected:
+            return None
+        found |= zip(ours, theirs, strict=True)
+    return found
+
+
+def _words(path: str) -> str:
+    return re.sub(r"\d+", "0", path)
+
+
+def _numbers_padded(path: str) -> str:
     """A sort key with numbers as numbers: layer1.2 before layer1.10."""
-    tokens = re.findall(r"\d+|\D+", path)
-    return [(int(token), "") if token.isdecimal() else (-1, token) for token in tokens]
+    return re.sub(r"\d+", lambda number: number[0].zfill(9), path)

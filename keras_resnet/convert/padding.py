@@ -37,12 +37,9 @@ def read_some_images(folder: Path | None, dataset: str) -> np.ndarray | None:
 def choose_padding(
     at_end: keras.Model, convert_with: Callable[[str], keras.Model], images: np.ndarray | None
 ) -> tuple[keras.Model, str]:
-    """The net with the padding that fits the images, and a line that says so.
+    """The net with the padding that fits the images of its data set, and a line that says so.
 
-    Args:
-        at_end: the net with the padding `"end"`, which is taken where there are no images.
-        convert_with: makes the net with another padding.
-        images: of the data set that it was trained on.
+    Without images it is `at_end`, the net with the padding "end"; `convert_with` makes one with another.
     """
     if images is None:
         return at_end, (

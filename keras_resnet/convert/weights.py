@@ -55,8 +55,9 @@ def convert(
     found = matching.read_options(kernels)
     for name, value, read in (("depth", depth, found[0]), ("shortcut", shortcut, found[1])):
         if value is not None and str(value).removesuffix("-maxpool") != str(read):
-            text = f"`{name}` must be {read}, by the checkpoint's shapes. Received: {value}"
-            raise UserError(text)
+            raise UserError(
+                f"`{name}` must be {read}, by the checkpoint's shapes. Received: {value}"
+            )
     depth, shortcut = found[0], shortcut or found[1]
     if padding == "split" and (model == "plain" or not shortcut.startswith("zeropad")):
         raise UserError(
@@ -73,13 +74,11 @@ def convert(
             std=CIFAR10_STD if std is None else [255 * value for value in std],
             dtype="float32",
         )
-    except ValueError as error:
+    except ValueError as error:  # one class, for example
         raise UserError(str(error)) from None
     convs = {layer.name: layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}
-    # PyTorch's order of axes: (out, in, height, width).
-    shapes = {
-        name: tuple(conv.kernel.shape[k] for k in (3, 2, 0, 1)) for name, conv in convs.items()
-    }
+    to_torch = (3, 2, 0, 1)  # axes: (out, in, height, width)
+    shapes = {name: tuple(conv.kernel.shape[k] for k in to_torch) for name, conv in convs.items()}
     wanted = [("conv", shape) for shape in shapes.values()]
     wanted += [("bn", shape[:1]) for _, shape in wanted] + [("dense", (net.output_shape[-1], 64))]
     for kind, shape in dict.fromkeys([*wanted, *((m.kind, m.shape) for m in modules)]):
@@ -97,8 +96,7 @@ def convert(
         convs[name].set_weights([kernel[:, :, into][..., out]])
         # The name that nets.resnet.conv_bn gives.
         bn_name = name.replace("conv", "bn") if "conv" in name else f"{name}_bn"
-        weights = [bn.arrays[leaf][out] for leaf in matching.LEAVES["bn"]]
-        net.get_layer(bn_name).set_weights(weights)
+        net.get_layer(bn_name).set_weights([bn.arrays[leaf][out] for leaf in matching.LEAVES["bn"]])
     head = dense[0].arrays
     net.get_layer("head_dense").set_weights([head["weight"].T[order[3]], head["bias"]])
     return net

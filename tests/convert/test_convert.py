@@ -525,4 +525,4 @@ def test_bad_files_of_torch_end_in_one_line(torch, tmp_path, command, monkeypatc
     torch.save(bomb, tmp_path / "bomb.pt")
     assert "the tensors have more than" in command(tmp_path / "bomb.pt")
     monkeypatch.setattr(checkpoint, "LIMIT", (tmp_path / "vector.pt").stat().st_size - 1)
-    assert "may have" in command(tmp_path / "vector.pt")
+    assert "must have at most" in command(tmp_path / "vector.pt")
