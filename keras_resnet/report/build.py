@@ -29,15 +29,11 @@ CAPTION = (
 
 
 def build(paths: Sequence[str | Path], output: Path, data_dir: str | None = None) -> Path:
-    """Write the report and return the path of its page.
+    """Write the report of all runs at or below `paths`, and return the path of its page.
 
-    Args:
-        paths: folders that hold run folders, at any depth.
-        output: folder to write; files of an earlier report are replaced, each atomically.
-        data_dir: folder of tensorflow_datasets for the images; nothing is downloaded.
-
-    Raises:
-        UserError: if there are no runs, one cannot be read, or `output` cannot be written.
+    Files of an earlier report are replaced, each atomically. `data_dir` is the folder of tensorflow_datasets
+    for the images; nothing is downloaded. Raises UserError where there are no runs, one cannot be read, or
+    `output` cannot be written.
     """
     rows, repeated = group(map(read_record, find_runs(paths)))
     refuse_foreign_folder(output)

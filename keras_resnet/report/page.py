@@ -6,6 +6,8 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
+from string import Template
 
 import numpy as np
 import PIL.Image
@@ -16,12 +18,16 @@ from keras_resnet.report.rows import Record
 from keras_resnet.report.tables import Table
 
 MAX_IMAGES = 45
+_PAGE = Template(Path(__file__).with_suffix(".html").read_text())
 
 
 def render_page(summary: str, sections: Sequence[tuple[str, str]]) -> str:
-    """The page: a title, the summary, and sections of (heading, HTML)."""
+    """The page: a title, the summary, and sections of (heading, HTML).
+
+    Its policy keeps it self-contained, whatever the texts of a run folder hold.
+    """
     body = "\n".join(f"<h2>{escape(heading)}</h2>{content}" for heading, content in sections)
-    return f"{_HEAD}<p>{escape(summary)}</p>\n{body}\n</body></html>\n"
+    return _PAGE.substitute(summary=escape(summary), body=body)
 
 
 def render_image(data: bytes, kind: str, description: str) -> str:
@@ -46,15 +52,11 @@ def _cell(text: str) -> str:
 
 
 def render_mistakes(best: Record, data_dir: str | None) -> str:
-    """The wrongly classified test images of highest confidence, as HTML.
+    """The wrongly classified test images of highest confidence of a finished run, as HTML.
 
-    Args:
-        best: the finished run.
-        data_dir: folder of tensorflow_datasets; default the run's if it exists here, else
-            `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Nothing is downloaded.
-
-    Raises:
-        UserError: where the net or the data is missing or damaged.
+    `data_dir` is the folder of tensorflow_datasets; default the run's if it exists here, else
+    `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. Nothing is downloaded. Raises UserError where the net or
+    the data is missing or damaged.
     """
     from keras_resnet.inference.classifier import Classifier
 
@@ -65,7 +67,7 @@ def render_mistakes(best: Record, data_dir: str | None) -> str:
     if dataset != "synthetic" and not datasets.is_in(folder, dataset):
         raise UserError(f"{dataset} is not in {folder}: name its folder with --data-dir")
     classifier = Classifier.load(path)
-    data = datasets.load(dataset, str(folder), classifier.image_size[0], "skip")
+    data = datasets.load_for_net(dataset, str(folder), classifier.image_size)
     probabilities = classifier.predict(data.test_images)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != data.test_labels)
@@ -86,25 +88,3 @@ def render_mistakes(best: Record, data_dir: str | None) -> str:
         picture = render_image(png.getvalue(), "png", caption)
         figures.append(f"<figure>{picture}<figcaption>{escape(caption)}</figcaption></figure>\n")
     return f'<p>{escape(text)}</p><div class="grid">\n{"".join(figures)}</div>'
-
-
-# The policy keeps the page self-contained, whatever the texts of a run folder hold.
-_HEAD = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>CIFAR ResNets: report</title>
-<style>
-body { max-width: 1180px; margin: auto; padding: 16px; background: #fff; font: 16px/1.5 sans-serif; }
-figure { margin: 0; }
-p, figcaption { color: #444; font-size: .9rem; overflow-wrap: anywhere; white-space: pre-line; }
-.scroll { overflow-x: auto; }
-.scroll img { width: 100%; min-width: 760px; }
-th, td { padding: 5px 9px 5px 0; border-bottom: 1px solid #ddd; text-align: left; }
-th, td { vertical-align: top; font-size: .85rem; }
-.grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 14px; }
-.grid img { width: 100%; }
-</style></head><body>
-<h1>CIFAR ResNets: report</h1>
-"""

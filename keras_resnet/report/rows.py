@@ -87,10 +87,8 @@ class Row:
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """Folders that hold config.json and metrics.csv, at or below the paths, each once.
 
-    Folders moved aside (`seed-0.old-1`) and hidden ones are passed over.
-
-    Raises:
-        UserError: where a path is not a folder, or holds no run.
+    Folders moved aside (`seed-0.old-1`) and hidden ones are passed over. Raises UserError where a path is not
+    a folder, or none holds a run.
     """
     folders: dict[Path, Path] = {}
     for path in map(Path, paths):
@@ -121,13 +119,10 @@ def read_record(path: Path) -> Record:
 
 
 def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:
-    """Put runs that agree in everything but the seed into one row.
+    """Put runs that agree in everything but the seed into one row; also return those that repeat another.
 
-    The same settings and seed twice are one measurement: the finished run (else the one with more
-    updates, else the first) is kept, whatever its error.
-
-    Returns:
-        Rows, in the order of the tables, and the runs that repeat another.
+    The same settings and seed twice are one measurement: the finished run (else the one with more updates,
+    else the first) is kept, whatever its error.
     """
     groups: dict[str, dict[int, Record]] = {}
     repeated: list[Record] = []
