@@ -1,4 +1,4 @@
-"""Put a trained net into the zoo, or a run's small files into results/: for this package's maintainers.
+"""Put a trained net into the package, or a run's small files into results/: for this package's maintainers.
 
     python -m tools.publish experiments/resnet56-fast/seed-*
     python -m tools.publish experiments/resnet56-fast/seed-0 --results results/resnet56-fast/seed-0

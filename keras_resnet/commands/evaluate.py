@@ -48,9 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = arguments.dataset or name
     console.print_status(f"loading {name}")
     folder = datasets.folder_of(name, arguments.data_dir, recorded=folder)
-    # The images of an .npz file have one size only.
-    size = None if name.endswith(".npz") else classifier.image_size[0]
-    data = datasets.load(name, str(folder), size, "skip")
+    data = datasets.load_for_net(name, str(folder), classifier.image_size)
     data.check_classes(classifier.class_names)
     if data.content_hash != content_hash and content_hash and not arguments.dataset:
         console.print_error(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_resnet import console
 from keras_resnet.console import printable
 from keras_resnet.data import folders, stream
 from keras_resnet.data.constants import NORMALIZATION, VAL_SIZE
@@ -74,7 +75,8 @@ class Dataset:
     def check_classes(self, names: Sequence[str]) -> None:
         """Raise UserError where a net's classes, in its order, are not those of this data set.
 
-        The names `class 0`, `class 1`, ... stand for any: nobody has named that net's classes.
+        The names `class 0`, `class 1`, ... of a net whose classes nobody has named stand for any: a warning
+        says so.
         """
         expected = self.class_names
         unnamed = all(name == f"class {k}" for k, name in enumerate(names))
@@ -83,6 +85,11 @@ class Dataset:
                 f"the net's classes must be those of {self.name} ({len(expected)}: {expected[0]}, "
                 f"{expected[1]}, ...). Received: {len(names)}: {names[0]}, {names[1]}, ...; name the "
                 "net's data set with `dataset`"
+            )
+        if unnamed and tuple(names) != expected:
+            console.print_error(
+                f"warning: the net's classes have no names; they are taken for those of {self.name}, in this "
+                f"order: {expected[0]}, {expected[1]}, ...; a labels.txt beside the net can name them"
             )
 
     @property

@@ -59,3 +59,12 @@ def load(
         return cifar.read(name, folder_of(name, data_dir))
     path = folder_of(name, data_dir) / os.path.expanduser(name)
     return Dataset.from_folder(path, image_size, unreadable)
+
+
+def load_for_net(name: str, data_dir: str | None, size: tuple[int, int]) -> Dataset:
+    """Read a data set to run a net on that takes images of `size`, (height, width).
+
+    The images of a folder are resized, and those that cannot be read are left out; an .npz file is read as
+    it is.
+    """
+    return load(name, data_dir, None if name.endswith(".npz") else size[0], "skip")

@@ -38,11 +38,7 @@ _PAGE = """\
 
 
 def render_card(facts: Mapping[str, Any]) -> str:
-    """The card of an export.
-
-    Args:
-        facts: the content of export.json.
-    """
+    """The card of an export, from the content of export.json."""
     check, form = facts["verification"], facts["input"]
     outputs = [f"`{name}`, {x[0]} {_axes(x[1])}" for name, x in facts["outputs"].items()]
     return _CARD.substitute(

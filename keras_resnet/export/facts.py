@@ -29,12 +29,9 @@ def collect_facts(
 ) -> tuple[dict[str, Any], Dataset | None]:
     """The first part of export.json, and the net's data set where it is on this machine.
 
-    Args:
-        dataset: its name; None takes the run's, else the one with the net's normalization.
-        needs_data: whether to download a data set that is not on this machine.
-
-    Raises:
-        UserError: where the data set is needed but not known, cannot be read or has other classes.
+    The data set is the one that the user names, else the run's, else the one with the net's normalization.
+    With `needs_data`, it is downloaded where it is missing. Raises UserError where it is needed but not
+    known, cannot be read, or has other classes or images.
     """
     run = RunFolder(file.parent)
     # The config.json of an export folder is Keras's.
@@ -52,9 +49,15 @@ def collect_facts(
     if name:
         folder = datasets.folder_of(name, data_dir, recorded=settings.get("data_dir"))
         if dataset or needs_data or datasets.is_in(folder, name):
-            data = datasets.load(name, str(folder), net.input_shape[1], "skip")
+            data = datasets.load_for_net(name, str(folder), net.input_shape[1:3])
             if dataset:
                 data.check_classes(names)
+            shape = data.train_images.shape[1:]
+            if needs_data and shape != net.input_shape[1:]:
+                raise UserError(
+                    f"`quantize` needs images of the net's shape, {net.input_shape[1:]}. Received: {name}, "
+                    f"of {shape}; name another data set with `dataset`"
+                )
     facts, normalization = describe(net), normalization_of(net)
     description = f"{facts['model']} of depth {facts['depth']}" if facts["model"] else net.name
     description += f", shortcut {facts['shortcut']}" if facts["shortcut"] else ""

@@ -11,7 +11,8 @@ import keras
 import onnx
 
 from keras_resnet.export.options import Options
-from keras_resnet.export.signature import INPUT, Predict, export
+from keras_resnet.export.signature import Predict, export
+from keras_resnet.inference.open import open_net
 
 FILE, HALF_FILE, INT8_FILE = "model.onnx", "model.fp16.onnx", "model.int8.onnx"
 
@@ -63,12 +64,8 @@ def save(model: onnx.ModelProto, path: Path, facts: Mapping[str, Any], **metadat
 
 
 def load(path: Path) -> Predict:
-    """Open the file as its users do."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+    """Open the file as its users do, by ONNX Runtime."""
+    return open_net(path).run
 
 
 def _metadata(facts: Mapping[str, Any]) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, did_you_mean
 
 FORMATS = ("saved_model", "onnx", "litert", "safetensors", "web")
 OUTPUTS = ("probabilities", "class_id", "logits", "features")
@@ -61,21 +60,16 @@ class Options:
             given = [given] if isinstance(given, str) else given
             unknown = next((value for value in given if value not in known), None)
             if unknown or not given:
-                near = difflib.get_close_matches(str(unknown), [*known, *_OTHER_NAMES], n=1)
-                meant = f"; did you mean {_OTHER_NAMES.get(near[0], near[0])}?" if near else ""
+                hint = did_you_mean(_OTHER_NAMES.get(str(unknown), str(unknown)), known)
                 raise UserError(
-                    f"`{name}` must be of {', '.join(known)}. Received: {unknown}{meant}"
+                    f"`{name}` must be of {', '.join(known)}. Received: {unknown}{hint}"
                 )
         special = (self.layout, self.input, *self.outputs) != ("nhwc", "uint8", *OUTPUTS[:2])
-        if self.raw:
-            for name, value in {
-                "layout": "nchw",
-                "input": "float32",
-                "outputs": ["logits"],
-            }.items():
-                object.__setattr__(self, name, value)
         if self.raw and special:
             raise UserError("`raw` fixes `layout`, `input` and `outputs`: leave these out")
+        if self.raw:
+            for name, value in ("layout", "nchw"), ("input", "float32"), ("outputs", ["logits"]):
+                object.__setattr__(self, name, value)
         if "web" in self.formats and (special or self.raw or self.batch_size):
             raise UserError("the page needs the default input and outputs: export it separately")
         if self.batch_size is not None and self.batch_size < 1:

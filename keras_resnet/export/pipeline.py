@@ -57,7 +57,7 @@ def export(
     """Export a net, verify each of its files, and only then move the folder to its place.
 
     Args:
-        path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a name of the zoo.
+        path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a trained net by name.
         output: the folder to write; see `output_folder` for the default. An earlier export there is
             replaced; a line names its formats that are not written again.
         dataset: name of the data set that the net was trained on; default: what its run or its
@@ -121,8 +121,8 @@ def export(
 
 
 def output_folder(path: Path | str, output: Path | str | None) -> Path:
-    """The folder of an export: `output`, else `<run>/export`, `<stem>-export` beside a file, or for a net of
-    the zoo `<name>-export` in the working directory.
+    """The folder of an export: `output`, else `<run>/export`, `<stem>-export` beside a file, or for a
+    trained net by its name, `<name>-export` in the working directory.
     """
     if output:
         return Path(output)

@@ -25,14 +25,11 @@ _INTEGER_OPS = ["Conv", "Relu", "Add", "AveragePool", "MaxPool", "Pad"]
 
 
 def quantize(source: Path, target: Path, images: np.ndarray, options: Options) -> None:
-    """Write the int8 version of an exported net.
+    """Write the int8 version of an exported net; some of the training images calibrate its ranges.
 
     Activations are uint8 with one scale per tensor, weights int8 with one scale per output channel, in
     7 bits: CPUs without VNNI add pairs of products in 16 bits, which 8-bit weights overflow. On a
     CIFAR-10 ResNet-20 of 23.43 % test error, int8 had 23.32 % with 7 bits and 23.52 % with 8.
-
-    Args:
-        images: training images, uint8 `(N, H, W, 3)`; some of them calibrate the ranges.
     """
     from onnxruntime import quantization
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_resnet.export.signature import INPUT, SIGNATURE, Predict
+from keras_resnet.inference.open import open_net
 
 FOLDER = "saved_model"
 
@@ -29,12 +28,5 @@ def write(serving: keras.Model, path: Path) -> None:
 
 
 def load(path: Path) -> Predict:
-    """Open the folder as its users do."""
-    loaded = tf.saved_model.load(str(path))
-    serve = loaded.signatures[SIGNATURE]
-
-    def predict(images: np.ndarray, _keep: Any = loaded) -> dict[str, np.ndarray]:
-        outputs = serve(**{INPUT: tf.constant(images)})
-        return {name: values.numpy() for name, values in outputs.items()}
-
-    return predict
+    """Open the folder as its users do, by its signature."""
+    return open_net(path).run

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from keras_resnet.export.options import Options
 
 INPUT, SIGNATURE = "image", "serving_default"
 
-Predict = Callable[[np.ndarray], dict[str, np.ndarray]]  # from images to outputs by name
+Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]  # from images to outputs by name
 
 
 class _ClassId(keras.layers.Layer):
@@ -37,8 +37,7 @@ class _ClassId(keras.layers.Layer):
 def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
     """The net, followed by a softmax if it returns logits, which its outputs for noise show.
 
-    Raises:
-        UserError: where it is not a classifier of RGB images of one size.
+    Raises UserError where it is not a classifier of RGB images of one size.
     """
     shapes = [
         [tuple(x.shape) for x in getattr(net, name, None) or []] for name in ("inputs", "outputs")
@@ -56,7 +55,8 @@ def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
     if values.min() >= 0 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
         return net
     console.print_line(f"note: {file} returns logits; the exported files apply a softmax to them")
-    softmax = keras.layers.Softmax(dtype="float32", name="probabilities")
+    is_free = all(layer.name != "probabilities" for layer in net.layers)
+    softmax = keras.layers.Softmax(dtype="float32", name="probabilities" if is_free else None)
     return keras.Model(net.inputs[0], softmax(net.outputs[0]), name=net.name)
 
 
@@ -74,10 +74,9 @@ def with_all_outputs(net: keras.Model) -> keras.Model:
 
 
 def serving_model(net: keras.Model, options: Options) -> keras.Model:
-    """The net that `with_all_outputs` returned, in float32, with the signature of `options`.
+    """The net that `with_all_outputs` returned, with the signature of `options`.
 
-    Raises:
-        UserError: where the net lacks an output that is asked for.
+    Raises UserError where the net lacks an output that is asked for.
     """
     for layer in net._flatten_layers():
         if isinstance(layer, keras.layers.Normalization):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,10 @@ def verify(
 ) -> dict[str, Any]:
     """Compare every file of an export with the net in batches of 1, 7 and 256, and print the result.
 
-    Args:
-        net: what `signature.with_all_outputs` returned.
-
-    Returns:
-        The `verification` of export.json. A row is a file's name, its largest difference, the number of
-        images that get the net's class in every batch (all, where the file gives features alone), and
-        whether it passed: None for int8, which is rounded.
-
-    Raises:
-        UserError: (exit code 4) where a file did not pass.
+    `net` is what `signature.with_all_outputs` returned. Returns the `verification` of export.json: a row has
+    the file's name, its largest difference, how many images get the net's class in every batch (all, where
+    the file gives features alone), and whether it passed: None for int8, which is rounded. Raises UserError
+    (exit code 4) where a file did not pass.
     """
     kind, images = _images(net.input_shape[1:], data)
     expected = net.predict(images.astype(np.float32), batch_size=IMAGES, verbose=0)
@@ -87,7 +81,7 @@ def verify(
     return {**check, "rows": rows}
 
 
-def top_class(outputs: dict[str, np.ndarray]) -> np.ndarray | None:
+def top_class(outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
     """The class of each image; None where the outputs are features alone."""
     if "class_id" in outputs:
         return outputs["class_id"]

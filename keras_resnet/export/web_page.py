@@ -49,8 +49,7 @@ def integrity(data: bytes) -> str:
 def read_runtime(folder: Path) -> dict[str, bytes]:
     """The two files of ONNX Runtime Web that the page needs, by name, from its npm package or `dist`.
 
-    Raises:
-        UserError: where one is missing, or is not of version `RUNTIME_VERSION`.
+    Raises UserError where one is missing, or is not of version `RUNTIME_VERSION`.
     """
     runtime = {}
     for name, expected in INTEGRITY.items():
@@ -71,8 +70,7 @@ def write(
 ) -> None:
     """Write the folder of the page that runs an ONNX file.
 
-    Args:
-        runtime: what `read_runtime` returned; None lets the page load ONNX Runtime Web from `CDN`.
+    `runtime` is what `read_runtime` returned; None lets the page load ONNX Runtime Web from `CDN`.
     """
     shutil.copytree(PAGE, folder)
     for item in (folder / "examples").iterdir():

@@ -25,11 +25,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Occupies its port when it is made: a port in use is an error before the export, not after it.
-
-    Raises:
-        UserError: where the number is not a port, or another program uses it.
-    """
+    """Occupies its port when it is made: a port in use is a UserError before the export, not after it."""
 
     def __init__(self, port: int):
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -19,11 +20,11 @@ from typing import Any, Self
 import numpy as np
 import PIL.Image
 
+from keras_resnet import console
 from keras_resnet.console import printable
 from keras_resnet.data.images import images_per_chunk, read_image
 from keras_resnet.errors import UserError
-from keras_resnet.inference.evaluate import to_probabilities
-from keras_resnet.inference.open import OpenedNet, names_beside, open_net
+from keras_resnet.inference.open import OpenedNet, names_beside, one_line, open_net
 
 MAX_SIDE = 4096  # pixels per side of a net's input, so that no file makes us reserve gigabytes
 
@@ -50,11 +51,11 @@ class Classifier:
 
     @classmethod
     def load(cls, model: str | os.PathLike[str] | None = None) -> Self:
-        """Open a net of the zoo, a `.keras` file, a run folder, a SavedModel folder or an `.onnx` file.
+        """Open a net by its name, a `.keras` file, a run folder, a SavedModel folder or an `.onnx` file.
 
         Args:
-            model: a name that `keras_resnet.zoo.list()` has, or a path; a file or a folder of that name
-                in the working directory comes first. Default: the ResNet-20 of the zoo.
+            model: the name of a trained net that `keras_resnet.zoo.list()` has, or a path; a file or a
+                folder of that name in the working directory comes first. Default: the trained ResNet-20.
 
         The names of the classes are ONNX metadata (`names`), else those of `labels.txt` or a run's
         `config.json` beside the model. ONNX runs on the CPU. A SavedModel is a TensorFlow program:
@@ -66,8 +67,8 @@ class Classifier:
         net = open_net(model)
         targets = [name for name, shape in net.outputs.items() if len(shape) == 2]
         targets = ["probabilities"] if "probabilities" in targets else targets
-        match [*net.inputs.items()], [net.outputs[name] for name in targets]:
-            case [(source, (None, int(height), int(width), 3))], [(_, int(classes))] if (
+        match [*net.inputs.values()], [net.outputs[name] for name in targets]:
+            case [(None, int(height), int(width), 3)], [(_, int(classes))] if (
                 classes > 1 and max(height, width) <= MAX_SIDE
             ):
                 names = _names(net, classes)
@@ -82,7 +83,14 @@ class Classifier:
                 )
 
         def run(images: np.ndarray) -> Any:
-            return net.run(images, source, targets[0])
+            try:
+                return net.run(images)[targets[0]]
+            except (
+                Exception
+            ) as error:  # each format raises others: of dtypes, of shapes fixed inside
+                raise UserError(
+                    f"{net.path} could not run {len(images)} uint8 images: {one_line(error)}"
+                ) from None
 
         return cls(net.path, net.format, (height, width), names, run, targets[0])
 
@@ -136,3 +144,39 @@ def _names(net: OpenedNet, classes: int) -> tuple[str, ...]:
         f"{net.path} must have metadata 'names' of its {classes} classes, {{0: name, 1: name, ...}}. "
         f"Received: {printable(net.names)[:60]}"
     )
+
+
+def to_probabilities(outputs: Any, count: int, source: str, output_name: str) -> np.ndarray:
+    """What the net `source` returned for `count` images, as probabilities, float32 `(count, classes)`.
+
+    An output that is named `probabilities` must hold some. Any other may hold logits: a softmax is
+    applied, and a note says so once.
+
+    Raises:
+        UserError: for another shape, values that are not finite, or no probabilities under that name.
+    """
+    values = np.asarray(outputs, np.float32)
+    if values.ndim != 2 or len(values) != count or values.shape[1] < 2:
+        raise UserError(
+            f"{source} must return probabilities or logits ({count}, classes). Received: {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise UserError(
+            f"{source} returns numbers that are not finite: it is damaged, or its training diverged"
+        )
+    rounding = max(1e-3, values.shape[1] / 512)  # int8 files round each probability to a 256th
+    if (values >= 0).all() and (abs(values.sum(axis=1) - 1) < rounding).all():
+        return values
+    if output_name == "probabilities":
+        raise UserError(
+            f"{source} must return probabilities, as its output is named. Received: numbers from "
+            f"{values.min():.3g} to {values.max():.3g}"
+        )
+    _note_softmax(source)
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+@functools.cache  # once per net
+def _note_softmax(source: str) -> None:
+    console.print_error(f"note: {source} returns logits; a softmax makes them probabilities")

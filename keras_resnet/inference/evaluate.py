@@ -1,6 +1,6 @@
 """Measure a trained net on labelled images: error, loss, confusion matrix, speed.
 
-    result = keras_resnet.evaluate(keras_resnet.Classifier.load("resnet20"), images, labels)
+    result = keras_resnet.evaluate("resnet20", images, labels)
     result.error, result.loss, result.confusion
 
 Training, which has logits already, uses `loss_and_error`.
@@ -9,16 +9,15 @@ Training, which has logits already, uses `loss_and_error`.
 from __future__ import annotations
 
 import dataclasses
-import functools
+import os
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from keras_resnet import console
 from keras_resnet.data.images import images_per_chunk
-from keras_resnet.errors import UserError
+from keras_resnet.inference.classifier import Classifier, to_probabilities
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +63,24 @@ def evaluate(
     """Run a net over labelled images.
 
     Args:
-        model: a `Classifier`, a Keras model, or any function from uint8 images to probabilities or logits
-            `(N, classes)`, which a softmax then makes probabilities.
+        model: what `Classifier.load` takes or returns, a Keras model, or any function from uint8 images to
+            probabilities or logits `(N, classes)`, which a softmax then makes probabilities.
         images: uint8 `(N, height, width, channels)`, of the size that the net takes.
         labels: integers `(N,)`, 0 to classes - 1; a list is accepted too.
         progress: called with the number of images done since its last call.
 
     Raises:
-        ValueError: for images or labels of another kind, number or range.
+        TypeError, ValueError: for another kind of model; images or labels of another kind, number or range.
         UserError: where the net returns anything but a row of finite numbers for each image.
     """
+    if isinstance(model, str | os.PathLike):
+        model = Classifier.load(model)
+    run = getattr(model, "predict_on_batch", model)
+    if not callable(run):
+        raise TypeError(
+            "`model` must be a Classifier, the name or path of a net, a Keras model or a function. Received: "
+            f"{model!r}"
+        )
     images, labels = np.asarray(images), np.asarray(labels)
     size = getattr(model, "image_size", images.shape[1:3])
     are_images = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:3] == size
@@ -84,7 +91,6 @@ def evaluate(
             f"`labels` N integers. Received: images {images.dtype} {images.shape}, labels {labels.dtype} "
             f"{labels.shape}"
         )
-    run = model.predict_on_batch if hasattr(model, "predict_on_batch") else model
     source, name = str(getattr(model, "path", "the net")), getattr(model, "output_name", "")
     chunk = images_per_chunk(*images.shape[1:3])
     parts = [images[first : first + chunk] for first in range(0, len(images), chunk)]
@@ -114,39 +120,3 @@ def loss_and_error(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float
     log_sum = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
     loss = float(np.mean(log_sum - logits[np.arange(len(labels)), labels]))
     return loss, float(np.mean(logits.argmax(axis=1) != labels) * 100)
-
-
-def to_probabilities(outputs: Any, count: int, source: str, output_name: str) -> np.ndarray:
-    """What the net `source` returned for `count` images, as probabilities, float32 `(count, classes)`.
-
-    An output that is named `probabilities` must hold some. Any other may hold logits: a softmax is
-    applied, and a note says so once.
-
-    Raises:
-        UserError: for another shape, values that are not finite, or no probabilities under that name.
-    """
-    values = np.asarray(outputs, np.float32)
-    if values.ndim != 2 or len(values) != count or values.shape[1] < 2:
-        raise UserError(
-            f"{source} must return probabilities or logits ({count}, classes). Received: {values.shape}"
-        )
-    if not np.isfinite(values).all():
-        raise UserError(
-            f"{source} returns numbers that are not finite: it is damaged, or its training diverged"
-        )
-    rounding = max(1e-3, values.shape[1] / 512)  # int8 files round each probability to a 256th
-    if (values >= 0).all() and (abs(values.sum(axis=1) - 1) < rounding).all():
-        return values
-    if output_name == "probabilities":
-        raise UserError(
-            f"{source} must return probabilities, as its output is named. Received: numbers from "
-            f"{values.min():.3g} to {values.max():.3g}"
-        )
-    _note_softmax(source)
-    powers = np.exp(values - values.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
-@functools.cache  # once per net
-def _note_softmax(source: str) -> None:
-    console.print_error(f"note: {source} returns logits; a softmax makes them probabilities")

@@ -1,4 +1,4 @@
-"""Open a trained net by its name in the zoo or its path, in any format: the only place that does.
+"""Open a trained net by its name or its path, in any format: the only place that does.
 
 `Classifier.load` checks what is opened here. Each format imports only what it needs.
 """
@@ -37,12 +37,12 @@ class OpenedNet(NamedTuple):
     format: str
     inputs: Mapping[str, Sequence[Any]]  # name -> shape, with None for a side that is not fixed
     outputs: Mapping[str, Sequence[Any]]
-    run: Callable[[np.ndarray, str, str], Any]  # called with images, name of input, name of output
+    run: Callable[[np.ndarray], Mapping[str, Any]]  # from the only input to all outputs by name
     names: str | None = None  # the metadata `names` of an ONNX file
 
 
 def open_net(model: str | os.PathLike[str] | None = None) -> OpenedNet:
-    """Open the net of a name of the zoo or a path; None is the default net. Raises UserError."""
+    """Open the net of a name or a path; None is the default net. Raises UserError."""
     path = zoo.resolve(model)
     try:
         if (path / "saved_model.pb").is_file():
@@ -57,11 +57,7 @@ def open_net(model: str | os.PathLike[str] | None = None) -> OpenedNet:
 def load_keras(path: str | os.PathLike[str]) -> keras.Model:
     """Read a `.keras` file, or the model.keras of a folder, in Keras's safe mode: no code of the file runs.
 
-    Returns:
-        The model, not compiled, with the dtype policies that it was saved with.
-
-    Raises:
-        UserError: if it is missing, damaged, too large, or has weights that are not finite.
+    The model is not compiled. Raises UserError if it is missing, damaged, too large or not finite.
     """
     file = model_file(Path(path))
     _compare_sha256(file)
@@ -73,9 +69,7 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
         with zipfile.ZipFile(file) as archive:
             size = sum(member.file_size for member in archive.infolist())
         if size > MAX_NET_BYTES:
-            raise ValueError(
-                f"it must have at most {MAX_NET_BYTES:,} bytes, unpacked, not {size:,}"
-            )
+            raise ValueError(f"it must have at most {MAX_NET_BYTES:,} bytes, not {size:,}")
         allow_deep_graphs()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what is wrong comes as an exception
@@ -83,7 +77,7 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
     except Exception as error:  # Keras, h5py and zipfile raise many kinds
         raise UserError(
             f"{file} could not be opened as a Keras file, because it is damaged or needs code that is not "
-            f"here ({type(error).__name__}: {_one_line(error)}); copy or save it again"
+            f"here ({type(error).__name__}: {one_line(error)}); copy or save it again"
         ) from None
     for weight, values in zip(net.weights, net.get_weights(), strict=True):
         if not np.isfinite(values).all():
@@ -119,7 +113,7 @@ def model_file(path: Path) -> Path:
 def names_beside(path: Path, classes: int) -> tuple[str, ...]:
     """Class names from labels.txt (one per line) or a run's config.json beside a model, or ()."""
     data = files.read_bytes(path.parent / "labels.txt") or b""
-    names = data.decode(errors="replace").splitlines()
+    names = data.decode("utf-8-sig", errors="replace").splitlines()
     if not names and (config := run_config(path.parent)):
         names = config.get("class_names", [])
     if names and len(names) != classes:
@@ -133,16 +127,13 @@ def names_beside(path: Path, classes: int) -> tuple[str, ...]:
 def run_config(folder: Path) -> RunConfig | None:
     """config.json of a run; None where there is none, or one of another program.
 
-    Raises:
-        UserError: where it cannot be read, or is damaged.
+    Raises UserError where it cannot be read, or is damaged.
     """
-    try:
-        return RunFolder(folder).read_config()
-    except UserError:
-        with contextlib.suppress(ValueError, TypeError, RecursionError):
-            if "settings" not in json.loads(files.read_bytes(folder / "config.json") or b""):
-                return None
-        raise
+    data = files.read_bytes(folder / "config.json") or b"{}"
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        if "settings" not in json.loads(data):
+            return None
+    return RunFolder(folder).read_config()
 
 
 def _open_keras(path: Path) -> OpenedNet:
@@ -156,8 +147,8 @@ def _open_keras(path: Path) -> OpenedNet:
         for name, x in zip(names, getattr(net, "outputs", None) or [], strict=False)
     }
 
-    def run(images: np.ndarray, source: str, target: str) -> Any:
-        return keras.tree.flatten(net.predict_on_batch(images))[names.index(target)]
+    def run(images: np.ndarray) -> dict[str, Any]:
+        return dict(zip(names, keras.tree.flatten(net.predict_on_batch(images)), strict=True))
 
     return OpenedNet(path, "keras", inputs, outputs, run)
 
@@ -171,16 +162,18 @@ def _open_saved_model(path: Path) -> OpenedNet:
         loaded = tf.saved_model.load(str(path))
         signature = loaded.signatures["serving_default"]
     except Exception as error:  # TensorFlow raises many kinds on damaged files
-        raise UserError(f"{path} could not be read as a SavedModel: {_one_line(error)}") from None
+        raise UserError(f"{path} could not be read as a SavedModel: {one_line(error)}") from None
     specs = signature.structured_input_signature[1]
     inputs, outputs = (
         {name: tuple(s.shape) if s.shape.rank else () for name, s in ends.items()}
         for ends in (specs, signature.structured_outputs)
     )
 
-    def run(images: np.ndarray, source: str, target: str, _keep: Any = loaded) -> Any:
-        image = tf.constant(images.astype(specs[source].dtype.as_numpy_dtype))
-        return signature(**{source: image})[target].numpy()  # `loaded` owns the variables
+    def run(images: np.ndarray, _keep: Any = loaded) -> dict[str, Any]:
+        ((name, spec),) = specs.items()
+        image = tf.constant(images.astype(spec.dtype.as_numpy_dtype, casting="safe"))
+        values = signature(**{name: image})  # `loaded` owns the variables
+        return {name: value.numpy() for name, value in values.items()}
 
     return OpenedNet(path, "saved_model", inputs, outputs, run)
 
@@ -196,7 +189,7 @@ def _open_onnx(path: Path) -> OpenedNet:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many kinds on damaged files
-        raise UserError(f"{path} could not be read as an ONNX model: {_one_line(error)}") from None
+        raise UserError(f"{path} could not be read as an ONNX model: {one_line(error)}") from None
     inputs, outputs = (
         {
             node.name: [side if isinstance(side, int) else None for side in node.shape]
@@ -204,10 +197,13 @@ def _open_onnx(path: Path) -> OpenedNet:
         }
         for ends in (session.get_inputs(), session.get_outputs())
     )
-    dtype = np.uint8 if session.get_inputs()[0].type == "tensor(uint8)" else np.float32
 
-    def run(images: np.ndarray, source: str, target: str) -> Any:
-        return session.run([target], {source: np.ascontiguousarray(images, dtype)})[0]
+    def run(images: np.ndarray) -> dict[str, Any]:
+        (source,) = session.get_inputs()
+        kind = source.type.removeprefix("tensor(").removesuffix(")")
+        kind = {"float": "float32", "double": "float64"}.get(kind, kind)
+        images = np.ascontiguousarray(images.astype(kind, casting="safe"))
+        return dict(zip(outputs, session.run(list(outputs), {source.name: images}), strict=True))
 
     names = session.get_modelmeta().custom_metadata_map.get("names")
     return OpenedNet(path, "onnx", inputs, outputs, run, names)
@@ -226,5 +222,5 @@ def _compare_sha256(path: Path) -> None:
         )
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return printable(" ".join(str(error).split()))[:300] or type(error).__name__

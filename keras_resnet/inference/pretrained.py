@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_resnet import console
-from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD, DATASETS
+from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
@@ -36,8 +36,8 @@ def resnet(
     Args:
         depth: number of weighted layers on the longest path, 6n + 2.
         weights: None for random ones; `"cifar10"` for the trained ones that come with the package, for
-            the depths that `keras_resnet.zoo.list()` has; or a name of the zoo, a `.keras` file or a run
-            folder, whose net must have the same depth and shortcut.
+            the depths that `keras_resnet.zoo.list()` has; or the name of a trained net, a `.keras` file or a
+            run folder, whose net must have the same depth and shortcut.
         include_top: False for the features `(N, 64)` before the dense layer.
         shortcut: what joins blocks of different shape: `"zeropad"` (the paper's option A),
             `"projection"` (option B: 1x1 conv + BN), `"projection-all"` (option C: on every block),
@@ -63,16 +63,14 @@ def resnet(
         UserError: if the file of the weights is missing, damaged or not a net of this package.
     """
     return _build(
-        "resnet", depth, weights, shortcut, include_top, mean, std, num_classes=num_classes,
-        input_shape=input_shape, seed=seed, dtype=dtype, name=name,
+        "resnet", depth, weights, shortcut, include_top, num_classes=num_classes,
+        input_shape=input_shape, mean=mean, std=std, seed=seed, dtype=dtype, name=name,
     )  # fmt: skip
 
 
-def plain(
-    depth: int = 20, *, weights: str | os.PathLike[str] | None = None, **options: Any
-) -> keras.Model:
-    """The plain counterpart: `resnet` without shortcuts. Other options, result and errors are the same."""
-    return _build("plain", depth, weights, None, **options)
+def plain(depth: int = 20, **options: Any) -> keras.Model:
+    """The plain counterpart: `resnet` without shortcuts. Options, result and errors are the same."""
+    return _build("plain", depth, shortcut=None, **options)
 
 
 def load_trunk(
@@ -83,16 +81,14 @@ def load_trunk(
     input_shape: tuple[int, int, int] | None = None,
     **options: Any,
 ) -> keras.Model:
-    """The trained net of a name of the zoo, a `.keras` file or a run folder, for further training.
+    """A trained net of this package, for further training: its depth, shortcut, mean and std are kept.
 
     Args:
-        weights: of a net of this package. Its depth, shortcut, mean and std are kept.
-        num_classes: where the net has another number of classes, its dense layer is replaced.
+        weights: the name of a trained net, a `.keras` file or a run folder.
+        num_classes: where the net has another number of classes, its dense layer is replaced: a line says so.
         new_head: replace it in any case: the classes are others, though as many.
         input_shape: of the images; default: as in the file.
         options: seed, dtype and name, as of `resnet`.
-
-    A line says so where the dense layer is replaced.
 
     Raises:
         UserError: if the file is missing, damaged or not a net of this package.
@@ -130,41 +126,40 @@ def load_trunk(
 
 def _build(
     model: str,
-    depth: int,
-    weights: str | os.PathLike[str] | None,
-    shortcut: str | None,
+    depth: int = 20,
+    weights: str | os.PathLike[str] | None = None,
+    shortcut: str | None = None,
     include_top: bool = True,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
     **options: Any,
 ) -> keras.Model:
+    options = {key: value for key, value in options.items() if value is not None}
     if weights is None:
-        given = {key: value for key, value in options.items() if value is not None}
-        given["mean"] = CIFAR10_MEAN if mean is None else mean
-        given["std"] = CIFAR10_STD if std is None else std
-        net = build(model, depth, shortcut=shortcut or "zeropad", **given)
-    elif mean is not None or std is not None:
-        raise ValueError(
-            f"mean and std are those of the weights. Received: {mean}, {std}; leave them out"
-        )
+        net = build(model, depth, shortcut=shortcut or "zeropad", **options)
+    elif "mean" in options or "std" in options:
+        raise ValueError("mean and std are those of the weights: leave them out")
     else:
-        if weights in DATASETS:
-            names: dict[tuple[str, int, Any], str] = {
-                (e.model, e.depth, e.dataset): e.name for e in zoo.entries()
-            }
-            if (model, depth, weights) not in names:
-                raise ValueError(
-                    f"weights={weights!r} must be those of a trained net, {', '.join(names.values())}. "
-                    f"Received: {model}, depth={depth}; leave weights out for random ones"
-                )
-            weights = zoo.folder(names[model, depth, weights])
-        net = load_trunk(weights, **options)
-        here = {"model": model, "depth": depth, "shortcut": shortcut}
-        found = describe(net)
-        if different := [
-            f"{k} {found[k]} in the file, {v} here" for k, v in here.items() if found[k] != v
-        ]:
+        net = load_trunk(_folder_of(model, depth, weights), **options)
+        here, there = {"model": model, "depth": depth, "shortcut": shortcut}, describe(net)
+        different = [
+            f"{k} {there[k]} in the file, {v} here" for k, v in here.items() if there[k] != v
+        ]
+        if different:
             raise ValueError(f"weights must be those of this net. Received: {'; '.join(different)}")
     if include_top:
         return net
     return keras.Model(net.input, net.get_layer("head_pool").output, name=net.name)
+
+
+def _folder_of(model: str, depth: int, weights: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The run folder of a trained net for a data set's name; any other weights are returned as they are."""
+    if weights not in DATASETS:
+        return weights
+    names: dict[tuple[str, int, str], str] = {
+        (net.model, net.depth, net.dataset): net.name for net in zoo.entries()
+    }
+    if name := names.get((model, depth, str(weights))):
+        return zoo.folder(name)
+    raise ValueError(
+        f"weights={weights!r} must be those of a trained net, {', '.join(names.values())}. "
+        f"Received: {model}, depth={depth}; leave weights out for random ones"
+    )

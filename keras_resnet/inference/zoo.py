@@ -59,7 +59,7 @@ def entries(weights: Path | None = None) -> Sequence[Entry]:
 
 
 def folder(name: str) -> Path:
-    """The run folder of a net of the zoo. Raises UserError for an unknown name or a damaged file."""
+    """The run folder of a trained net. Raises UserError for an unknown name or a damaged file."""
     by_name = {entry.name: entry for entry in entries()}
     if name not in by_name:
         raise UserError(
@@ -70,16 +70,16 @@ def folder(name: str) -> Path:
     data = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(data).hexdigest() != by_name[name].sha256:
         raise UserError(
-            f"{path}, the net {name} of the zoo, is {'damaged' if data else 'missing'}: its SHA-256 must be "
+            f"{path}, the trained net {name}, is {'damaged' if data else 'missing'}: its SHA-256 must be "
             "that of registry.json; install the package again"
         )
     return path.parent
 
 
 def resolve(model: str | os.PathLike[str] | None = None) -> Path:
-    """The path that a path or a name of the zoo means; a file or folder that exists comes first.
+    """The path that a path or the name of a trained net means; a file or folder that exists comes first.
 
-    None means the net `DEFAULT` of the zoo, whatever is in the working directory.
+    None means the net `DEFAULT`, whatever is in the working directory.
     """
     if model is not None and os.path.exists(model):
         return Path(model)

@@ -100,8 +100,11 @@ def test_the_data_set_is_that_of_the_run(run, files, data, tmp_path):
         {"settings": {}, "class_names": list(NAMES)},
     ):
         (tmp_path / "config.json").write_text(json.dumps(content))
+        unnamed = (tmp_path / "labels.txt").exists()
         code, out, err = run("--model", tmp_path, "--json")
-        assert (code, err) == (0, []) and json.loads(out)["dataset"] == "synthetic"
+        assert code == 0 and json.loads(out)["dataset"] == "synthetic"
+        told = ["no names; they are taken for those of synthetic" in line for line in err]
+        assert told == [True] * unnamed
         (tmp_path / "labels.txt").unlink(missing_ok=True)
 
 

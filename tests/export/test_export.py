@@ -19,6 +19,7 @@ from keras_resnet.export import onnx_file, verify
 from keras_resnet.export.pipeline import export
 from keras_resnet.nets.stock import stock
 from tests.export.nets import CLASSES, another_classifier, make_net, run_snippets
+from tests.helpers import random_images
 
 FLOAT32 = ("model.keras", "saved_model", "model.onnx", "model.tflite")
 PLAIN = {
@@ -178,6 +179,17 @@ def test_any_keras_classifier_is_exported(tmp_path: Path, logits: bool, capsys) 
     assert "not measured" in text and "license" not in text
 
 
+def test_a_net_whose_logits_are_named_probabilities(tmp_path: Path) -> None:
+    image = keras.Input((8, 8, 3))
+    logits = keras.layers.Dense(3, name="probabilities", bias_initializer="ones")
+    net = keras.Model(image, logits(keras.layers.Flatten()(image)))
+    net.save(tmp_path / "net.keras")
+    export(tmp_path / "net.keras", formats=["onnx"], outputs=["logits", "class_id"])
+    images = random_images(7, 8, 8)
+    found = onnx_file.load(tmp_path / "net-export/model.onnx")(images)["logits"]
+    np.testing.assert_allclose(found, probabilities_of(net, images), rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(32, 32, 1), (None, None, 3)])
 def test_a_net_of_other_images_is_refused(tmp_path: Path, shape) -> None:
     image = keras.Input(shape)
@@ -242,6 +254,21 @@ def test_card_has_model_index_front_matter(exported) -> None:
     }  # fmt: skip
     assert "python train.py --depth 8 --dataset synthetic" in card and "12.34" in card
     assert values["license"] == "mit" and "One run. The test set was not used" in card
+
+
+def test_int8_of_a_net_of_other_images(tmp_path: Path, small_synthetic: None) -> None:
+    """Images that are not square, of an .npz file; a data set of another shape is one line."""
+    another_classifier().save(tmp_path / "net.keras")
+    images, labels = random_images(40, 24, 40), np.arange(40) % 5
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    options: dict = {"formats": ["onnx"], "quantize": True}
+    facts = export(tmp_path / "net.keras", dataset=str(tmp_path / "own.npz"), **options)
+    assert {*facts["test_error"]} == {"onnx", "int8"}
+    another_classifier(classes=10).save(tmp_path / "ten.keras")
+    with pytest.raises(
+        UserError, match=r"net's shape, \(24, 40, 3\). Received: synthetic, of \(32"
+    ):
+        export(tmp_path / "ten.keras", dataset="synthetic", **options)
 
 
 # --- what is replaced, and what is not ---

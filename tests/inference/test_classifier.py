@@ -91,6 +91,8 @@ def test_names_beside_a_file(files, tmp_path):
     (tmp_path / "labels.txt").write_text("a\nb\n")
     with pytest.raises(UserError, match=r"labels\.txt .* must name the 10 classes of model\.keras"):
         Classifier.load(tmp_path)
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES), encoding="utf-8-sig")  # as Notepad does
+    assert Classifier.load(tmp_path).class_names == NAMES
     (tmp_path / "labels.txt").unlink()
     for foreign in ("[1, 2]", '{"module": "keras"}'):
         (tmp_path / "config.json").write_text(foreign)
@@ -257,6 +259,49 @@ def test_folders_without_a_net_say_what_they_are(files, tmp_path, monkeypatch):
     Path("resnet20").mkdir()
     with pytest.raises(UserError, match="is empty, and hides the trained net of that name: rename"):
         Classifier.load("resnet20")
+
+
+def onnx_net(path: Path, kind: str, reshape: tuple[int, ...]) -> Path:
+    """A foreign net: the sums of each image's channels, in double, by way of a fixed shape."""
+    helper, types = onnx.helper, onnx.TensorProto
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=types.DOUBLE),
+        helper.make_node("ReduceSum", ["x", "axes"], ["sums"], keepdims=0),
+        helper.make_node("Reshape", ["sums", "shape"], ["scores"]),
+    ]
+    constants = [
+        helper.make_tensor("axes", types.INT64, [2], [1, 2]),
+        helper.make_tensor("shape", types.INT64, [2], reshape),
+    ]
+    image = helper.make_tensor_value_info("image", getattr(types, kind), ["N", 24, 20, 3])
+    scores = helper.make_tensor_value_info("scores", types.DOUBLE, ["N", 3])
+    graph = helper.make_graph(nodes, "g", [image], [scores], constants)
+    opsets = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "DOUBLE", "INT64", "UINT16"])
+def test_onnx_of_any_type_that_holds_pixels(kind, tmp_path):
+    probabilities = Classifier.load(onnx_net(tmp_path / "m.onnx", kind, (-1, 3))).predict(SMALL)
+    brightest = SMALL.sum(axis=(1, 2), dtype=np.int64).argmax(axis=1)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), brightest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reshape", "message"),
+    [
+        ("INT8", (-1, 3), "could not run 5 uint8 images: .*int8"),
+        ("BFLOAT16", (-1, 3), "could not run 5 uint8 images: "),
+        ("FLOAT", (1, 3), "could not run 5 uint8 images: .*Reshape"),
+    ],
+    ids=["int8", "bfloat16", "batch of 1"],
+)
+def test_onnx_that_cannot_run_the_images_is_one_line(kind, reshape, message, tmp_path):
+    classifier = Classifier.load(onnx_net(tmp_path / "m.onnx", kind, reshape))
+    with pytest.raises(UserError, match=rf"m\.onnx {message}") as error:
+        classifier.predict(SMALL)
+    assert "\n" not in str(error.value)
 
 
 def test_a_net_of_huge_images_is_refused_before_memory_is_used(tmp_path):

@@ -58,8 +58,8 @@ def test_images_and_labels_that_do_not_fit(images, labels, message):
         keras_resnet.evaluate(fake(np.eye(3)[[0, 1, 2, 0]]), images, labels)
 
 
-def test_what_may_be_evaluated():
-    """A Keras model and any function, of probabilities or logits; labels in a list."""
+def test_what_may_be_evaluated(tmp_path):
+    """A Keras model, its path and any function, of probabilities or logits; labels in a list."""
     net = make_net()
     logits = keras.Model(net.input, net.get_layer("head_dense").output)
     images = random_images(300, 32, 32)
@@ -67,12 +67,23 @@ def test_what_may_be_evaluated():
     done = []
     expected = keras_resnet.evaluate(net, images, labels, done.append)
     assert done == [256, 44]
-    for model in (logits, lambda x: net.predict_on_batch(x)):
+    net.save(tmp_path / "net.keras")
+    for model in (
+        logits,
+        lambda x: net.predict_on_batch(x),
+        tmp_path / "net.keras",
+        str(tmp_path / "net.keras"),
+    ):
         result = keras_resnet.evaluate(model, images, labels.tolist())
         np.testing.assert_array_equal(result.confusion, expected.confusion)
         assert result.loss == pytest.approx(expected.loss, rel=1e-5)
     loss, error = loss_and_error(logits.predict_on_batch(images), labels)
     assert (loss, error) == (pytest.approx(expected.loss, rel=1e-5), pytest.approx(expected.error))
+
+
+def test_other_models_are_a_type_error():
+    with pytest.raises(TypeError, match="`model` must be a Classifier, .*Received: 3"):
+        keras_resnet.evaluate(3, IMAGES, [0] * 4)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ SHIPPED = WEIGHTS / "resnet20-cifar10"
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A zoo without a net, from which names are taken."""
+    """A registry without a net, from which names are taken."""
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
     return tmp_path / "weights"
 

@@ -1,4 +1,4 @@
-"""The zoo: every net is the run in results/ and has its error; names and weights; damaged files."""
+"""The trained nets: every one is the run in results/ and has its error; names and weights; damaged files."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_nets_that_the_weights_do_not_fit_are_refused(
 
 
 def test_a_trunk_with_a_new_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of the zoo, and of a file; mean, std and image size are the file's where none are given."""
+    """Of a trained net, and of a file; mean, std and image size are the file's where none are given."""
     trunk = keras_resnet.resnet(8, mean=(1, 2, 3), std=(4, 5, 6), input_shape=(16, 16, 3))
     trunk.save(tmp_path / "own.keras")
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
@@ -266,7 +266,7 @@ def test_one_flipped_bit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for at in (10, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         for load in (keras_resnet.Classifier.load, lambda: keras_resnet.resnet(weights="cifar10")):
-            with pytest.raises(UserError, match=r"resnet20 of the zoo, is damaged.*install"):
+            with pytest.raises(UserError, match=r"resnet20, is damaged.*install"):
                 load()
     file.unlink()
     with pytest.raises(UserError, match="is missing"):

@@ -26,6 +26,8 @@ from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import metrics_csv
 from keras_resnet.runs.run import runs_of
+from tests.export.nets import another_classifier
+from tests.helpers import random_images
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 STORED = REPOSITORY / "results/report"
@@ -292,6 +294,15 @@ def test_the_page_says_why_it_shows_no_images(
     damaged = make_run(tmp_path, "b/seed-0", dataset="synthetic") / "model.keras"
     damaged.write_bytes(b"not a net")
     assert str(damaged) in reason()
+
+
+def test_the_page_shows_images_that_are_not_square(tmp_path: Path) -> None:
+    images, labels = random_images(40, 24, 40), np.arange(40) % 5
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    path = make_run(tmp_path / "runs", dataset="own.npz", data_dir=str(tmp_path))
+    another_classifier().save(path / "model.keras")
+    assert call(tmp_path / "runs", "--output", tmp_path / "out") == 0
+    assert "<figure>" in (tmp_path / "out/index.html").read_text()
 
 
 def test_a_real_run_from_training_to_the_page(tmp_path: Path, small_synthetic: None) -> None:
