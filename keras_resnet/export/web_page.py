@@ -1,11 +1,6 @@
 """The format `web`: a page that classifies pictures in the browser. Any static server serves its folder.
 
-    web/
-        index.html, style.css, classify.js, picture.js, icon.svg    the page
-        model.onnx, model.json                                      the net, its classes
-        examples/                                                   pictures to try
-        onnxruntime/                                                with `runtime` only
-        README.md                                                   makes it a Hugging Face static Space
+Its README.md makes the folder a static Space on Hugging Face, too.
 
 The page can load nothing but the files that it names: its Content-Security-Policy holds the whole address
 of each file of ONNX Runtime Web, and the browser compares each with its SHA-384 before using it.
@@ -117,25 +112,24 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
     title += f", trained on {DATASETS.get(dataset, (dataset,))[0]}" if dataset else ""
     texts = {
         "title": title,
-        "introduction": f"It has {facts['num_classes']} classes, and gives every picture one of them.",
+        "classes": facts["num_classes"],
         "facts": f"{facts['parameters']:,} parameters{measured}. {paper if facts['model'] else ''}"
         f"Exported by keras-resnet {facts['versions']['keras_resnet']}.",
         "runtime_version": RUNTIME_VERSION,
         "size": f"{model.stat().st_size / 2**20:.1f} MiB",
-        "height": str(height),
-        "width": str(width),
+        "height": height,
+        "width": width,
     }
+    values = {name: html.escape(str(text)) for name, text in texts.items()}
+    values["title_json"] = json.dumps(title)
+    values["license"] = (
+        "\nlicense: mit" if facts["training"] else ""
+    )  # unknown for weights from elsewhere
     buttons = "".join(
         f'<li><button type="button"><img src="examples/{html.escape(item.name)}" '
         f'alt="{html.escape(item.stem)}" draggable="false"></button></li>'
         for item in sorted((folder / "examples").iterdir())
     )
-    license = "\nlicense: mit" if facts["training"] else ""  # unknown for weights from elsewhere
-    heading = '<h3 id="examples-heading">Examples</h3>\n        '
     examples = f'<ul id="examples" role="list" aria-labelledby="examples-heading">{buttons}</ul>'
-    return {
-        **{name: html.escape(text) for name, text in texts.items()},
-        "examples": heading + examples if buttons else "",
-        "title_json": json.dumps(title),
-        "license": license,
-    }
+    heading = '<h3 id="examples-heading">Examples</h3>\n        '
+    return {**values, "examples": heading + examples if buttons else ""}
