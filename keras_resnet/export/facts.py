@@ -45,7 +45,10 @@ def collect_facts(
             "`quantize` needs training images, but the net's data set is not known; name it with "
             f"`dataset` ({', '.join(constants.NORMALIZATION)})"
         )
-    names, data = _class_names(net, file, name), None
+    classes, data = net.output_shape[-1], None
+    names = list(names_beside(file, classes) or constants.CLASS_NAMES.get(name or "", ()))
+    if len(names) != classes:
+        names = [f"class {k}" for k in range(classes)]
     if name:
         folder = datasets.folder_of(name, data_dir, recorded=settings.get("data_dir"))
         if dataset or needs_data or datasets.is_in(folder, name):
@@ -79,12 +82,3 @@ def collect_facts(
         "git_commit": results.get("git_commit") or provenance.git_commit(),
     }
     return facts, data
-
-
-def _class_names(net: keras.Model, file: Path, dataset: str | None) -> list[str]:
-    """The names beside the file, else those of the data set, else `class 0`, `class 1`, ..."""
-    classes = net.output_shape[-1]
-    names = names_beside(file, classes) or constants.CLASS_NAMES.get(dataset or "", ())
-    if len(names) != classes:
-        return [f"class {k}" for k in range(classes)]
-    return [" ".join(name.split()) for name in names]  # one name is one line of labels.txt

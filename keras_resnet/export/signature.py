@@ -21,6 +21,8 @@ import tensorflow as tf
 from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.export.options import Options
+from keras_resnet.inference.classifier import classifier_of
+from keras_resnet.inference.open import keras_shapes
 
 INPUT, SIGNATURE = "image", "serving_default"
 
@@ -39,18 +41,11 @@ def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
 
     Raises UserError where it is not a classifier of RGB images of one size.
     """
-    shapes = [
-        [tuple(x.shape) for x in getattr(net, name, None) or []] for name in ("inputs", "outputs")
-    ]
-    match shapes:
-        case [[(None, int(height), int(width), 3)], [(None, int(classes))]] if classes > 1:
-            noise = np.random.default_rng(0).integers(0, 256, (8, height, width, 3))
-        case inputs, outputs:
-            raise UserError(
-                f"{file} must take RGB images (N, height, width, 3) and return probabilities or logits "
-                f"(N, classes). Received: inputs {inputs}; outputs {outputs}"
-            )
-    net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)  # no lists or dicts of one
+    inputs, outputs = keras_shapes(net)
+    target, size, _ = classifier_of(file, inputs, outputs)
+    noise = np.random.default_rng(0).integers(0, 256, (8, *size, 3))
+    output = net.outputs[list(outputs).index(target)]
+    net = keras.Model(net.inputs[0], output, name=net.name)  # no lists or dicts
     values = np.asarray(net(noise.astype(np.float32), training=False))
     if values.min() >= 0 and np.allclose(values.sum(axis=-1), 1, atol=1e-3):
         return net

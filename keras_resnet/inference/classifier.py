@@ -24,7 +24,7 @@ from keras_resnet import console
 from keras_resnet.console import printable
 from keras_resnet.data.images import images_per_chunk, read_image
 from keras_resnet.errors import UserError
-from keras_resnet.inference.open import OpenedNet, names_beside, one_line, open_net
+from keras_resnet.inference.open import OpenedNet, Shapes, names_beside, one_line, open_net
 
 MAX_SIDE = 4096  # pixels per side of a net's input, so that no file makes us reserve gigabytes
 
@@ -65,26 +65,11 @@ class Classifier:
             UserError: if it is missing, damaged or not a classifier of RGB images.
         """
         net = open_net(model)
-        targets = [name for name, shape in net.outputs.items() if len(shape) == 2]
-        targets = ["probabilities"] if "probabilities" in targets else targets
-        match [*net.inputs.values()], [net.outputs[name] for name in targets]:
-            case [(None, int(height), int(width), 3)], [(_, int(classes))] if (
-                classes > 1 and max(height, width) <= MAX_SIDE
-            ):
-                names = _names(net, classes)
-            case _:
-                received = " -> ".join(
-                    ", ".join(str(tuple(shape)) for shape in shapes.values())[:100] or "none"
-                    for shapes in (net.inputs, net.outputs)
-                )
-                raise UserError(
-                    f"{net.path} must take RGB images (N, height, width, 3), N not fixed, at most {MAX_SIDE} "
-                    f"pixels per side, and return probabilities or logits (N, classes). Received: {received}"
-                )
+        target, image_size, classes = classifier_of(net.path, net.inputs, net.outputs)
 
         def run(images: np.ndarray) -> Any:
             try:
-                return net.run(images)[targets[0]]
+                return net.run(images)[target]
             except (
                 Exception
             ) as error:  # each format raises others: of dtypes, of shapes fixed inside
@@ -92,7 +77,7 @@ class Classifier:
                     f"{net.path} could not run {len(images)} uint8 images: {one_line(error)}"
                 ) from None
 
-        return cls(net.path, net.format, (height, width), names, run, targets[0])
+        return cls(net.path, net.format, image_size, _names(net, classes), run, target)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 `(N, classes)`, of images, uint8 `(N, height, width, 3)`."""
@@ -129,6 +114,25 @@ class Classifier:
         iterator = iter(images)
         while part := [*itertools.islice(iterator, self.chunk)]:
             yield np.stack([read_image(image, self.image_size) for image in part])
+
+
+def classifier_of(path: Path, inputs: Shapes, outputs: Shapes) -> tuple[str, tuple[int, int], int]:
+    """The output, image size and number of classes of a net; UserError where it classifies no RGB images."""
+    targets = [name for name, shape in outputs.items() if len(shape) == 2]
+    targets = ["probabilities"] if "probabilities" in targets else targets
+    match [*inputs.values()], [outputs[name] for name in targets]:
+        case [(None, int(height), int(width), 3)], [(_, int(classes))] if (
+            classes > 1 and max(height, width) <= MAX_SIDE
+        ):
+            return targets[0], (height, width), classes
+    received = " -> ".join(
+        ", ".join(str(tuple(shape)) for shape in shapes.values())[:100] or "none"
+        for shapes in (inputs, outputs)
+    )
+    raise UserError(
+        f"{path} must take RGB images (N, height, width, 3), N not fixed, at most {MAX_SIDE} pixels per "
+        f"side, and return probabilities or logits (N, classes). Received: {received}"
+    )
 
 
 def _names(net: OpenedNet, classes: int) -> tuple[str, ...]:

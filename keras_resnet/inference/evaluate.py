@@ -75,8 +75,8 @@ def evaluate(
     """
     if isinstance(model, str | os.PathLike):
         model = Classifier.load(model)
-    run = getattr(model, "predict_on_batch", model)
-    if not callable(run):
+    call = getattr(model, "predict_on_batch", model)
+    if not callable(call):
         raise TypeError(
             "`model` must be a Classifier, the name or path of a net, a Keras model or a function. Received: "
             f"{model!r}"
@@ -91,18 +91,23 @@ def evaluate(
             f"`labels` N integers. Received: images {images.dtype} {images.shape}, labels {labels.dtype} "
             f"{labels.shape}"
         )
-    source, name = str(getattr(model, "path", "the net")), getattr(model, "output_name", "")
+
+    def run(images: np.ndarray) -> np.ndarray:
+        if isinstance(model, Classifier):
+            return model(images)
+        return to_probabilities(call(images), len(images), "the net", "")
+
     chunk = images_per_chunk(*images.shape[1:3])
     parts = [images[first : first + chunk] for first in range(0, len(images), chunk)]
     for part in (parts[0], parts[-1]):  # a graph may be compiled for each size of a chunk
-        classes = to_probabilities(run(part), len(part), source, name).shape[1]
+        classes = run(part).shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
             f"`labels` must be 0 to {classes - 1}. Received: {labels.min()} to {labels.max()}"
         )
     start, rows = time.perf_counter(), []
     for part in parts:
-        rows.append(to_probabilities(run(part), len(part), source, name))
+        rows.append(run(part))
         progress(len(part))
     seconds = time.perf_counter() - start
     probabilities = np.concatenate(rows)

@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 MAX_NET_BYTES = 1 << 30  # of a file's weights and config, unpacked: ResNet-1202 has 85 MB
 
 
+Shapes = Mapping[str, Sequence[Any]]  # by name, with None for a side that is not fixed
+
+
 class OpenedNet(NamedTuple):
     """A net as its file has it, with any inputs and outputs."""
 
     path: Path
     format: str
-    inputs: Mapping[str, Sequence[Any]]  # name -> shape, with None for a side that is not fixed
-    outputs: Mapping[str, Sequence[Any]]
+    inputs: Shapes
+    outputs: Shapes
     run: Callable[[np.ndarray], Mapping[str, Any]]  # from the only input to all outputs by name
     names: str | None = None  # the metadata `names` of an ONNX file
 
@@ -136,19 +139,24 @@ def run_config(folder: Path) -> RunConfig | None:
     return RunFolder(folder).read_config()
 
 
+def keras_shapes(net: keras.Model) -> tuple[Shapes, Shapes]:
+    """Of the inputs and the outputs of a Keras model; none of one that is not built of layers."""
+    names = getattr(net, "output_names", None) or [net.layers[-1].name]
+    inputs, outputs = getattr(net, "inputs", None) or [], getattr(net, "outputs", None) or []
+    return (
+        {x.name: tuple(x.shape) for x in inputs},
+        {name: tuple(x.shape) for name, x in zip(names, outputs, strict=False)},
+    )
+
+
 def _open_keras(path: Path) -> OpenedNet:
     import keras
 
     net = load_keras(path)
-    names = getattr(net, "output_names", None) or [net.layers[-1].name]
-    inputs = {x.name: tuple(x.shape) for x in getattr(net, "inputs", None) or []}
-    outputs = {
-        name: tuple(x.shape)
-        for name, x in zip(names, getattr(net, "outputs", None) or [], strict=False)
-    }
+    inputs, outputs = keras_shapes(net)
 
     def run(images: np.ndarray) -> dict[str, Any]:
-        return dict(zip(names, keras.tree.flatten(net.predict_on_batch(images)), strict=True))
+        return dict(zip(outputs, keras.tree.flatten(net.predict_on_batch(images)), strict=True))
 
     return OpenedNet(path, "keras", inputs, outputs, run)
 
