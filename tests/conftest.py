@@ -1,6 +1,4 @@
-"""Shared fixtures: where the real data is, and a synthetic data set small enough for tests."""
-
-from __future__ import annotations
+"""Shared fixtures: where the real data is, a small synthetic data set, and a command that is refused."""
 
 import os
 import signal
@@ -9,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as our commands do
 
+import numpy as np
 import pytest
 
 # A script's `&` and nohup start a test run with these ignored, which the tests' processes would inherit.
@@ -16,13 +15,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 from keras_resnet.data import datasets, synthetic
-from keras_resnet.data.dataset import Dataset
-
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.helpers import GOLDEN, REPOSITORY, call
 
 
 @pytest.fixture(scope="session")
-def data_dir() -> str:
+def data_dir():
     """The TFDS folder that holds the real CIFAR-10, or a skip that says where it was looked for."""
     places = [os.environ.get("TFDS_DATA_DIR"), REPOSITORY.parent / "shared/tensorflow_datasets"]
     for place in places:
@@ -32,11 +29,35 @@ def data_dir() -> str:
 
 
 @pytest.fixture(scope="session")
-def cifar10(data_dir: str) -> Dataset:
+def cifar10(data_dir):
     return datasets.load("cifar10", data_dir)
 
 
+@pytest.fixture(scope="session")
+def golden():
+    """What PyTorch's nets make of some images, and their weights (golden/make_golden.py)."""
+    with np.load(GOLDEN / "nets.npz") as file:
+        return dict(file)
+
+
+@pytest.fixture(scope="module")
+def small_synthetic():
+    """`--dataset synthetic` with 2,500 images instead of 60,000, up to the end of the module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "SYNTHETIC_SIZES", (2_000, 500))
+        yield
+
+
 @pytest.fixture
-def small_synthetic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`--dataset synthetic` with 2,500 images instead of 60,000."""
-    monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (2_000, 500))
+def refused(capsys):
+    """A command that must end with exit code 2 and one line on stderr, which is returned."""
+
+    def refused(*arguments):
+        capsys.readouterr()
+        assert call(*arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("error: ") and error.count("\n") == 1, error
+        assert error[:-1].isprintable(), error
+        return error
+
+    return refused

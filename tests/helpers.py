@@ -1,26 +1,29 @@
-"""Nets, files and images that several tests look at."""
-
-from __future__ import annotations
+"""Commands, processes, nets, files and images that several tests use."""
 
 import json
-import shutil
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import keras
 import numpy as np
-import onnx
-import tensorflow as tf
-import tf2onnx
 
 import keras_resnet
 from keras_resnet.__main__ import main
 from keras_resnet.commands import terminal
+from keras_resnet.runs.folder import RunFolder
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+GOLDEN = REPOSITORY / "tests/golden"
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FORMATS = ("keras", "saved_model", "onnx")
+# Flags of a run of a second; of two equal flags the last counts.
+SMALL = (
+    "--depth=8", "--dataset=synthetic", "--val-size=100", "--batch-size=8", "--steps=8", "--name=x",
+)  # fmt: skip
 
 
 def call(*arguments):
@@ -29,6 +32,59 @@ def call(*arguments):
         return terminal.run(lambda: main([str(a) for a in arguments]))
     except SystemExit as stop:
         return int(stop.code or 0)
+
+
+def train(output, *flags):
+    """The exit code of a small training into `output`."""
+    return call("train", *SMALL, "--output-dir", output, *flags)
+
+
+def python(*words, absent="", cwd=REPOSITORY, stdout=subprocess.PIPE, **variables):
+    """Python in a process of its own, without what conftest.py sets and the modules `absent`."""
+    if absent:
+        code = f"import sys; sys.modules.update(dict.fromkeys({absent.split()}))\n{words[1]}"
+        words = ("-c", code, *words[2:])
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    return subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env={**environment, "PYTHONPATH": str(REPOSITORY), **variables},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=300,
+    )
+
+
+def contents(folder):
+    """Path -> bytes of every file in a folder but its lock."""
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != "lock"}
+
+
+def state_of(folder):
+    """What must be the same of two runs: metrics without rates, results without times, weights."""
+    folder = RunFolder(folder)
+    rows = [{**row, "images_per_second": None} for row in folder.read_metrics()]
+    results = dict(folder.read_results())
+    for key in ("seconds", "images_per_second", "peak_memory_mib", "git_commit"):
+        results.pop(key)
+    net = keras.models.load_model(folder.model_path)
+    return rows, results, [weight.tobytes() for weight in net.get_weights()]
+
+
+def golden_state(golden, depth, projection=True):
+    """PyTorch's state_dict of a golden net, by its own keys and in its order, in float32."""
+    prefix, state = f"weights{depth}/", {}
+    for key, value in golden.items():
+        name = key.removeprefix(prefix)
+        if name == key or key.endswith("/scale") or ("shortcut" in key and not projection):
+            continue
+        state[name] = value.astype("float32") * golden.get(f"{key}/scale", np.float32(1))
+    return state
+
+
+def logits_of(net):
+    return keras.Model(net.input, net.get_layer("head_dense").output)
 
 
 def random_images(*shape, seed=0):
@@ -40,15 +96,14 @@ def random_images(*shape, seed=0):
 
 def make_net(**options):
     """A net with random statistics that takes images of other colors for other classes."""
-    net = keras_resnet.resnet(8, **options)
+    build = keras_resnet.plain if options.pop("plain", False) else keras_resnet.resnet
+    net = build(8, **options)
     rng = np.random.default_rng(0)
     for layer in net.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([w + rng.uniform(0.1, 0.5, w.shape) for w in layer.get_weights()])
     head = net.get_layer("head_dense")
-    logits = keras.Model(net.input, head.output).predict_on_batch(
-        random_images(64, *net.input_shape[1:3])
-    )
+    logits = logits_of(net).predict_on_batch(random_images(64, *net.input_shape[1:3]))
     scale = 2 / logits.std(axis=0)
     head.set_weights([head.get_weights()[0] * scale, -logits.mean(axis=0) * scale])
     return net
@@ -56,6 +111,10 @@ def make_net(**options):
 
 def export(net, folder, names=NAMES):
     """A run folder with an export folder: model.keras, saved_model/ + labels.txt, model.onnx."""
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
     (folder / "export").mkdir(parents=True)
     net.save(folder / "model.keras")
     (folder / "config.json").write_text(json.dumps({"settings": {}, "class_names": names}))
@@ -81,6 +140,17 @@ def export(net, folder, names=NAMES):
     }
 
 
+def onnx_model(path, nodes, inputs, outputs, constants=()):
+    """An ONNX file of nodes and (name, type, shape) of inputs and outputs."""
+    from onnx import helper, save
+
+    ends = [[helper.make_tensor_value_info(*item) for item in side] for side in (inputs, outputs)]
+    graph = helper.make_graph(nodes, "g", *ends, list(constants))
+    opsets = [helper.make_opsetid("", 18)]
+    save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
 def bomb_png(width, height):
     """A PNG of `width` x `height` black pixels, one bit each: small as a file."""
     parts = {
@@ -93,56 +163,3 @@ def bomb_png(width, height):
         for kind, body in parts.items()
     )
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
-
-
-def bad_models(folder, files):
-    """name -> (path, what the message says): models that cannot be opened."""
-    uint8, float32 = onnx.TensorProto.UINT8, onnx.TensorProto.FLOAT
-    keras_file, onnx_file = files["keras"].read_bytes(), files["onnx"].read_bytes()
-    (folder / "empty").mkdir()
-    made = {
-        "missing": (folder / "no.keras", "does not exist"),
-        "empty folder": (folder / "empty", "empty"),
-    }
-    for name, content, message in (
-        ("truncated.keras", keras_file[: len(keras_file) // 2], "damaged"),
-        ("zero.keras", b"", "damaged"),
-        ("model.h5", b"x", r"must be a \.keras file.*another file"),
-        ("truncated.onnx", onnx_file[: len(onnx_file) // 2], "could not be read as an ONNX"),
-        ("zero.onnx", b"", "ONNX|not a model"),
-        ("text.onnx", b"I am a poem.\n", "could not be read as an ONNX"),
-    ):
-        (folder / name).write_bytes(content)
-        made[name] = (folder / name, message)
-    images = r"must take RGB images \(N, height, width, 3\)"
-    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save(folder / "other.keras")
-    made["other.keras"] = (folder / "other.keras", "must take RGB images")
-    for name, inputs in {
-        "name": [("input", uint8, ["N", 32, 32, 3])],
-        "float": [("image", float32, ["N", 32, 32])],
-        "two": [("image", uint8, ["N", 32, 32, 3]), ("mask", uint8, ["N"])],
-        "channels-first": [("image", uint8, ["N", 3, 32, 32])],
-        "fixed": [("image", uint8, [1, 32, 32, 3])],
-        "rank": [("image", uint8, [3])],
-    }.items():
-        made[name] = (foreign_onnx(folder / f"{name}.onnx", inputs), images)
-    (folder / "saved").mkdir()
-    (folder / "saved/saved_model.pb").write_bytes(b"I am a poem.\n")
-    made["text SavedModel"] = (folder / "saved", "could not be read as a SavedModel")
-    shutil.copytree(files["saved_model"], folder / "torn")
-    for file in (folder / "torn/variables").iterdir():
-        file.write_bytes(file.read_bytes()[:50])
-    made["torn SavedModel"] = (folder / "torn", "could not be read as a SavedModel")
-    return made
-
-
-def foreign_onnx(path, inputs):
-    """An ONNX model with the given inputs (name, type, shape) that returns the first."""
-    info = [onnx.helper.make_tensor_value_info(*item) for item in inputs]
-    name, kind, shape = inputs[0]
-    out = onnx.helper.make_tensor_value_info("probabilities", kind, shape)
-    node = onnx.helper.make_node("Identity", [name], ["probabilities"])
-    graph = onnx.helper.make_graph([node], "g", info, [out])
-    opsets = [onnx.helper.make_opsetid("", 18)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
-    return path

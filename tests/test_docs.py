@@ -1,7 +1,6 @@
 """What README.md and docs/quickstart.ipynb tell a reader to run, run as written."""
 
-from __future__ import annotations
-
+import json
 import os
 import re
 import subprocess
@@ -10,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from keras_resnet.recipes import RECIPES
 from tests.helpers import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 
 
-def blocks(language: str) -> list[str]:
+def blocks(language):
     found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
     return [text for name, text in found if name == language]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """A folder that looks like a checkout, where commands may write."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("train.py", "export.py", "examples"):
@@ -29,40 +29,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(command: str, folder: Path) -> str:
+def run(command, folder):
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    options = {"capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run(command, shell=True, cwd=folder, env=environment, **options)
     assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     return done.stdout
 
 
-def test_the_first_command_of_the_readme_prints_what_it_says(folder: Path) -> None:
+def test_the_first_command_of_the_readme_prints_what_it_says(folder):
     command = blocks("bash")[0].strip().splitlines()[-1]
     assert run(command, folder) == blocks("")[0]
 
 
-def test_the_python_of_the_readme_runs(folder: Path) -> None:
+def test_the_python_of_the_readme_runs(folder):
     (folder / "readme.py").write_text(blocks("python")[0])
     assert run("python readme.py", folder).splitlines()[-1] == "ship"
 
 
 @pytest.mark.slow
-def test_the_other_commands_of_the_readme_run(folder: Path) -> None:
+def test_the_other_commands_of_the_readme_run(folder):
     lines = [line for block in blocks("bash")[1:-1] for line in block.strip().splitlines()]
     assert len(lines) >= 6
     for line in lines:
         command = line.split("  #")[0].strip()
         if command.startswith("python train.py"):
-            command += " --steps 20 --eval-every 20"  # the last of two equal flags counts
+            command += " --steps 20 --val-size 100"  # the last of two equal flags counts
             command += "" if "synthetic" in command else " --depth 8"
             needs_data = "synthetic" not in command and "TFDS_DATA_DIR" not in os.environ
             if needs_data or "photos" in command:  # those: tests/data/test_own_images.py
@@ -73,16 +66,37 @@ def test_the_other_commands_of_the_readme_run(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_notebook_runs(tmp_path, monkeypatch):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     notebook = nbformat.read(REPOSITORY / "docs/quickstart.ipynb", as_version=4)
-    nbclient.NotebookClient(
-        notebook,
-        timeout=300,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
-    ).execute()  # raises where a cell does
+    place = {"metadata": {"path": str(tmp_path)}}
+    client = nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=place)
+    client.execute()  # raises where a cell does
     wrong = "".join(output.get("text", "") for output in notebook.cells[-2].outputs)
     assert re.search(r"wrong: [0-5] of 60", wrong), wrong
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
+def test_the_documents_give_the_errors_of_the_stored_runs(document):
+    """Every row of a net in a table that has a recipe, or a column per recipe."""
+    known = {}
+    for row in json.loads((REPOSITORY / "results/report/results.json").read_text())["rows"]:
+        spread = f" ± {row['test_error_std']:.2f}" if row["runs"] > 1 else ""
+        kind = {"resnet": "ResNet", "plain": "Plain"}[row["model"]]
+        error = f"{row['test_error_mean']:.2f}{spread}"
+        known[f"{kind}-{row['depth']}", row["recipe_text"]] = error
+    heads = []
+    found = {}
+    for line in (REPOSITORY / document).read_text().splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if line.startswith("| net |"):
+            heads = cells
+        for head, cell in zip(heads, cells, strict=False):
+            if cells[0].startswith(("ResNet-", "Plain-")) and len(cells) == len(heads) and cell:
+                if head in RECIPES:
+                    found[cells[0], head] = cell
+                elif head == "test error":
+                    found[cells[0], cells[heads.index("recipe")]] = cell
+    assert found == known

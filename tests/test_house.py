@@ -1,60 +1,68 @@
-"""The order of the house: imports point down, and there is no circle (docs/design.md)."""
-
-from __future__ import annotations
+"""Imports point down, make no circle, and are declared in pyproject.toml (docs/design.md)."""
 
 import ast
 import graphlib
-from pathlib import Path
+import re
+import sys
+import tomllib
 
-import keras_resnet
+from tests.helpers import REPOSITORY
 
-ROOT = Path(keras_resnet.__file__).parent
+ROOT = REPOSITORY / "keras_resnet"
 # From the ground up. A module imports from its own folder and from those before it.
 FLOORS = (
     "_version", "errors", "console", "data", "nets", "recipes", "runs", "inference", "training", "convert",
     "export", "report", "sweep", "commands", "__main__",
 )  # fmt: skip
+# Imported name -> name on PyPI, where they differ; None for what is used only where it is installed.
+PACKAGES = {
+    "PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "ai_edge_litert": None,
+    "google_crc32c": "google-crc32c",
+}  # fmt: skip
 
 
-def imports() -> dict[str, set[str]]:
-    """Module -> the modules of this package that it imports, at its top or inside a function."""
-    paths = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in ROOT.rglob("*.py")}
-    del paths["__init__"]  # the face: it hands names on
-    found: dict[str, set[str]] = {name: set() for name in paths}
-    for name, path in paths.items():
-        tree = ast.parse(path.read_text())
-        for block in [node for node in tree.body if isinstance(node, ast.If)]:
-            if ast.unparse(block.test) == "TYPE_CHECKING":
-                tree.body.remove(block)  # nothing of it is imported
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                targets = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                targets = [f"{node.module}.{alias.name}" for alias in node.names]
-            else:
-                continue
-            for target in targets:
-                package, _, target = target.partition(".")
-                if package == "keras_resnet":
-                    places = (target, f"{target}.__init__", target.rpartition(".")[0])
-                    found[name].add(
-                        next((p for p in places if p in paths), f"{places[2]}.__init__")
-                    )
-    return found
+def imports(path):
+    """The names that a module imports, at its top or inside a function."""
+    tree = ast.parse(path.read_text())
+    for block in [node for node in tree.body if isinstance(node, ast.If)]:
+        if ast.unparse(block.test) == "TYPE_CHECKING":
+            tree.body.remove(block)  # nothing of it is imported
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def floor(module: str) -> int:
-    return FLOORS.index(module.partition(".")[0])
+def module_of(name):
+    """The module of this package that an imported name lies in: its path without .py."""
+    place = REPOSITORY.joinpath(*name.split("."))
+    for path in (place, place / "__init__", place.parent, place.parent / "__init__"):
+        if path.with_suffix(".py").is_file():
+            return path
+    raise AssertionError(name)
 
 
-def test_no_import_points_up() -> None:
-    assert [
-        f"{name} -> {target}"
-        for name, targets in imports().items()
-        for target in targets
-        if floor(target) > floor(name)
-    ] == []
+def floor(path):
+    return FLOORS.index(path.relative_to(ROOT).parts[0].removesuffix(".py"))
 
 
-def test_no_circle() -> None:
-    graphlib.TopologicalSorter(imports()).prepare()
+def test_imports_point_down_and_make_no_circle():
+    graph = {}
+    for path in ROOT.rglob("*.py"):
+        if path != ROOT / "__init__.py":  # the face: it hands names on
+            names = [name for name in imports(path) if name.startswith("keras_resnet.")]
+            graph[path.with_suffix("")] = {module_of(name) for name in names} - {ROOT / "__init__"}
+    assert len(graph) > 60
+    for path, targets in graph.items():
+        assert [target for target in targets if floor(target) > floor(path)] == [], path
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_every_import_is_declared():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    requirements = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
+    declared = {re.split(r"[<>=\[]", r)[0] for r in requirements} | {None, "keras_resnet"}
+    for path in ROOT.rglob("*.py"):
+        top = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
+        assert {PACKAGES.get(name, name) for name in top} <= declared, path

@@ -4,12 +4,8 @@
 with TensorFlow, and with JAX and PyTorch in environments that have no TensorFlow.
 """
 
-from __future__ import annotations
-
 import json
-import subprocess
-import sys
-from pathlib import Path
+import shutil
 from types import SimpleNamespace
 
 import keras
@@ -17,32 +13,40 @@ import numpy as np
 import pytest
 
 import keras_resnet
-import train as command
-from keras_resnet.commands import evaluate, terminal
 from keras_resnet.data import synthetic
+from keras_resnet.inference.zoo import WEIGHTS
+from keras_resnet.nets.stock import stock
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training import backends, devices
+from tests.helpers import call, logits_of, make_net, python, random_images
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-EXAMPLES = REPOSITORY / "examples"
 BACKEND = keras.backend.backend()
-FLAGS = [
-    "--depth=8", "--dataset=synthetic", "--val-size=500", "--steps=200", "--eval-every=50",
+TRAIN = [
+    "train", "--depth=8", "--dataset=synthetic", "--val-size=500", "--steps=200", "--eval-every=50",
     "--batch-size=64", "--precision=float32", "--name=run",
 ]  # fmt: skip
+# With Keras alone: this package cannot be imported.
+SCRIPT = """
+import sys, keras, numpy as np
+for name in ("own", "zoo"):
+    net = keras.models.load_model(f"{name}.keras")
+    logits = keras.Model(net.input, net.get_layer("head_dense").output)
+    np.save(f"{name}.npy", logits.predict(np.load("images.npy"), verbose=0))
+assert keras.backend.backend() == sys.argv[1]
+"""
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory):
     """The folder of a small run that was trained on this backend."""
     output = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(synthetic, "SYNTHETIC_SIZES", (4_000, 500))
-        assert terminal.run(lambda: command.main([*FLAGS, f"--output-dir={output}"])) == 0
+        assert call(*TRAIN, f"--output-dir={output}") == 0
     return output / "run/seed-0"
 
 
-def test_a_small_net_learns(finished: Path) -> None:
+def test_a_small_net_learns(finished):
     folder = RunFolder(finished)
     config, results, rows = folder.read_config(), folder.read_results(), folder.read_metrics()
     assert config is not None and results is not None
@@ -53,17 +57,15 @@ def test_a_small_net_learns(finished: Path) -> None:
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
 
 
-def test_the_trained_net_is_what_was_tested(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_trained_net_is_what_was_tested(finished, monkeypatch, capsys):
     """Saved in float32 with the last weights; `evaluate` opens it and finds the run's test error."""
     monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (4_000, 500))
     error = json.loads((finished / "results.json").read_text())["test_error"]
-    assert terminal.run(lambda: evaluate.main(["--model", str(finished)])) == 0
+    assert call("evaluate", "--model", finished) == 0
     assert f"{error:.2f} %" in capsys.readouterr().out
 
 
-def test_the_shipped_net_has_its_published_error(cifar10) -> None:
+def test_the_shipped_net_has_its_published_error(cifar10):
     net = keras_resnet.resnet(20, weights="cifar10")
     probabilities = net.predict(cifar10.test_images, batch_size=500, verbose=0)
     error = 100 * np.mean(probabilities.argmax(axis=1) != cifar10.test_labels)
@@ -72,7 +74,7 @@ def test_the_shipped_net_has_its_published_error(cifar10) -> None:
     assert abs(error - published) < 0.015
 
 
-def test_tensorflow_is_imported_where_it_is_the_backend_alone(tmp_path: Path) -> None:
+def test_tensorflow_is_imported_where_it_is_the_backend_alone(tmp_path):
     script = """
 import sys
 from keras_resnet.commands import startup
@@ -87,32 +89,43 @@ keras_resnet.train(config)
 keras_resnet.Classifier.load(sys.argv[1] + "/resnet8-synthetic/seed-0/model.keras")
 print("tensorflow" in sys.modules)
 """
-    found = subprocess.run(
-        [sys.executable, "-c", script, tmp_path], cwd=REPOSITORY, capture_output=True, text=True
-    )
+    found = python("-c", script, tmp_path)
     assert found.returncode == 0, found.stderr
     assert found.stdout.splitlines()[-1] == str(BACKEND == "tensorflow")
 
 
-def test_a_run_of_another_backend_is_refused(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_load_model_opens_a_saved_net_without_this_package(tmp_path):
+    """What this backend saved, and a net of the zoo, which TensorFlow saved."""
+    nets = {"own": make_net(shortcut="zeropad-maxpool")}
+    nets["zoo"] = keras_resnet.resnet(20, weights="cifar10")
+    images = random_images(32, 32, 32)
+    np.save(tmp_path / "images.npy", images)
+    stock(nets["own"]).save(tmp_path / "own.keras")
+    shutil.copy(WEIGHTS / "resnet20-cifar10/model.keras", tmp_path / "zoo.keras")
+    done = python("-c", SCRIPT, BACKEND, cwd=tmp_path, absent="keras_resnet", PYTHONPATH="")
+    assert done.returncode == 0, done.stderr[-2000:]
+    for name, net in nets.items():
+        expected = logits_of(net).predict(images, verbose=0)
+        found = np.load(tmp_path / f"{name}.npy")
+        tolerance = 1e-6 if name == "own" else 1e-5
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+def test_a_run_of_another_backend_is_refused(finished, tmp_path, refused):
     folder = tmp_path / "run/seed-0"
     folder.mkdir(parents=True)
     config = json.loads((finished / "config.json").read_text())
     other = "jax" if BACKEND != "jax" else "torch"
     (folder / "config.json").write_text(json.dumps({**config, "backend": other}))
-    assert terminal.run(lambda: command.main([*FLAGS, f"--output-dir={tmp_path}"])) == 2
-    err = capsys.readouterr().err
-    assert f"begun on Keras's backend {other}" in err and err.count("\n") == 1
+    error = refused(*TRAIN, f"--output-dir={tmp_path}")
+    assert f"begun on Keras's backend {other}" in error
     assert sorted(p.name for p in folder.iterdir()) == ["config.json"]
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX trains on several devices")
-def test_several_devices_need_jax(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [*FLAGS, "--devices=2", f"--output-dir={tmp_path}"]
-    assert terminal.run(lambda: command.main(arguments)) == 2
-    assert "--devices must be 1" in capsys.readouterr().err
+def test_several_devices_need_jax(tmp_path, refused):
+    error = refused(*TRAIN, "--devices=2", f"--output-dir={tmp_path}")
+    assert "--devices must be 1" in error
 
 
 @pytest.mark.skipif(
@@ -122,9 +135,7 @@ def test_several_devices_need_jax(tmp_path: Path, capsys: pytest.CaptureFixture[
     ("kind", "capability", "expected"),
     [("gpu", (7, 5), "float32"), ("gpu", (9, 0), "mixed_bfloat16"), ("other", (0, 0), "auto")],
 )
-def test_precision_of_devices(
-    kind: str, capability: tuple, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_precision_of_devices(kind, capability, expected, monkeypatch):
     """As far as a CPU can tell: what JAX and PyTorch say of such a device leads to the right choice."""
     if BACKEND == "jax":
         import jax

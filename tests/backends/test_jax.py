@@ -1,10 +1,7 @@
 """JAX on several devices and processes: the numbers of one device, and an end where one process ends."""
 
-from __future__ import annotations
-
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +13,8 @@ import pytest
 
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.folder import RunFolder
+from keras_resnet.training import hosts
+from tests.backends.test_hosts import ends, free_address
 
 pytestmark = [
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras's backend is not JAX"),
@@ -30,9 +29,7 @@ FLAGS = [
 FAST = "--recipe=fast"
 
 
-def start(
-    output: Path, *flags: str, devices: int = 1, fault: str = "none", **env: str
-) -> subprocess.Popen:
+def start(output, *flags, devices=1, fault="none", **env):
     xla = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [sys.executable, str(DRIVER), fault, *FLAGS, f"--output-dir={output}", *flags],
@@ -43,45 +40,29 @@ def start(
     )
 
 
-def run(output: Path, *flags: str, devices: int = 1) -> tuple[int, str, str]:
+def run(output, *flags, devices=1):
     return ends([start(output, *flags, devices=devices)])[0]
 
 
-def start_two(
-    output: Path,
-    *flags: str,
-    faults: tuple[str, str] = ("none", "none"),
-    flags_of_second: tuple[str, ...] = (),
-    devices: tuple[int, int] = (2, 2),
-) -> list[subprocess.Popen]:
+def start_two(output, *flags, faults=("none", "none"), flags_of_second=(), devices=(2, 2)):
     """Two processes of two devices each, on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        variables = {
-            "KERAS_DISTRIBUTION_JOB_ADDRESSES": f"127.0.0.1:{free.getsockname()[1]}",
-            "KERAS_DISTRIBUTION_NUM_PROCESSES": "2",
-        }
+    variables = {hosts.ADDRESSES: free_address(), hosts.PROCESSES: "2"}
     processes = []
     for k in range(2):
-        variables["KERAS_DISTRIBUTION_PROCESS_ID"] = str(k)
+        variables[hosts.PROCESS] = str(k)
         own = flags_of_second if k else ()
         options = {"devices": devices[k], "fault": faults[k]}
         processes.append(start(output, *flags, *own, **options, **variables))
     return processes
 
 
-def ends(processes: list[subprocess.Popen]) -> list[tuple[int, str, str]]:
-    outputs = [process.communicate(timeout=200) for process in processes]
-    return [(p.returncode, *o) for p, o in zip(processes, outputs, strict=True)]
-
-
-def losses(output: Path, seed: int = 0) -> np.ndarray:
+def losses(output, seed=0):
     rows = RunFolder(output / f"run/seed-{seed}").read_metrics()
     return np.array([[row["train_loss"], row["val_loss"]] for row in rows], float)
 
 
 @pytest.fixture(scope="module", params=[(), (FAST,)], ids=["paper", "fast"])
-def one(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> tuple:
+def one(tmp_path_factory, request):
     """Seeds 0 and 1 on one device, and the flags of their recipe."""
     output = tmp_path_factory.mktemp("one")
     code, _, err = run(output, "--runs=2", *request.param)
@@ -89,7 +70,7 @@ def one(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     return output, *request.param
 
 
-def test_four_devices_train_as_one_does(one: tuple, tmp_path: Path) -> None:
+def test_four_devices_train_as_one_does(one, tmp_path):
     output, *recipe = one
     code, out, err = run(tmp_path, "--runs=2", *recipe, devices=4)
     assert code == 0 and "4 devices: CPU" in out, err
@@ -100,7 +81,7 @@ def test_four_devices_train_as_one_does(one: tuple, tmp_path: Path) -> None:
     assert "is finished" in run(tmp_path, *recipe)[1]
 
 
-def test_two_processes_train_as_one_does(one: tuple, tmp_path: Path) -> None:
+def test_two_processes_train_as_one_does(one, tmp_path):
     """Stopped by a SIGTERM to one of them, then resumed by the same commands."""
     output, *recipe = one
     processes = start_two(tmp_path, *recipe)
@@ -124,9 +105,7 @@ def test_two_processes_train_as_one_does(one: tuple, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("one", [()], indirect=True)
 @pytest.mark.parametrize("victim", [0, 1])
-def test_when_one_process_dies_the_other_ends_and_one_device_goes_on(
-    victim: int, one: tuple, tmp_path: Path
-) -> None:
+def test_when_one_process_dies_the_other_ends_and_one_device_goes_on(victim, one, tmp_path):
     faults = ("update:15", "none") if victim == 0 else ("none", "update:15")
     processes = start_two(tmp_path, faults=faults)
     processes[victim].wait(timeout=200)
@@ -150,13 +129,13 @@ def test_when_one_process_dies_the_other_ends_and_one_device_goes_on(
         (["--devices=5"], "--devices must be at most the 4 of this host. Received: 5"),
     ],
 )
-def test_devices_that_do_not_fit(flags: list[str], expected: str, tmp_path: Path) -> None:
+def test_devices_that_do_not_fit(flags, expected, tmp_path):
     code, _, err = run(tmp_path, *flags, devices=4)
     assert code == 2 and expected in err and err.count("\n") == 1
     assert not list(tmp_path.iterdir())
 
 
-def test_the_other_process_reads_and_writes_no_run_folder(tmp_path: Path) -> None:
+def test_the_other_process_reads_and_writes_no_run_folder(tmp_path):
     """As on two hosts without a shared disk."""
     flags = (f"--output-dir={tmp_path / 'other'}",)
     for code, _, err in ends(start_two(tmp_path / "first", flags_of_second=flags)):
@@ -167,19 +146,19 @@ def test_the_other_process_reads_and_writes_no_run_folder(tmp_path: Path) -> Non
     assert [code for code, *_ in again] == [0, 0] and "is finished" in again[0][1]
 
 
-def test_what_is_wrong_on_one_process_ends_both_in_one_line(tmp_path: Path) -> None:
+def test_what_is_wrong_on_one_process_ends_both_in_one_line(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/seed-0").write_text("in the way")
     for options, expected in (
         ({}, "seed-0"),
-        ({"flags_of_second": ("--seed=1",)}, "must be the same for all processes"),
+        ({"flags_of_second": ("--learning-rate=0.2",)}, "must be the same for all processes"),
         ({"devices": (2, 1)}, "must have the same number of devices. Received: [2, 1]"),
     ):
         for code, _, err in ends(start_two(tmp_path, **options)):
             assert code == 2 and err.count("\n") == 1 and expected in err, err
 
 
-def test_a_signal_at_the_end_of_a_seed_stops_all(tmp_path: Path) -> None:
+def test_a_signal_at_the_end_of_a_seed_stops_all(tmp_path):
     """It comes to process 0 after the last update of the first of two seeds."""
     faults = ("signal_at_save", "none")
     for code, out, err in ends(start_two(tmp_path, "--runs=2", faults=faults)):

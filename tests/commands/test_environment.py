@@ -1,17 +1,10 @@
 """What lies around the program: the user's Keras, backend, disk, terminal, system and imports."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -20,25 +13,11 @@ import pytest
 import keras_resnet
 from keras_resnet import TrainConfig
 from keras_resnet.errors import UserError
-from tests.helpers import REPOSITORY
-
-FLAGS = [
-    "--depth", "8", "--dataset", "synthetic", "--val-size", "100", "--batch-size", "8", "--steps", "8",
-    "--name", "x",
-]  # fmt: skip
-
-
-def python(*arguments: str, stdout: Any = subprocess.PIPE, **variables: str) -> Any:
-    """As a user calls it: without what tests/conftest.py sets."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=REPOSITORY, env={**environment, **variables},
-        stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=300,
-    )  # fmt: skip
+from tests.helpers import REPOSITORY, SMALL, python
 
 
 @pytest.mark.slow
-def test_other_settings_in_keras_json_change_nothing(tmp_path: Path) -> None:
+def test_other_settings_in_keras_json_change_nothing(tmp_path):
     config = {"backend": "tensorflow", "image_data_format": "channels_first", "floatx": "float16"}
     (tmp_path / "keras.json").write_text(json.dumps(config))
     variables = {"KERAS_HOME": str(tmp_path), "KERAS_MAX_STEPS_PER_EPOCH": "2"}
@@ -49,19 +28,18 @@ def test_other_settings_in_keras_json_change_nothing(tmp_path: Path) -> None:
     done = python("-c", code, KERAS_HOME=str(tmp_path))
     assert done.returncode == 0 and done.stdout.strip() == "float32", done.stderr
     with open("/dev/full", "w") as full:  # and a full disk behind stdout ends no training
-        flags = [*FLAGS, "--output-dir", str(tmp_path)]
-        done = python("train.py", *flags, stdout=full, **variables)
+        done = python("train.py", *SMALL, "--output-dir", tmp_path, stdout=full, **variables)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     assert (tmp_path / "x" / "seed-0" / "results.json").exists()
 
 
-def test_a_limit_of_keras_that_would_end_a_run_early(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limit_of_keras_that_would_end_a_run_early(monkeypatch):
     monkeypatch.setattr(keras.config, "max_steps_per_epoch", lambda: 2)
     with pytest.raises(UserError, match="KERAS_MAX_STEPS_PER_EPOCH must not be set"):
         keras_resnet.train(TrainConfig(dataset="synthetic"))
 
 
-def test_a_keras_json_that_would_make_keras_wait(tmp_path: Path) -> None:
+def test_a_keras_json_that_would_make_keras_wait(tmp_path):
     os.mkfifo(tmp_path / "keras.json")
     done = python("-m", "keras_resnet", "evaluate", KERAS_HOME=str(tmp_path))
     assert done.returncode == 2 and "keras.json could not be read" in done.stderr, done.stderr
@@ -92,13 +70,13 @@ sys.exit(terminal.run(lambda: main(["predict", "--model", run, "examples"])))
 """
 
 
-def test_what_windows_lacks_is_not_needed(tmp_path: Path) -> None:
-    done = python("-c", WINDOWS, *FLAGS, "--output-dir", str(tmp_path))
+def test_what_windows_lacks_is_not_needed(tmp_path):
+    done = python("-c", WINDOWS, *SMALL, "--output-dir", tmp_path)
     assert done.returncode == 0 and ".png: " in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("backend", ["bogus", "jax"])
-def test_a_backend_that_is_not_there(backend: str) -> None:
+def test_a_backend_that_is_not_there(backend):
     if importlib.util.find_spec(backend) is not None:
         pytest.skip(f"{backend} is installed")
     done = python("train.py", "--dataset", "synthetic", KERAS_BACKEND=backend)
@@ -106,48 +84,35 @@ def test_a_backend_that_is_not_there(backend: str) -> None:
     assert "backend" in done.stderr
 
 
-def test_export_takes_tensorflow_whatever_the_backend_is() -> None:
+def test_export_takes_tensorflow_whatever_the_backend_is():
     done = python("export.py", "docs", KERAS_BACKEND="torch")
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "docs" in done.stderr
     assert done.stdout == "note: this command runs on tensorflow, whatever KERAS_BACKEND says\n"
     code = (
         "import sys, importlib.util as u; find = u.find_spec; "
         "u.find_spec = lambda name, *rest: None if name == 'tensorflow' else find(name, *rest); "
-        "sys.argv = ['keras-resnet', 'export', 'docs']; "
         "from keras_resnet.__main__ import entry_point; sys.exit(entry_point())"
     )
-    done = python("-c", code, KERAS_BACKEND="jax")
+    done = python("-c", code, "export", "docs", KERAS_BACKEND="jax")
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert "needs tensorflow, which is not installed: pip install" in done.stderr
 
 
-def test_tensorflows_notes_are_hidden_where_its_level_is_set_too() -> None:
-    done = python("-m", "keras_resnet", "models", "--depth", "8", TF_CPP_MIN_LOG_LEVEL="3")
-    assert done.returncode == 0 and done.stderr == ""
-
-
-@pytest.mark.slow
-def test_an_export_to_litert_says_nothing_on_stderr(tmp_path: Path) -> None:
-    keras_resnet.resnet(8).save(tmp_path / "net.keras")
-    done = python("export.py", str(tmp_path / "net.keras"), "--formats", "litert")
-    assert done.returncode == 0 and done.stderr == ""
-
-
 @pytest.mark.parametrize("command", ["models", "predict examples"])
-def test_a_full_disk_behind_stdout(command: str) -> None:
+def test_a_full_disk_behind_stdout(command):
     with open("/dev/full", "w") as full:
         done = python("-m", "keras_resnet", *command.split(), stdout=full)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "standard output must be writable" in done.stderr
 
 
-def test_a_letter_that_the_terminal_lacks(tmp_path: Path) -> None:
+def test_a_letter_that_the_terminal_lacks(tmp_path):
     shutil.copy(next((REPOSITORY / "examples").glob("*.png")), tmp_path / "\N{CAT FACE}.png")
     done = python("-m", "keras_resnet", "predict", str(tmp_path), PYTHONIOENCODING="ascii")
     assert done.returncode == 0 and "\\U0001f431.png: " in done.stdout, done.stderr
 
 
-def test_numbers_and_paths_of_other_libraries_are_taken(tmp_path: Path) -> None:
+def test_numbers_and_paths_of_other_libraries_are_taken(tmp_path):
     assert keras_resnet.resnet(depth=np.int64(8)).name == "resnet8"
     config = TrainConfig(depth=np.int32(20), output_dir=tmp_path, learning_rate=np.float32(0.5))
     assert config.output_dir == str(tmp_path) and type(config.depth) is int
@@ -159,19 +124,20 @@ def test_numbers_and_paths_of_other_libraries_are_taken(tmp_path: Path) -> None:
     [
         (lambda: keras_resnet.learning_rate_schedule(np.nan), "learning_rate"),
         (lambda: keras_resnet.learning_rate_schedule(steps=np.inf), "steps"),
-        (lambda: keras_resnet.SGD(np.nan), "learning_rate"),
         (lambda: keras_resnet.SGD(momentum=np.nan), "momentum"),
         (lambda: keras_resnet.SGD(coupled_weight_decay=np.nan), "coupled_weight_decay"),
         (lambda: keras_resnet.RandomPadCrop(padding=np.inf), "padding"),
+        (lambda: keras_resnet.RandomPadCrop(padding=1.5), "padding"),
         (lambda: keras_resnet.RandomPadCrop(fill=(np.nan, 0, 0)), "fill"),
+        (lambda: keras_resnet.RandomPadCrop(fill=(1.0,))(np.zeros((1, 8, 8, 3))), "fill"),
     ],
 )
-def test_a_number_that_is_none_is_named(call: Callable[[], object], argument: str) -> None:
+def test_a_number_that_is_none_is_named(call, argument):
     with pytest.raises((TypeError, ValueError), match=f"`{argument}` must be"):
         call()
 
 
-def test_import_is_light_and_changes_nothing() -> None:
+def test_import_is_light_and_changes_nothing():
     code = (
         "import os, signal, sys, time, warnings; "
         "look = lambda: (dict(os.environ), list(warnings.filters), signal.getsignal(signal.SIGINT)); "
@@ -191,7 +157,7 @@ def test_import_is_light_and_changes_nothing() -> None:
         "import importlib.util, keras_resnet; importlib.util.find_spec('keras'); import keras",
     ],
 )
-def test_load_model_knows_our_classes_after_either_import(imports: str, tmp_path: Path) -> None:
+def test_load_model_knows_our_classes_after_either_import(imports, tmp_path):
     net = keras_resnet.resnet(8)
     net.compile(keras_resnet.SGD(0.1, 0.9), "sparse_categorical_crossentropy")
     net.save(tmp_path / "net.keras")

@@ -1,7 +1,5 @@
 """What a newcomer tries first: commands answer at once, in words that lead on."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -9,43 +7,33 @@ import sys
 import pytest
 
 from keras_resnet.__main__ import COMMANDS
-from tests.helpers import REPOSITORY, call
+from tests.helpers import REPOSITORY, call, python
+
+# Ends with code 99 where Keras was imported.
+WITHOUT_KERAS = (
+    "import sys; from keras_resnet.__main__ import entry_point; code = entry_point(); "
+    "sys.exit(99 if 'keras' in sys.modules else code)"
+)
 
 
-def without_keras(*arguments: str, absent: str = "") -> subprocess.CompletedProcess:
-    """Run the command in a process that ends with code 99 where Keras was imported."""
-    code = (
-        "import sys; sys.argv = ['keras-resnet']\n"
-        f"sys.modules.update({{m: None for m in {absent.split()}}})\n"
-        "from keras_resnet.__main__ import main; from keras_resnet.commands import terminal\n"
-        f"code = terminal.run(lambda: main({list(arguments)}))\n"
-        "sys.exit(99 if 'keras' in sys.modules else code)"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
-    )
-
-
-def test_without_a_command_all_are_listed() -> None:
-    done = without_keras()
+def test_without_a_command_all_are_listed():
+    done = python("-c", WITHOUT_KERAS)
     assert done.returncode == 0 and not done.stderr
     for name, text in COMMANDS.items():
         assert f"{name} " in done.stdout and text in done.stdout
 
 
 @pytest.mark.parametrize(
-    ("command", "absent", "code", "told"),
+    ("command", "absent", "told"),
     [
-        ("report nothere", "", 2, "Received: nothere, which does not exist"),
-        ("report results", "matplotlib", 2, "pip install matplotlib, or this package with its"),
-        ("train --depth 57", "", 2, "error: --depth must be 6n+2"),
+        ("report nothere", "", "Received: nothere, which does not exist"),
+        ("report results", "matplotlib", "pip install matplotlib, or this package with its"),
+        ("train --depth 57", "", "error: --depth must be 6n+2"),
     ],
 )
-def test_what_cannot_be_is_told_before_keras_starts(
-    command: str, absent: str, code: int, told: str
-) -> None:
-    done = without_keras(*command.split(), absent=absent)
-    assert done.returncode == code and done.stderr.count("\n") == 1, done.stderr
+def test_what_cannot_be_is_told_before_keras_starts(command, absent, told):
+    done = python("-c", WITHOUT_KERAS, *command.split(), absent=absent)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert told in done.stderr
 
 
@@ -56,21 +44,20 @@ def test_what_cannot_be_is_told_before_keras_starts(
         ("train --lr=0.1", "give --learning-rate 0.1"),
         ("train --resume", "the same command again resumes an interrupted run"),
         ("train --n 9", "give --depth 56"),
+        ("train --depth 57", "depth=57; nearest: 56, 62"),
+        ("train --shortcut none", "invalid choice: 'none'"),
         ("sweep --depth 20 56 --epochs=182", "give --steps 64064"),
         ("train --dept 20", "--dept is not a flag; did you mean --depth?"),
         ("train --nonsense", "--nonsense is not a flag (see"),
         ("train cifar10", "unexpected: cifar10"),
         ("predcit cat.png", "predcit is not a command; did you mean predict?"),
         ("--depth 20", "--depth is not a flag"),
-        ("convert nothere.pt --depth 20 --output net.keras", "nothere.pt"),
+        ("models --depth 21", "nearest: 20, 26"),
+        ("models --model plain", "add --depth"),
     ],
 )
-def test_a_mistake_leads_to_what_is_right(
-    command: str, expected: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert call(*command.split()) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and expected in error and error.count("\n") == 1
+def test_a_mistake_leads_to_what_is_right(command, expected, refused):
+    assert expected in refused(*command.split())
 
 
 @pytest.mark.parametrize(
@@ -81,12 +68,7 @@ def test_a_mistake_leads_to_what_is_right(
         ("sweep --recipe fast --depth 20 56", {"steps": 10_000, "warmup-steps": 625}),
     ],
 )
-def test_help_shows_the_numbers_that_a_run_would_have(
-    flags: str,
-    numbers: dict[str, int],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_help_shows_the_numbers_that_a_run_would_have(flags, numbers, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert call(*flags.split(), "--help") == 0
     text = capsys.readouterr().out
@@ -97,15 +79,13 @@ def test_help_shows_the_numbers_that_a_run_would_have(
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_help_fits_into_80_columns(
-    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_help_fits_into_80_columns(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert call(command, "--help") == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
-def test_help_takes_at_most_a_second() -> None:
+def test_help_takes_at_most_a_second():
     before = os.times()
     subprocess.run([sys.executable, "train.py", "--help"], cwd=REPOSITORY, stdout=-3, check=True)
     after = os.times()

@@ -1,7 +1,5 @@
 """Data sets, the split, and properties of the stream of batches."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 
 
-def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch) -> None:
+def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch):
     """The user's word first; then the folder of the machine that trained, which may not be here."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
@@ -32,7 +30,7 @@ def test_a_recorded_data_folder_counts_only_where_it_is(tmp_path, monkeypatch) -
 
 
 @pytest.mark.parametrize("val_size", [0, 1, 300])
-def test_the_split_is_a_partition_by_seed(val_size: int) -> None:
+def test_the_split_is_a_partition_by_seed(val_size):
     train, validation = stream.split(1000, val_size, 3)
     assert len(validation) == val_size
     assert sorted([*train, *validation]) == list(range(1000))
@@ -43,51 +41,26 @@ def test_the_split_is_a_partition_by_seed(val_size: int) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 100, 250])
-def test_stream_is_one_permutation_after_another(batch_size: int) -> None:
-    size, seed = 100, 5
-    steps = 5 * size // batch_size + 1
-    order = np.concatenate([stream.batch_indices(seed, k, size, batch_size) for k in range(steps)])
-    epochs = [order[k : k + size] for k in range(0, 5 * size, size)]
+def test_stream_is_one_permutation_after_another(batch_size):
+    """Whatever the order in which the steps are asked for."""
+    steps = range(5 * 100 // batch_size + 1)
+    batches = {k: stream.batch_indices(5, k, 100, batch_size) for k in reversed(steps)}
+    order = np.concatenate([batches[k] for k in steps])
+    epochs = order[:500].reshape(5, 100)
     for epoch in epochs:  # every image once
-        assert sorted(epoch) == list(range(size))
+        assert sorted(epoch) == list(range(100))
     assert len({tuple(epoch) for epoch in epochs}) == 5
+    assert not np.array_equal(stream.batch_indices(6, 0, 100, batch_size), batches[0])
 
 
-def test_stream_is_a_function_of_seed_and_step() -> None:
-    rng = np.random.default_rng(0)
-    forward = [stream.batch_indices(1, k, 90, 40) for k in range(30)]
-    for k in rng.permutation(30):
-        np.testing.assert_array_equal(stream.batch_indices(1, int(k), 90, 40), forward[k])
-    assert not np.array_equal(stream.batch_indices(2, 0, 90, 40), forward[0])
-
-
-def test_synthetic_is_drawn_from_a_seed() -> None:
-    a, b, c = (synthetic.synthetic((300, 100), seed) for seed in (0, 0, 1))
-    assert a.train_images.shape == (300, 32, 32, 3) and a.train_images.dtype == np.uint8
-    assert a.test_images.shape == (100, 32, 32, 3) and a.train_labels.dtype == np.int32
-    np.testing.assert_array_equal(a.train_images, b.train_images)
-    assert not np.array_equal(a.train_images, c.train_images)
-    assert set(a.train_labels) == set(range(10)) and len(a.class_names) == 10
-
-
-def test_synthetic_is_too_hard_for_a_linear_classifier() -> None:
-    """Softmax regression on all pixels: under 50 % (chance: 10 %). ResNet-20 passes 90 %."""
-    import keras
-
-    data = synthetic.synthetic((20_000, 2_000))
+def test_synthetic_has_the_mean_colour_that_its_nets_take_off():
+    data = synthetic.synthetic((10_000, 10))
     pixels = data.train_images.reshape(-1, 3)
     np.testing.assert_allclose(pixels.mean(axis=0), data.mean, atol=1.5)
     np.testing.assert_allclose(pixels.std(axis=0), data.std, atol=1.5)
-    x, x_test = (i.reshape(len(i), -1).astype("float32") / 127.5 - 1
-                 for i in (data.train_images, data.test_images))  # fmt: skip
-    model = keras.Sequential([keras.Input((3072,)), keras.layers.Dense(10)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile("adam", loss, metrics=["accuracy"])
-    model.fit(x, data.train_labels, batch_size=256, epochs=6, verbose=0)
-    assert model.evaluate(x_test, data.test_labels, verbose=0)[1] < 0.5
 
 
-def test_real_cifar10(cifar10: Dataset) -> None:
+def test_real_cifar10(cifar10):
     assert cifar10.train_images.shape == (50_000, 32, 32, 3)
     assert cifar10.test_images.shape == (10_000, 32, 32, 3)
     assert cifar10.class_names[3] == "cat"
@@ -99,7 +72,7 @@ def test_real_cifar10(cifar10: Dataset) -> None:
 
 
 @pytest.fixture
-def toronto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
+def toronto(tmp_path, monkeypatch):
     """CIFAR-100's files as Toronto ships them, of 30 random training and 10 test images, to download."""
     import tensorflow_datasets as tfds
 
@@ -111,20 +84,18 @@ def toronto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
     (folder / "train.bin").write_bytes(b"".join(rows[:30]))
     (folder / "test.bin").write_bytes(b"".join(rows[30:]))
     for name, count in (("fine", 100), ("coarse", 20)):
-        (folder / f"{name}_label_names.txt").write_text(
-            "".join(f"{name}{k}\n" for k in range(count))
-        )
-    monkeypatch.setattr(
-        tfds.download.DownloadManager, "download_and_extract", lambda *_: folder.parent
-    )
+        names = "".join(f"{name}{k}\n" for k in range(count))
+        (folder / f"{name}_label_names.txt").write_text(names)
+    manager = tfds.download.DownloadManager
+    monkeypatch.setattr(manager, "download_and_extract", lambda *_: folder.parent)
     monkeypatch.setattr(cifar, "_is_reachable", lambda url: True)
     return pixels.transpose(0, 2, 3, 1)
 
 
 @pytest.mark.parametrize("tensorflow", [True, False])
 def test_what_tfds_downloads_is_read_with_and_without_tensorflow(
-    tensorflow: bool, toronto: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tensorflow, toronto, tmp_path, monkeypatch
+):
     if not tensorflow:  # then tfds writes array_record files
         monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     elif importlib.util.find_spec("tensorflow") is None:
@@ -139,40 +110,37 @@ def test_what_tfds_downloads_is_read_with_and_without_tensorflow(
     np.testing.assert_array_equal(data.test_images, toronto[data.test_labels])
 
 
-@pytest.mark.parametrize("fault", ["length", "record", "empty", "no file"])
-def test_a_damaged_file_ends_in_one_line(
-    fault: str, toronto: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_damaged_file_ends_in_one_line(toronto, tmp_path):
     pytest.importorskip("tensorflow", reason="it writes the TFRecord files")
     datasets.load("cifar100", str(tmp_path))
     file = next(tmp_path.rglob("*-train.tfrecord*"))
-    content = bytearray(file.read_bytes())
-    content[1 if fault == "length" else 200] ^= 4
-    file.write_bytes(b"" if fault == "empty" else content)
-    if fault == "no file":
-        file.unlink()
-    reason = {"empty": "the files of train hold 0 of its 30 images", "no file": "No such file"}
-    with pytest.raises(UserError) as error:
-        datasets.load("cifar100", str(tmp_path))
-    message = str(error.value)
-    assert reason.get(fault, f"{file.name} is damaged") in message and "\n" not in message
-    assert message.startswith("cifar100 could not be read") and "or delete it to have it" in message
+    whole = file.read_bytes()
+    for content, reason in (
+        (whole[:1] + bytes([whole[1] ^ 4]) + whole[2:], f"{file.name} is damaged"),  # a length
+        (whole[:200] + bytes([whole[200] ^ 4]) + whole[201:], f"{file.name} is damaged"),
+        (b"", "the files of train hold 0 of its 30 images"),
+        (None, "No such file"),
+    ):
+        file.unlink() if content is None else file.write_bytes(content)
+        with pytest.raises(UserError) as error:
+            datasets.load("cifar100", str(tmp_path))
+        message = str(error.value)
+        assert message.startswith("cifar100 could not be read") and "\n" not in message
+        assert reason in message and "or delete it to have it" in message
 
 
 @pytest.mark.parametrize(
     ("name", "change", "received"),
     [
         ("train_images", lambda a: a / np.float32(255), r"float32 .*; \(255 \* images\)"),
-        ("test_images", lambda a: a[0], r"uint8 \(8, 8, 3\)"),
         ("test_images", lambda a: a[:, 1:], r"the same size. Received: uint8 \(2, 7, 8, 3\)"),
         ("test_images", lambda a: a[:0], r"N of 1 or more.*uint8 \(0, 8, 8, 3\)"),
         ("train_labels", lambda a: a[:3], r"integer array \(4,\).*int64 \(3,\)"),
         ("train_labels", lambda a: a.astype(bool), r"bool \(4,\)"),
         ("test_labels", lambda a: a + 1, r"of 0 to 1: .*from 1 to 2"),
-        ("test_labels", lambda a: a - 1, r"from -1 to 0"),
     ],
 )
-def test_a_dataset_checks_its_arrays(name, change, received) -> None:
+def test_a_dataset_checks_its_arrays(name, change, received):
     images, labels = np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 1, 0])
     parts = {"train_images": images, "train_labels": labels}
     parts |= {"test_images": images[:2], "test_labels": labels[:2]}
@@ -182,9 +150,7 @@ def test_a_dataset_checks_its_arrays(name, change, received) -> None:
         Dataset("synthetic", ("a", "b"), **parts)
 
 
-def test_missing_data_names_the_folder_and_the_ways_out(
-    tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_data_names_the_folder_and_the_ways_out(tmp_path, monkeypatch):
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # no network, wherever this test runs
     with pytest.raises(UserError) as error:
         datasets.load("cifar10", str(tmp_path / "nowhere"))

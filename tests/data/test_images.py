@@ -1,7 +1,5 @@
 """Images of every kind become what a net takes; bad ones are named in one line."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import struct
@@ -112,11 +110,9 @@ def test_bad_files_are_named_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "folder.png").mkdir()
     files = {
         "empty.png": (b"", "none of PNG"),
-        "text.png": (b"I am a poem.\n", "none of PNG, JPEG"),
         "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of PNG"),
         "cut.png": ((tmp_path / "whole.png").read_bytes()[:1500], "truncated|broken"),
         "bomb.png": (bomb_png(20_000, 20_000), "exceeds limit"),  # by Pillow itself
-        "over.png": (bomb_png(8_001, 8_000), "at most 64,000,000"),  # Pillow is silent
         "strip.png": (bomb_png(1, 65_536), "65,535 per side"),
         "no.png": (None, "No such file"),
         "folder.png": (None, "not a file"),
@@ -134,7 +130,7 @@ def test_bad_files_are_named_in_one_line(tmp_path, monkeypatch):
 def test_large_images_are_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
     (tmp_path / "over.png").write_bytes(bomb_png(8_001, 8_000))
-    with pytest.raises(UserError, match="at most 64,000,000"):
-        read_image(tmp_path / "over.png")
     with Image.open(tmp_path / "over.png") as image, pytest.raises(ValueError, match="at most"):
         read_image(image)
+    with pytest.raises(UserError, match="at most 64,000,000"):
+        read_image(tmp_path / "over.png")

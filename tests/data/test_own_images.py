@@ -1,15 +1,7 @@
 """Your own images: what is read from folders and .npz files, what is refused, and docs/your-data.md."""
 
-from __future__ import annotations
-
-import os
 import re
 import shutil
-import signal
-import subprocess
-import sys
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +11,22 @@ from PIL import Image, ImageDraw
 from keras_resnet import Dataset
 from keras_resnet.data import folders, stream
 from keras_resnet.errors import UserError
-from tests.helpers import REPOSITORY, call
+from tests.helpers import REPOSITORY, python, train
 
 CLASSES = ("disc", "square", "stripes")
 
 
-def draw(folder: Path, count: int, size: int = 64, seed: int = 0) -> Path:
+def draw(folder, count, size=64, seed=0):
     """One subfolder per class with `count` noisy JPEGs, colours and places at random."""
     rng = np.random.default_rng(seed)
     for kind in CLASSES:
         (folder / kind).mkdir(parents=True)
         for k in range(count):
-            ground, color = (
-                tuple(rng.integers(low, low + 90, 3)) for low in rng.permutation([20, 150])
-            )
+            low = rng.permutation([20, 150])
+            ground, color = (tuple(rng.integers(n, n + 90, 3)) for n in low)
             image = Image.new("RGB", (size, size), ground)
             pen = ImageDraw.Draw(image)
-            x, y, r = (
-                int(value * size) for value in rng.uniform((0.3, 0.3, 0.16), (0.7, 0.7, 0.26))
-            )
+            x, y, r = (rng.uniform((0.3, 0.3, 0.16), (0.7, 0.7, 0.26)) * size).astype(int)
             for top in range(y - r, y + r, max(2, r // 2)) if kind == "stripes" else [y - r]:
                 bottom = top + max(1, r // 5) if kind == "stripes" else y + r
                 shape = pen.ellipse if kind == "disc" else pen.rectangle
@@ -48,7 +37,7 @@ def draw(folder: Path, count: int, size: int = 64, seed: int = 0) -> Path:
     return folder
 
 
-def test_a_folder_is_read_in_order_and_a_fifth_is_for_the_test(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_order_and_a_fifth_is_for_the_test(tmp_path):
     root = draw(tmp_path / "photos", 10, size=20)
     Image.new("L", (9, 30), 77).save(root / "disc/grey.PNG")
     (root / "disc/notes.txt").write_text("no image")
@@ -61,9 +50,8 @@ def test_a_folder_is_read_in_order_and_a_fifth_is_for_the_test(tmp_path: Path) -
     pixels = np.concatenate([data.train_images, data.test_images])
     assert sum((image == 77).all() for image in pixels) == 1
     flat = data.train_images.reshape(-1, 3).astype(float)
-    np.testing.assert_allclose(
-        [data.mean, data.std], [flat.mean(axis=0), flat.std(axis=0)], rtol=1e-9
-    )
+    np.testing.assert_allclose(data.mean, flat.mean(axis=0))
+    np.testing.assert_allclose(data.std, flat.std(axis=0))
     again = Dataset.from_folder(root, image_size=16)
     assert again.content_hash == data.content_hash
     Image.new("L", (9, 30), 78).save(root / "disc/grey.PNG")
@@ -78,9 +66,7 @@ def test_a_folder_is_read_in_order_and_a_fifth_is_for_the_test(tmp_path: Path) -
         (("train", "val", "test"), (15, 6, 6)),
     ],
 )
-def test_the_parts_that_a_folder_has(
-    parts: tuple[str, ...], counts: tuple[int, ...], tmp_path: Path
-) -> None:
+def test_the_parts_that_a_folder_has(parts, counts, tmp_path):
     for seed, part in enumerate(parts):
         draw(tmp_path / "photos" / part, 5 if part == "train" else 2, size=16, seed=seed)
     data = Dataset.from_folder(tmp_path / "photos", image_size=16)
@@ -92,7 +78,7 @@ def test_the_parts_that_a_folder_has(
     np.testing.assert_allclose(data.mean, of_training.mean(axis=0))
 
 
-def test_a_stratified_split_gives_each_class_its_share() -> None:
+def test_a_stratified_split_gives_each_class_its_share():
     labels = np.repeat([0, 1, 2, 3], [600, 300, 99, 1])
     train, val = stream.stratified_split(labels, 100, seed=3)
     assert sorted([*train, *val]) == list(range(1000))
@@ -103,19 +89,15 @@ def test_a_stratified_split_gives_each_class_its_share() -> None:
     assert set(labels[stream.stratified_split(labels, 996, seed=3)[0]]) == {0, 1, 2, 3}
 
 
-def digits(**changes: object) -> dict[str, np.ndarray]:
+def digits(**changes):
     images = np.random.default_rng(0).integers(0, 256, (20, 12, 12), dtype=np.uint8)
     labels = np.arange(20) % 4
-    arrays = {
-        "x_train": images,
-        "y_train": labels[:, None],
-        "x_test": images[:8],
-        "y_test": labels[:8],
-    }
+    arrays = {"x_train": images, "y_train": labels[:, None]}
+    arrays |= {"x_test": images[:8], "y_test": labels[:8]}
     return {key: value for key, value in {**arrays, **changes}.items() if value is not None}
 
 
-def test_an_npz_file_is_read_as_it_is(tmp_path: Path) -> None:
+def test_an_npz_file_is_read_as_it_is(tmp_path):
     np.savez(tmp_path / "digits.npz", **digits(class_names=np.array(["a", "b", "c", "d"])))
     data = Dataset.from_folder(tmp_path / "digits.npz")
     assert data.class_names == ("a", "b", "c", "d") and data.train_images.shape == (20, 12, 12, 3)
@@ -124,34 +106,25 @@ def test_an_npz_file_is_read_as_it_is(tmp_path: Path) -> None:
     assert Dataset.from_arrays(*digits().values()).class_names == ("0", "1", "2", "3")
 
 
-# --- what is refused: one line, exit code 2, and no run folder ---------------------------------------
-
-
-def put(name: str, content: bytes = b"") -> Callable[[Path], object]:
-    def change(root: Path) -> None:
+def put(name, content=b""):
+    def change(root):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(content)
 
     return change
 
 
-def only_one_class(root: Path) -> None:
+def only_one_class(root):
     for folder in root.glob("s*"):
         shutil.rmtree(folder)
 
 
-def only_one_image(root: Path) -> None:
-    for folder in root.iterdir():
-        for path in [*folder.iterdir()][1:]:
-            path.unlink()
+def only_one_image(root):
+    for path in root.glob("*/00[1-9].jpg"):
+        path.unlink()
 
 
-def no_class(root: Path) -> None:
-    only_one_class(root)
-    (root / "disc").rename(root.parent / "disc")
-
-
-def another_class(root: Path) -> None:
+def another_class(root):
     for name in CLASSES:
         shutil.rmtree(root / name)
     draw(root / "train", 1)
@@ -166,7 +139,6 @@ def another_class(root: Path) -> None:
         (put("disc/poem.png", b"I am a poem."), [], r"1 of 16 files .*poem.png"),
         (lambda root: (root / "void").mkdir(), [], "void must hold images .*has none"),
         (only_one_class, [], "two or more .*one class, disc"),
-        (no_class, [], "no subfolders"),
         (lambda root: root.rename(root.parent / "moved"), [], "one of cifar10, .*which is none of these"),
         (another_class, [], "cat must be one of the classes"),
         (lambda root: draw(root / "Train", 1), [], "rename or move Train"),
@@ -177,17 +149,11 @@ def another_class(root: Path) -> None:
         (Path.exists, ["--image-size", "4096"], "15 images of 4096x4096 need 2.1 GiB .* 0.5 GiB are"),
     ],
 )  # fmt: skip
-def test_a_folder_that_cannot_be_trained_on(
-    change: Callable[[Path], object], flags: list[str], told: str, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+def test_a_folder_that_cannot_be_trained_on(change, flags, told, tmp_path, refused, monkeypatch):
     root = draw(tmp_path / "photos", 5, size=16)
     change(root)
     monkeypatch.setattr(folders, "free_memory", lambda: 2**29)
-    command = ["train", "--dataset", str(root), "--output-dir", str(tmp_path / "runs"), *flags]
-    assert call(*command) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1
+    error = refused("train", "--dataset", root, "--output-dir", tmp_path / "runs", *flags)
     assert re.search(told, error), error
     assert not (tmp_path / "runs").exists()
 
@@ -201,12 +167,11 @@ def test_a_folder_that_cannot_be_trained_on(
         ({"x_train": np.zeros((20, 12, 12))}, r"`train_images` must be a uint8 .*float64"),
         ({"y_test": None}, "must hold x_train, .*Missing: y_test"),
         ({"x_train": np.array([{}] * 20)}, "could not be read as an .npz file"),
-        ({"x_train": np.array(3)}, "too many indices"),
         ({"y_train": np.arange(20) + 10**9}, "Received: 1000000019 as the largest of 20"),
         ({"class_names": np.array(["a", "a", "c", ""])}, "class names must differ"),
     ],
 )
-def test_an_npz_file_that_cannot_be_trained_on(changes: dict, told: str, tmp_path: Path) -> None:
+def test_an_npz_file_that_cannot_be_trained_on(changes, told, tmp_path):
     np.savez(tmp_path / "digits.npz", **digits(**changes))
     with pytest.raises(UserError, match=told):
         Dataset.from_folder(tmp_path / "digits.npz")
@@ -215,9 +180,7 @@ def test_an_npz_file_that_cannot_be_trained_on(changes: dict, told: str, tmp_pat
         Dataset.from_folder(tmp_path / "torn.npz")
 
 
-def test_unreadable_files_are_left_out_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):
     root = draw(tmp_path / "photos", 5, size=16)
     put("disc/empty.jpg")(root)
     data = Dataset.from_folder(root, unreadable="skip")
@@ -225,73 +188,38 @@ def test_unreadable_files_are_left_out_and_named(
     assert re.search("warning: left out 1 of 16 files .*empty.jpg", capsys.readouterr().err)
 
 
-# --- training ------------------------------------------------------------------------------------------
-
-
-def test_a_resume_with_other_images_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_resume_with_other_images_is_refused(tmp_path, capsys):
     root = draw(tmp_path / "photos", 10, size=16)
-    size = ["--image-size", "16", "--depth", "8", "--batch-size", "8", "--precision", "float32"]
-    command = [
-        "train",
-        *size,
-        "--steps",
-        "4",
-        "--output-dir",
-        str(tmp_path / "runs"),
-        "--augment",
-        "crop",
-    ]
-    assert call(*command, "--dataset", str(root)) == 0
+    flags = ["--image-size=16", "--val-size=2", "--augment=crop"]
+    assert train(tmp_path / "runs", *flags, "--dataset", root) == 0
     assert "photos: 22 training, 2 validation and 6 test images" in capsys.readouterr().out
-    run = tmp_path / "runs/resnet8-photos/seed-0"
-    (run / "results.json").unlink()
+    results = tmp_path / "runs/x/seed-0/results.json"
+    results.unlink()
     moved = tmp_path / "elsewhere/photos"
     moved.parent.mkdir()
     root.rename(moved)
-    assert call(*command, "--dataset", str(moved)) == 0
-    (run / "results.json").unlink()
+    assert train(tmp_path / "runs", *flags, "--dataset", moved) == 0
+    results.unlink()
     (moved / "disc/000.jpg").unlink()
-    capsys.readouterr()
-    assert call(*command, "--dataset", str(moved)) == 2
+    assert train(tmp_path / "runs", *flags, "--dataset", moved) == 2
     assert "a run with other images" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_the_commands_and_the_python_of_the_page(tmp_path: Path) -> None:
+def test_the_commands_and_the_python_of_the_page(tmp_path):
     """docs/your-data.md word for word: 3 classes of 100 drawn photos, 300 updates, above 95 %."""
     draw(tmp_path / "photos", 100)
     page = (REPOSITORY / "docs/your-data.md").read_text()
     commands = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)[0].splitlines()
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONUNBUFFERED": "1"}
     outputs = []
     for command in [*commands, program]:
-        words = command.split()[1:]
-        port = "0" if "--serve" in words else None
-        arguments = ["-c", command] if command == program else ["-m", "keras_resnet", *words]
-        if port:  # any free one, and until it is stopped
-            arguments[-1] = port
-        process = subprocess.Popen(
-            [sys.executable, *arguments], cwd=tmp_path, env=environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        output = ""
-        try:
-            while port and not (url := re.search(r"http://127\.0\.0\.1:\d+", output)):
-                output += (line := process.stdout.readline())
-                assert line, process.communicate()[1][-2000:]
-            if port:
-                with urllib.request.urlopen(f"{url[0]}/model.onnx") as answer:
-                    assert b"stripes" in answer.read()
-                process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=600)
-        finally:
-            process.kill()
-        assert process.returncode in (0, 130), errors[-2000:]
-        outputs.append(output + rest)
+        words = command.partition(" --serve")[0].split()[1:]  # it would serve until Ctrl-C
+        own = ("-c", program) if command == program else ("-m", "keras_resnet", *words)
+        done = python(*own, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-2000:]
+        outputs.append(done.stdout)
     trained, evaluated, predicted, exported, by_int8, in_python = outputs
     assert float(re.search(r"test error ([\d.]+) %", trained)[1]) < 5
     assert float(re.search(r"error: +([\d.]+) %", evaluated)[1]) < 5

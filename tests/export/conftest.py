@@ -1,6 +1,5 @@
 """One export of everything."""
 
-import numpy as np
 import pytest
 
 from keras_resnet.data import synthetic
@@ -9,7 +8,7 @@ from tests.export.nets import make_net, make_run
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory):
+def exported(tmp_path_factory):
     """The net, its export folder, and what export() returned."""
     net = make_net()
     run = make_run(tmp_path_factory.mktemp("runs") / "resnet8" / "seed-3", net)
@@ -20,5 +19,5 @@ def exported(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
-def images() -> np.ndarray:
+def images():
     return synthetic.synthetic((16, 64), seed=5).test_images

@@ -1,43 +1,25 @@
-"""Nets and run folders that the tests of the export use, and a process without some modules."""
-
-from __future__ import annotations
+"""Nets, run folders and snippets of cards that the tests of the export use."""
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
-import numpy as np
 import PIL.Image
 from keras import layers
 
-import keras_resnet
 from keras_resnet.data import constants
+from tests import helpers
+from tests.helpers import python
 
 CLASSES = constants.SYNTHETIC_CLASSES
 
 
-def make_net(**options) -> keras.Model:
-    """A net whose BN statistics and biases are such as training leaves them: all different."""
+def make_net(**options):
     mean, std = constants.NORMALIZATION["synthetic"]
-    build = keras_resnet.plain if options.pop("plain", False) else keras_resnet.resnet
-    net = build(8, mean=mean, std=std, **options)
-    rng = np.random.default_rng(1)
-    for layer in net.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            shape = layer.gamma.shape
-            gamma, variance = rng.uniform(0.5, 1.5, shape), rng.uniform(0.5, 2, shape)
-            beta, mean = rng.normal(0, 0.3, shape), rng.normal(0, 0.3, shape)
-            layer.set_weights([gamma, beta, mean, variance])
-    kernel, bias = net.get_layer("head_dense").get_weights()
-    net.get_layer("head_dense").set_weights([kernel, rng.normal(0, 0.3, bias.shape)])
-    return net
+    return helpers.make_net(mean=mean, std=std, **options)
 
 
-def another_classifier(logits: bool = True, classes: int = 5) -> keras.Model:
+def another_classifier(logits=True, classes=5):
     """A net that this package did not make, of 24 x 40 pixels."""
     convolution = layers.Conv2D(8, 3, padding="same", activation="relu")
     inner = [keras.Input((24, 40, 3)), layers.RandomFlip(seed=0), convolution]
@@ -50,7 +32,7 @@ def another_classifier(logits: bool = True, classes: int = 5) -> keras.Model:
     return keras.Model(image, x if logits else layers.Activation("softmax")(x))
 
 
-def make_run(folder: Path, net: keras.Model) -> Path:
+def make_run(folder, net):
     """A finished run folder on the synthetic data set."""
     folder.mkdir(parents=True)
     net.save(folder / "model.keras")
@@ -69,22 +51,7 @@ def make_run(folder: Path, net: keras.Model) -> Path:
     return folder
 
 
-def python(
-    code: str, folder: Path, *absent: str, **environment: str
-) -> subprocess.CompletedProcess:
-    """Run code in a process of its own, in which the modules `absent` cannot be imported."""
-    hide = "".join(f"sys.modules[{name!r}] = None; " for name in absent)
-    return subprocess.run(
-        [sys.executable, "-c", f"import sys; {hide}\n{code}"],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": "", "PYTHONWARNINGS": "ignore", **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def run_snippets(folder: Path, image: np.ndarray, place: Path) -> dict[str, str]:
+def run_snippets(folder, image, place):
     """Run each Python snippet of a card as printed, without this package: heading -> what it printed."""
     for item in folder.iterdir():
         (place / item.name).symlink_to(item)
@@ -93,11 +60,12 @@ def run_snippets(folder: Path, image: np.ndarray, place: Path) -> dict[str, str]
     for section in card.split("\n### ")[1:]:
         heading, _, rest = section.partition("\n")
         code = rest.partition("```python\n")[2].partition("```")[0]
-        absent = ["keras_resnet"] if heading == "Keras" else ["keras_resnet", "keras"]
-        absent += ["tensorflow", "tf2onnx", "onnx"] if "ONNX" in heading else []
+        absent = "keras_resnet" if heading == "Keras" else "keras_resnet keras"
+        absent += " tensorflow tf2onnx onnx" if "ONNX" in heading else ""
         if heading == "PyTorch" and importlib.util.find_spec("torch") is None:
             continue
-        done = python(code, place, *absent)
+        alone = {"PYTHONPATH": "", "PYTHONWARNINGS": "ignore"}
+        done = python("-c", code, cwd=place, absent=absent, **alone)
         assert done.returncode == 0, f"{heading}: {done.stderr}"
         printed[heading] = done.stdout
     assert card.count("```python") >= len(printed) > 0

@@ -1,7 +1,5 @@
 """The exported page in headless Chromium: it answers what `predict` says of the same files."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import functools
@@ -10,9 +8,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -37,7 +33,7 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.png"))  # airplane, automobi
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Path:
+def runtime():
     """The npm package onnxruntime-web, or a skip that says where it was looked for."""
     place = os.environ.get("ONNXRUNTIME_WEB") or REPOSITORY / "node_modules" / "onnxruntime-web"
     if not Path(place).is_dir():
@@ -46,7 +42,7 @@ def runtime() -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def browser(tmp_path_factory):
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     if not chromium or not driver:
@@ -67,7 +63,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def serving(server: Any, *folder: Path) -> Iterator[Any]:
+def serving(server, *folder):
     run = server.serve if isinstance(server, Server) else server.serve_forever
     thread = threading.Thread(target=run, args=folder)
     thread.start()
@@ -80,7 +76,7 @@ def serving(server: Any, *folder: Path) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, runtime: Path) -> Path:
+def folder(tmp_path_factory, runtime):
     """The page of the ResNet-20 that `predict` takes by itself."""
     output = tmp_path_factory.mktemp("page") / "export"
     export("resnet20", output, formats=["web"], runtime=runtime)
@@ -88,18 +84,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory, runtime: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(folder: Path) -> Iterator[str]:
+def url(folder):
     with serving(Server(0), folder) as server:
         yield server.url
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
+def classifier():
     return Classifier.load()
 
 
 @pytest.fixture
-def page(browser: Any, url: str) -> Any:
+def page(browser, url):
     """The page, loaded, with nothing in its logs."""
     browser.get_log("performance"), browser.get_log("browser")
     browser.get(url)
@@ -107,38 +103,35 @@ def page(browser: Any, url: str) -> Any:
     return browser
 
 
-def wait(browser: Any, condition: Callable[[], Any]) -> Any:
+def wait(browser, condition):
     return WebDriverWait(browser, 30, poll_frequency=0.05).until(lambda _: condition())
 
 
-def text(browser: Any, name: str) -> str:
+def text(browser, name):
     return browser.find_element("id", name).text
 
 
-def probabilities(browser: Any) -> np.ndarray:
+def probabilities(browser):
     """Of the ten bars, unrounded; empty where no answer is shown."""
     bars = "return [...document.querySelectorAll('#bars data')].map((value) => value.value)"
     return np.array([float(value) for value in browser.execute_script(bars) if value])
 
 
-def choose(browser: Any, path: Path) -> None:
+def choose(browser, path):
     """Choose a file and wait for its answer, or for a sentence on what is wrong with it."""
     browser.find_element("id", "file").send_keys(str(path))
     done = f"return document.getElementById('name').textContent === {json.dumps(path.name)}"
     wait(browser, lambda: browser.execute_script(done) or text(browser, "problem"))
 
 
-def check_answer(browser: Any, expected: np.ndarray) -> None:
+def check_answer(browser, expected):
     found = probabilities(browser)
     np.testing.assert_allclose(found, expected, atol=1e-3)
     name = constants.CLASS_NAMES["cifar10"][expected.argmax()]
     assert text(browser, "answer") == f"{name} {100 * found.max():.1f} %"
 
 
-# --- the same answers as predict ---
-
-
-def pictures(folder: Path) -> Iterator[Path]:
+def pictures(folder):
     """Pictures of every kind that both read, drawn from the examples."""
     plane, car, ship, truck = (PIL.Image.open(path).convert("RGB") for path in EXAMPLES)
     see_through, photo = ship.copy(), ship.resize((900, 600))
@@ -146,7 +139,7 @@ def pictures(folder: Path) -> Iterator[Path]:
     lighter = PIL.PngImagePlugin.PngInfo()
     lighter.add(b"gAMA", (100_000).to_bytes(4, "big"))  # a browser would lighten the picture by it
     values = np.asarray(ship.convert("L")).astype(np.uint16) * 200 + 77
-    kinds: dict[str, tuple[PIL.Image.Image, dict[str, Any]]] = {
+    kinds = {
         "large.jpg": (truck.resize((2500, 1700)), {"quality": 85}),
         "progressive.jpg": (plane.resize((301, 203)), {"progressive": True, "subsampling": 0}),
         "cmyk.jpg": (car.convert("CMYK"), {}),
@@ -168,9 +161,7 @@ def pictures(folder: Path) -> Iterator[Path]:
         yield folder / name
 
 
-def test_every_kind_of_picture_gets_what_predict_gives(
-    page: Any, url: str, classifier: Classifier, tmp_path: Path
-) -> None:
+def test_every_kind_of_picture_gets_what_predict_gives(page, url, classifier, tmp_path):
     pixels = (
         "const canvas = document.getElementById('pixels');"
         "return [...canvas.getContext('2d').getImageData(0, 0, 32, 32).data]"
@@ -190,9 +181,7 @@ def test_every_kind_of_picture_gets_what_predict_gives(
     assert [one for one in asked if not one.startswith((url, "data:", "blob:"))] == []
 
 
-def test_a_net_of_another_size_and_more_classes(
-    browser: Any, runtime: Path, tmp_path: Path
-) -> None:
+def test_a_net_of_another_size_and_more_classes(browser, runtime, tmp_path):
     """Of twelve classes the ten most probable, sorted; 24 x 40 pixels, of which none is square."""
     another_classifier(classes=12).save(tmp_path / "net.keras")
     names = [f"<class> {k}" for k in range(12)]
@@ -208,7 +197,7 @@ def test_a_net_of_another_size_and_more_classes(
     assert labels == [names[k] for k in np.argsort(-expected)[:10]]
 
 
-def test_dropping_pasting_examples_and_the_webcam(page: Any, classifier: Classifier) -> None:
+def test_dropping_pasting_examples_and_the_webcam(page, classifier):
     box = page.find_element("id", "drop").rect
     at = {"x": box["x"] + 50, "y": box["y"] + 80}
     data = {"items": [], "files": [str(EXAMPLES[2])], "dragOperationsMask": 1}
@@ -240,7 +229,7 @@ def test_dropping_pasting_examples_and_the_webcam(page: Any, classifier: Classif
     wait(page, lambda: text(page, "problem") == "There is no webcam: choose a picture.")
 
 
-def test_bad_files_get_a_sentence(page: Any, classifier: Classifier, tmp_path: Path) -> None:
+def test_bad_files_get_a_sentence(page, classifier, tmp_path):
     ship = EXAMPLES[2].read_bytes()
     cases = {
         "poem.png": (b"I am a poem.\n", "is not a picture in PNG, JPEG"),
@@ -260,22 +249,16 @@ def test_bad_files_get_a_sentence(page: Any, classifier: Classifier, tmp_path: P
         check_answer(page, classifier.predict(EXAMPLES[2])[0])
 
 
-# --- what is loaded, and from where ---
-
-
 class _Elsewhere(http.server.SimpleHTTPRequestHandler):
     """Stands for the CDN: another origin, whose files any page may read."""
 
-    def end_headers(self) -> None:
+    def end_headers(self):
         self.send_header("Access-Control-Allow-Origin", "*")
         super().end_headers()
 
 
 @pytest.mark.parametrize("changed", ["", web_page.MODULE, web_page.WASM])
-def test_a_changed_runtime_is_not_run(
-    browser: Any, folder: Path, classifier: Classifier, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, changed: str,
-) -> None:  # fmt: skip
+def test_a_changed_runtime_is_not_run(browser, folder, classifier, tmp_path, monkeypatch, changed):
     """The page as it is without `runtime`, and a CDN whose files are those of npm, or are not."""
     path = web_page.CDN.removeprefix("https://cdn.jsdelivr.net/")
     cdn_files = tmp_path / "cdn" / path

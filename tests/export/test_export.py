@@ -1,10 +1,7 @@
 """Exported files compute what Keras computes, and are usable where this package is not installed."""
 
-from __future__ import annotations
-
 import ast
 import json
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -28,14 +25,11 @@ PLAIN = {
 }  # fmt: skip
 
 
-def probabilities_of(net: keras.Model, images: np.ndarray) -> np.ndarray:
+def probabilities_of(net, images):
     return net.predict(images.astype(np.float32), verbose=0)
 
 
-# --- what is in the folder ---
-
-
-def test_the_folder_is_complete(exported) -> None:
+def test_the_folder_is_complete(exported):
     _, folder, facts = exported
     assert {item.name for item in folder.iterdir()} == {
         *FLOAT32, "config.json", "metadata.json", "model.weights.h5", "model.int8.onnx", "web",
@@ -56,7 +50,7 @@ def test_the_folder_is_complete(exported) -> None:
 
 
 @pytest.mark.parametrize("file", FLOAT32[1:])
-def test_each_file_computes_what_the_trained_net_computes(exported, images, file) -> None:
+def test_each_file_computes_what_the_trained_net_computes(exported, images, file):
     net, folder, _ = exported
     predict = verify.LOADERS[file](folder / file)
     expected = probabilities_of(net, images)
@@ -69,10 +63,7 @@ def test_each_file_computes_what_the_trained_net_computes(exported, images, file
     }  # fmt: skip
 
 
-# --- ONNX ---
-
-
-def test_onnx_interface_and_metadata(exported) -> None:
+def test_onnx_interface_and_metadata(exported):
     _, folder, facts = exported
     for name in ("model.onnx", "model.int8.onnx"):
         session = onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
@@ -89,21 +80,16 @@ def test_onnx_interface_and_metadata(exported) -> None:
         assert ast.literal_eval(values["names"]) == dict(enumerate(CLASSES))
         assert ast.literal_eval(values["imgsz"]) == [32, 32]
         error = "12.34" if name == "model.onnx" else str(facts["test_error"]["int8"])
-        expected = {
-            "dataset": "synthetic", "depth": "8", "shortcut": "zeropad", "test_error": error,
-            "version": keras_resnet.__version__, "git_commit": "abc", "model": "resnet",
-            "task": "classify",
-        }  # fmt: skip
+        expected = {"dataset": "synthetic", "depth": "8", "test_error": error, "task": "classify"}
         assert {key: values[key] for key in expected} == expected
-        assert ("quantization" in values) == (name == "model.int8.onnx")
 
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"plain": True}, {"shortcut": "projection-all"}, {"shortcut": "zeropad-maxpool"}],
+    [{}, {"plain": True}, {"shortcut": "zeropad-maxpool"}],
     ids=str,
 )
-def test_the_graph_is_of_plain_operators(exported, tmp_path: Path, options: dict) -> None:
+def test_the_graph_is_of_plain_operators(exported, tmp_path, options):
     """No Pad, no Squeeze, batch normalization folded, no shapes that contradict a fixed batch."""
     file, opset = exported[1] / "model.onnx", 17
     if options:
@@ -123,7 +109,7 @@ def test_the_graph_is_of_plain_operators(exported, tmp_path: Path, options: dict
             assert not ({*node.input} & outputs and {*node.input} & constants_of_graph), node.name
 
 
-def test_int8_runs_in_integers(exported, tmp_path: Path) -> None:
+def test_int8_runs_in_integers(exported, tmp_path):
     _, folder, facts = exported
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -140,34 +126,16 @@ def test_int8_runs_in_integers(exported, tmp_path: Path) -> None:
     assert set(facts["test_error"]) == {"keras", "int8"}  # float32: when the run ended
 
 
-# --- other nets ---
-
-
-def test_mixed_precision_is_exported_as_float32(tmp_path: Path, images) -> None:
-    net = make_net(dtype="mixed_bfloat16")
-    net.save(tmp_path / "net.keras")
-    export(tmp_path / "net.keras", formats=["onnx"])
-    probabilities = onnx_file.load(tmp_path / "net-export/model.onnx")(images)["probabilities"]
-    float32 = make_net(dtype="float32")
-    float32.set_weights(net.get_weights())
-    np.testing.assert_allclose(probabilities, probabilities_of(float32, images), atol=1e-5)
-    mixed = probabilities_of(net, images)
-    assert abs(probabilities - mixed).max() > 1e-4  # else the test would prove nothing
-
-
-@pytest.mark.parametrize("logits", [False, True])
-def test_any_keras_classifier_is_exported(tmp_path: Path, logits: bool, capsys) -> None:
-    """With augmentation, nested layers and Normalization, of 24 x 40 pixels."""
-    net = another_classifier(logits)
+def test_any_keras_classifier_is_exported(tmp_path, capsys):
+    """With augmentation, nested layers and Normalization, of 24 x 40 pixels, to logits."""
+    net = another_classifier()
     net.save(tmp_path / "other.keras")
     facts = export(tmp_path / "other.keras", formats=["saved_model", "onnx", "litert", "web"])
-    assert ("returns logits" in capsys.readouterr().out) == logits
+    assert "returns logits" in capsys.readouterr().out
     assert (facts["model"], facts["depth"], facts["dataset"]) == (None, None, None)
     folder = tmp_path / "other-export"
     images = np.random.default_rng(2).integers(0, 256, (7, 24, 40, 3), dtype=np.uint8)
-    expected = np.asarray(net(images.astype(np.float32), training=False))
-    if logits:
-        expected = np.exp(expected) / np.exp(expected).sum(axis=-1, keepdims=True)
+    expected = keras.ops.softmax(net(images.astype(np.float32), training=False))
     for file in FLOAT32:
         found = verify.LOADERS[file](folder / file)(images)["probabilities"]
         np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=file)
@@ -179,7 +147,7 @@ def test_any_keras_classifier_is_exported(tmp_path: Path, logits: bool, capsys) 
     assert "not measured" in text and "license" not in text
 
 
-def test_a_net_whose_logits_are_named_probabilities(tmp_path: Path) -> None:
+def test_a_net_whose_logits_are_named_probabilities(tmp_path):
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Dense(3, name="probabilities", bias_initializer="ones")
     net = keras.Model(image, logits(keras.layers.Flatten()(image)))
@@ -190,16 +158,20 @@ def test_a_net_whose_logits_are_named_probabilities(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, probabilities_of(net, images), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [(32, 32, 1), (None, None, 3)])
-def test_a_net_of_other_images_is_refused(tmp_path: Path, shape) -> None:
-    image = keras.Input(shape)
-    x = keras.layers.GlobalAveragePooling2D()(image)
-    keras.Model(image, keras.layers.Dense(3)(x)).save(tmp_path / "net.keras")
-    with pytest.raises(UserError, match="must take RGB images"):
-        export(tmp_path / "net.keras")
+def test_int8_of_a_net_of_other_images(tmp_path, small_synthetic):
+    """Images that are not square, of an .npz file; a data set of another shape is one line."""
+    another_classifier().save(tmp_path / "net.keras")
+    images, labels = random_images(40, 24, 40), np.arange(40) % 5
+    np.savez(tmp_path / "own.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    options = {"formats": ["onnx"], "quantize": True}
+    facts = export(tmp_path / "net.keras", dataset=str(tmp_path / "own.npz"), **options)
+    assert {*facts["test_error"]} == {"onnx", "int8"}
+    another_classifier(classes=10).save(tmp_path / "ten.keras")
+    with pytest.raises(UserError, match=r"shape, \(24, 40, 3\). Received: synthetic, of \(32"):
+        export(tmp_path / "ten.keras", dataset="synthetic", **options)
 
 
-def test_the_data_set_and_the_names_of_a_file(tmp_path: Path, small_synthetic: None) -> None:
+def test_the_data_set_and_the_names_of_a_file(tmp_path, small_synthetic):
     """Recognized by the normalization or given; of other classes, refused; names beside it come first."""
     file, names = tmp_path / "mine.keras", [f"kind {k}" for k in range(10)]
     make_net().save(file)
@@ -223,10 +195,7 @@ def test_the_data_set_and_the_names_of_a_file(tmp_path: Path, small_synthetic: N
     assert facts["class_names"] == list(constants.CLASS_NAMES["cifar100"])  # its data is not here
 
 
-# --- the card ---
-
-
-def test_each_snippet_of_the_card_runs_as_printed(exported, images, tmp_path: Path) -> None:
+def test_each_snippet_of_the_card_runs_as_printed(exported, images, tmp_path):
     net, folder, _ = exported
     assert keras.models.load_model(folder).count_params() == stock(net).count_params()
     printed = run_snippets(folder, images[0], tmp_path)
@@ -239,7 +208,7 @@ def test_each_snippet_of_the_card_runs_as_printed(exported, images, tmp_path: Pa
         assert abs(float(probability) - expected.max()) < tolerance, heading
 
 
-def test_card_has_model_index_front_matter(exported) -> None:
+def test_card_has_model_index_front_matter(exported):
     _, folder, _ = exported
     card = (folder / "MODEL_CARD.md").read_text()
     assert (folder / "README.md").read_text() == card and "$" not in card
@@ -256,25 +225,7 @@ def test_card_has_model_index_front_matter(exported) -> None:
     assert values["license"] == "mit" and "One run. The test set was not used" in card
 
 
-def test_int8_of_a_net_of_other_images(tmp_path: Path, small_synthetic: None) -> None:
-    """Images that are not square, of an .npz file; a data set of another shape is one line."""
-    another_classifier().save(tmp_path / "net.keras")
-    images, labels = random_images(40, 24, 40), np.arange(40) % 5
-    np.savez(tmp_path / "own.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    options: dict = {"formats": ["onnx"], "quantize": True}
-    facts = export(tmp_path / "net.keras", dataset=str(tmp_path / "own.npz"), **options)
-    assert {*facts["test_error"]} == {"onnx", "int8"}
-    another_classifier(classes=10).save(tmp_path / "ten.keras")
-    with pytest.raises(
-        UserError, match=r"net's shape, \(24, 40, 3\). Received: synthetic, of \(32"
-    ):
-        export(tmp_path / "ten.keras", dataset="synthetic", **options)
-
-
-# --- what is replaced, and what is not ---
-
-
-def test_only_an_export_is_replaced_and_what_is_gone_is_named(tmp_path: Path, capsys) -> None:
+def test_only_an_export_is_replaced_and_what_is_gone_is_named(tmp_path, capsys):
     make_net().save(tmp_path / "net.keras")
     export(tmp_path / "net.keras", formats=["saved_model", "web"])
     assert "note:" not in capsys.readouterr().out
@@ -291,10 +242,8 @@ def test_only_an_export_is_replaced_and_what_is_gone_is_named(tmp_path: Path, ca
     assert not (tmp_path / "net-export" / "saved_model").exists()
 
 
-@pytest.mark.parametrize("batch", [1, 7, 256, None])
-def test_a_wrong_file_fails_and_leaves_the_old_export(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
-) -> None:
+@pytest.mark.parametrize("batch", [7, None])
+def test_a_wrong_file_fails_and_leaves_the_old_export(tmp_path, monkeypatch, batch):
     """Another class of one image in one batch size, or, for None, weights that are off by 1 %."""
     make_net().save(tmp_path / "net.keras")
     old = tmp_path / "net-export"
@@ -302,7 +251,7 @@ def test_a_wrong_file_fails_and_leaves_the_old_export(
     (old / "export.json").write_text('{"sha256": {}}')
     load = onnx_file.load
 
-    def load_wrong(path: Path):
+    def load_wrong(path):
         if batch is None:
             model = onnx.load(path)
             kernel = next(t for t in model.graph.initializer if "head_dense" in t.name)

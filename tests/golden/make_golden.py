@@ -1,17 +1,13 @@
-"""Makes the golden numbers that tests/test_golden.py and tests/test_convert.py compare with.
+"""Makes the golden numbers that tests/nets/test_golden.py and tests/convert/ compare with.
 
     python tests/golden/make_golden.py [TEST_IMAGES.npy]       (10 seconds on one core)
 
 TEST_IMAGES.npy holds the first 1,000 images of CIFAR-10's test set, uint8 (1000, 32, 32, 3), in the order
-of tensorflow_datasets' files; without it, real.npz stays as it is.
+of tensorflow_datasets' files; without it, real.npz stays as it is. It needs PyTorch and safetensors; those
+in the repository were made with torch 2.13.0+cpu on x86-64. Elsewhere the last float32 digits differ.
 
-It needs PyTorch and safetensors (`pip install torch safetensors`); the tests that read the files do
-not need PyTorch. The files in the repository were made with torch 2.13.0+cpu, safetensors 0.8.0 and
-NumPy 2.4.6 on Python 3.11, x86-64. Made again elsewhere, the last float32 digits differ.
-
-Nothing here imports `keras_resnet`: the network is written from section 4.2 of the paper
-(arXiv:1512.03385), with `torch.nn`'s own layers and defaults, so that a mistake of ours is not made
-twice.
+Nothing here imports `keras_resnet`: the network is written from section 4.2 of the paper, with
+`torch.nn`'s own layers and defaults, so that a mistake of ours is not made twice.
 
 sgd.npz                    20 updates of `torch.optim.SGD` from given gradients
 updates.npz                20 updates of a net on given crops of images, and the losses (see `make_updates`)

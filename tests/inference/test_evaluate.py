@@ -1,7 +1,5 @@
 """`keras_resnet.evaluate`: numbers against ones computed by hand, what it takes, what it refuses."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import keras
@@ -41,17 +39,13 @@ def test_numbers_by_hand():
     ("images", "labels", "message"),
     [
         (IMAGES, [0, 1, 3, 0], "`labels` must be 0 to 2. Received: 0 to 3"),
-        (IMAGES, [0, 1, -1, 0], "Received: -1 to 1"),
-        (IMAGES, [0, 1], r"labels int64 \(2,\)"),
         (IMAGES, np.zeros((4, 1), int), r"labels int64 \(4, 1\)"),
         (IMAGES, [True] * 4, "labels bool"),
-        (IMAGES, [0.0] * 4, "labels float64"),
         (IMAGES[:0], [], r"images uint8 \(0, 32, 32, 3\)"),
         (IMAGES.astype(float), [0] * 4, "images float64"),
-        (IMAGES[0], [0] * 32, r"images uint8 \(32, 32, 3\)"),
         (IMAGES[:, :16], [0] * 4, r"of \(32, 32\) pixels.* images uint8 \(4, 16, 32, 3\)"),
     ],
-    ids=range(10),
+    ids=range(6),
 )
 def test_images_and_labels_that_do_not_fit(images, labels, message):
     with pytest.raises(ValueError, match=message):

@@ -1,12 +1,8 @@
 """`python -m tools.publish`: what it takes and what it refuses; test_zoo.py publishes every net again."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,18 +18,18 @@ SHIPPED = WEIGHTS / "resnet20-cifar10"
 
 
 @pytest.fixture
-def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def weights(tmp_path, monkeypatch):
     """A registry without a net, from which names are taken."""
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path / "weights")
     return tmp_path / "weights"
 
 
-def call(*arguments: object) -> int:
+def call(*arguments):
     return terminal.run(lambda: publish.main([str(a) for a in arguments]))
 
 
-def make_run(folder: Path, net: Any = None, **settings: Any) -> Path:
-    """A finished run as `train.py` leaves it, with a net that was never trained, or without one."""
+def make_run(folder, net, **settings):
+    """A finished run as `train.py` leaves it, with a net that was never trained."""
     folder.mkdir(parents=True)
     (run,) = runs_of(config := TrainConfig(**settings))
     example = json.loads((SHIPPED / "config.json").read_text())
@@ -43,17 +39,14 @@ def make_run(folder: Path, net: Any = None, **settings: Any) -> Path:
         "steps": run.recipe.steps, "recipe": config.recipe, "model": config.model,
         "depth": config.depth, "seed": config.seed, "val_error": 9.0, "test_error": 50.0,
     }  # fmt: skip
-    if net is not None:
-        net.save(folder / "model.keras")
-        results["parameters"] = sum(math.prod(w.shape) for w in net.trainable_weights)
+    net.save(folder / "model.keras")
+    results["parameters"] = sum(math.prod(w.shape) for w in net.trainable_weights)
     (folder / "config.json").write_text(json.dumps(stored))
     (folder / "results.json").write_text(json.dumps(results))
     return folder
 
 
-def test_another_net_joins_and_another_run_is_refused(
-    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_net_joins_and_another_run_is_refused(tmp_path, weights, capsys):
     net, stored = keras_resnet.plain(20), tmp_path / "results/seed-0"
     runs = [make_run(tmp_path / f"{k}", net, model="plain", seed=k) for k in range(2)]
     for run in (runs[0], SHIPPED, runs[0]):  # the same run may be published again
@@ -73,32 +66,24 @@ def test_another_net_joins_and_another_run_is_refused(
     ("file", "change", "message"),
     [
         ("config.json", {"learning_rate": 3.0}, "learning_rate 3.0"),
-        ("config.json", {"class_names": ["cat"]}, "class_names ['cat']"),
         ("config.json", {"git_commit": "0" * 40 + "+changes"}, "+changes' in config.json"),
         ("results.json", {"val_error": None}, "val_error None"),
-        ("results.json", None, "results.json"),
         ("model.keras", None, "must hold model.keras"),
         ("model.keras", {"depth": 8}, "a net of depth 8"),
-        ("another run", {"depth": 56}, "resnet20, resnet56"),
     ],
 )
-def test_other_runs_are_not_published(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, change: Any, message: str
-) -> None:
+def test_other_runs_are_not_published(tmp_path, capsys, file, change, message):
     run = shutil.copytree(SHIPPED, tmp_path / "run")
-    runs = [run]
     if change is None:
         (run / file).unlink()
     elif file == "model.keras":
         keras_resnet.resnet(**change).save(run / file)
-    elif file == "another run":
-        runs.append(make_run(run / "b", **change))
     else:
         content = json.loads((run / file).read_text())
         for key, value in change.items():
             (content if key in content else content["settings"])[key] = value
         (run / file).write_text(json.dumps(content))
-    assert call(*runs, "--output", tmp_path / "out") == 2
+    assert call(run, "--output", tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

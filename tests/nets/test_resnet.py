@@ -1,37 +1,25 @@
 """The networks: size, wiring, initial weights, input, saving."""
 
-from __future__ import annotations
-
-import keras
 import numpy as np
 import pytest
 
 import keras_resnet
-from keras_resnet.commands import terminal
-from keras_resnet.commands.models import main
-from keras_resnet.data import constants
 
 ZEROPAD = {20: 269_722, 32: 464_154, 44: 658_586, 56: 853_018, 110: 1_727_962}
-PROJECTION = {20: 272_474, 32: 466_906, 44: 661_338, 56: 855_770, 110: 1_730_714}
 
 
-def parameters(net: keras.Model) -> int:
+def parameters(net):
     return sum(int(np.prod(v.shape)) for v in net.trainable_variables)
 
 
-@pytest.mark.parametrize("depth", ZEROPAD)
-def test_parameters(depth: int) -> None:
-    assert parameters(keras_resnet.resnet(depth)) == ZEROPAD[depth]
-    assert parameters(keras_resnet.plain(depth)) == ZEROPAD[depth]
-    assert parameters(keras_resnet.resnet(depth, shortcut="projection")) == PROJECTION[depth]
+def test_parameters():
+    for depth, expected in ZEROPAD.items():
+        assert parameters(keras_resnet.resnet(depth)) == expected
+    assert parameters(keras_resnet.plain(56)) == ZEROPAD[56]
+    assert parameters(keras_resnet.resnet(56, shortcut="projection")) == 855_770
 
 
-@pytest.mark.slow
-def test_parameters_of_1202_layers() -> None:
-    assert parameters(keras_resnet.resnet(1202)) == 19_421_274
-
-
-def test_shortcuts_and_shapes_of_the_stages() -> None:
+def test_shortcuts_and_shapes_of_the_stages():
     net = keras_resnet.resnet(14, shortcut="projection-all")
     convs = [x for x in net.layers if x.name.endswith("_shortcut")]
     assert [conv.kernel.shape[:2] for conv in convs] == [(1, 1)] * 6
@@ -45,33 +33,23 @@ def test_shortcuts_and_shapes_of_the_stages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "nearest"),
-    [(57, "56, 62"), (55, "50, 56"), (2, "8, 14"), (-4, "8, 14"), (1208, "1196, 1202")],
-)
-def test_other_depths_name_the_nearest(depth: int, nearest: str) -> None:
-    for build in (keras_resnet.resnet, keras_resnet.plain):
-        with pytest.raises(ValueError, match=f"depth={depth}; nearest: {nearest}"):
-            build(depth)
-
-
-@pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"depth": 57}, "depth=57; nearest: 56, 62"),
+        ({"depth": 2}, "depth=2; nearest: 8, 14"),
+        ({"depth": 1208}, "depth=1208; nearest: 1196, 1202"),
         ({"shortcut": "identity"}, "shortcut must be one of zeropad"),
         ({"num_classes": 1}, "num_classes must be 2 or more"),
         ({"mean": (1.0,)}, "one number per channel"),
-        (
-            {"shortcut": "zeropad-maxpool", "input_shape": (32, 30, 3)},
-            r"divisible by 4. Received: input_shape=\(32, 30, 3\)",
-        ),
+        ({"shortcut": "zeropad-maxpool", "input_shape": (32, 30, 3)}, "divisible by 4.*32, 30, 3"),
     ],
 )
-def test_bad_arguments(arguments: dict, message: str) -> None:
+def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        keras_resnet.resnet(8, **arguments)
+        keras_resnet.resnet(**{"depth": 8, **arguments})
 
 
-def test_initial_weights_are_kaiming_normal_fan_out_untruncated() -> None:
+def test_initial_weights_are_kaiming_normal_fan_out_untruncated():
     net = keras_resnet.resnet(32)
     kernel = net.get_layer("stage3_block4_conv1").kernel.numpy()
     z = kernel / np.sqrt(2 / (3 * 3 * 64))
@@ -86,27 +64,9 @@ def test_initial_weights_are_kaiming_normal_fan_out_untruncated() -> None:
     assert not np.array_equal(a[0], c[0])
 
 
-def test_normalisation_is_inside_and_maps_the_mean_colour_to_zero() -> None:
-    net = keras_resnet.resnet(8)
-    normalise = keras.Model(net.input, net.get_layer("normalization").output)
-    x = np.zeros((1, 32, 32, 3), np.float32)
-    x[:] = constants.CIFAR10_MEAN
-    np.testing.assert_allclose(normalise(x), 0, atol=1e-6)
-    x += constants.CIFAR10_STD
-    np.testing.assert_allclose(normalise(x), 1, atol=1e-6)
-
-
-def test_mixed_precision_keeps_normalisation_and_head_float32() -> None:
+def test_mixed_precision_keeps_normalisation_and_head_float32():
     net = keras_resnet.resnet(8, dtype="mixed_bfloat16")
     assert net.get_layer("stage1_block1_conv1").compute_dtype == "bfloat16"
     for name in ("normalization", "head_pool", "head_dense", "probabilities"):
         assert net.get_layer(name).compute_dtype == "float32"
     assert {v.dtype for v in net.variables} == {"float32"}
-
-
-def test_command_prints_a_summary(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--depth", "20"]) == 0
-    assert "269,722" in capsys.readouterr().out
-    assert terminal.run(lambda: main(["--depth", "21"])) == 2
-    error = capsys.readouterr().err
-    assert "nearest: 20, 26" in error and error.count("\n") == 1

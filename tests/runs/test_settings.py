@@ -15,22 +15,22 @@ from keras_resnet.runs.run import read_run, read_settings, runs_of
 from tests.helpers import REPOSITORY, call
 
 PAGE = (REPOSITORY / "docs/resuming.md").read_text()
-SMALL = (
+FLAGS = (
     "--depth 8 --dataset synthetic --val-size 100 --batch-size 8 --steps 8 --runs 1 --eval-every 2"
 )
 
 
-def block(language: str) -> str:
+def block(language):
     """The example in this language on the page about run folders."""
     return PAGE.partition(f"```{language}\n")[2].partition("```")[0]
 
 
 def test_a_file_gives_settings_flags_win_and_config_json_repeats_the_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_synthetic: None
-) -> None:
+    tmp_path, monkeypatch, small_synthetic
+):
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(block("toml"))
-    assert call("train", "--config", "mine.toml", *SMALL.split()) == 0
+    assert call("train", "--config", "mine.toml", *FLAGS.split()) == 0
     first = Path("experiments/resnet8-synthetic-cosine/seed-0")
     run = read_run(first)
     changes = {"schedule": "cosine", "nesterov": True, "weight_decay": 5e-4}
@@ -44,8 +44,8 @@ def test_a_file_gives_settings_flags_win_and_config_json_repeats_the_run(
     assert second.path.joinpath("results.json").exists()
 
 
-def test_a_recipe_of_ones_own_in_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    configs: list[TrainConfig] = []
+def test_a_recipe_of_ones_own_in_python(monkeypatch):
+    configs = []
     monkeypatch.setattr(keras_resnet, "train", configs.append, raising=False)
     exec(block("python"), {})
     recipe = configs[0].resolve_recipe()
@@ -64,7 +64,7 @@ def test_a_recipe_of_ones_own_in_python(monkeypatch: pytest.MonkeyPatch) -> None
         TrainConfig(recipe=dataclasses.replace(FAST, nesterov=True, schedule="step")),
     ],
 )
-def test_a_run_folder_gives_its_settings_back(config: TrainConfig, tmp_path: Path) -> None:
+def test_a_run_folder_gives_its_settings_back(config, tmp_path):
     (run,) = runs_of(dataclasses.replace(config, output_dir=tmp_path))
     run.folder.write_config({"settings": run.settings()})
     there = read_run(run.folder.path)
@@ -81,9 +81,7 @@ def test_a_run_folder_gives_its_settings_back(config: TrainConfig, tmp_path: Pat
         ("dpeth = 20", "dpeth is not a setting; did you mean depth?"),
         ("depth = '20'", "depth must be int"),
         ("depth = 57", "depth must be 6n+2"),
-        ("recipe = 'slow'", "recipe must be one of paper, fast"),
         ("[recipe]\nsteps = 'many'", "steps"),
-        ("[recipe]\nsteps = 1", "steps must be 4 to"),
         ("[recipe]\nrate = 1", "rate is not a setting"),
         ("[recipe]\nname = 'a/b'", "name must be a folder name"),
         ("depth: 20", "line 1"),
@@ -91,13 +89,9 @@ def test_a_run_folder_gives_its_settings_back(config: TrainConfig, tmp_path: Pat
         (None, "which does not exist"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_named(
-    text: str | None, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_wrong_in_the_file_is_named(text, told, tmp_path, refused):
     path = tmp_path / "file.toml"
     if text is not None:
         path.write_text(text, "latin-1")
-    assert call("train", "--config", path) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1 and str(path) in error
-    assert told in error
+    error = refused("train", "--config", path)
+    assert str(path) in error and told in error

@@ -5,8 +5,6 @@ raylet's node, `blind FOLDER` adds a node of two slots that sees an empty folder
 a line. The end of stdin ends the cluster.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -19,7 +17,7 @@ os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # read when Ray is import
 os.environ["RAY_AUTH_MODE"] = "token"
 
 
-def join(address: str) -> None:
+def join(address):
     """Be a node of two slots of a running cluster, until a signal comes."""
     from ray._private.node import Node
     from ray._private.parameter import RayParams

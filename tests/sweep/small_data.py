@@ -7,23 +7,20 @@ TF_SWEEP_TRACE names a file that gets a line `seed pid update` after each update
 seconds to sleep then; TF_SWEEP_DIVERGE is a seed whose weights are NaN from update 5 on.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-def record_updates(seed: str) -> None:
+def record_updates(seed):
     """Let every `fit` of Keras record its updates."""
     import keras
 
     class Record(keras.callbacks.Callback):
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        def on_train_batch_end(self, batch, logs=None):
             step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations.value))
             if seed == os.environ.get("TF_SWEEP_DIVERGE") and step == 5:
                 weights = self.model.trainable_variables[0]
@@ -35,7 +32,7 @@ def record_updates(seed: str) -> None:
 
     fit = keras.Model.fit
 
-    def recording_fit(self: Any, *arguments: Any, callbacks: Any = (), **options: Any) -> Any:
+    def recording_fit(self, *arguments, callbacks=(), **options):
         return fit(self, *arguments, callbacks=[Record(), *callbacks], **options)
 
     keras.Model.fit = recording_fit

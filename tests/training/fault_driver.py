@@ -7,16 +7,12 @@ the folder not yet synced), `save` (in the middle of saving model.keras). `wait:
 "waiting" at that update and waits for a signal; SIGUSR1 lets it go on.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -38,32 +34,32 @@ keras.optimizers.LossScaleOptimizer = functools.partial(
 )
 
 
-def die() -> None:
+def die():
     os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(60)
 
 
-def at(count: int, act: Callable[[], None]) -> Callable[[], None]:
+def at(count, act):
     """A function that acts when it is called for the count-th time."""
     calls = iter(range(1, sys.maxsize))
     return lambda: act() if next(calls) == count else None
 
 
-def wrap(owner: Any, name: str, before: Callable[[], None]) -> None:
+def wrap(owner, name, before):
     original = getattr(owner, name)
 
-    def wrapped(*arguments: Any, **options: Any) -> Any:
+    def wrapped(*arguments, **options):
         before()
         return original(*arguments, **options)
 
     setattr(owner, name, wrapped)
 
 
-def half(owner: Any, name: str, event: Callable[[], None]) -> None:
+def half(owner, name, event):
     """Let `owner.name(path-or-file, ...)` write all of it, cut it in half, then report the event."""
     original = getattr(owner, name)
 
-    def wrapped(*arguments: Any, **options: Any) -> Any:
+    def wrapped(*arguments, **options):
         result = original(*arguments, **options)
         target = next(a for a in arguments if isinstance(a, Path) or hasattr(a, "fileno"))
         if hasattr(target, "flush"):
@@ -78,7 +74,7 @@ def half(owner: Any, name: str, event: Callable[[], None]) -> None:
     setattr(owner, name, wrapped)
 
 
-def install(fault: str) -> None:
+def install(fault):
     kind, _, count = fault.partition(":")
     event = at(int(count or 0), die)
     match kind:
@@ -91,7 +87,7 @@ def install(fault: str) -> None:
             os.set_blocking(wakeup, False)
             signal.set_wakeup_fd(wakeup)
 
-            def wait() -> None:
+            def wait():
                 print("waiting", flush=True)
                 os.read(arrived, 1)
 

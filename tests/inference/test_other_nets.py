@@ -1,0 +1,140 @@
+"""Nets of others: any Keras classifier, and ONNX files, whose images and outputs are what they say."""
+
+import keras
+import numpy as np
+import onnx
+import pytest
+from keras import layers
+from onnx import TensorProto
+
+from keras_resnet.errors import UserError
+from keras_resnet.inference.classifier import Classifier
+from tests.helpers import onnx_model, random_images
+
+SMALL = random_images(5, 24, 20)
+
+
+def backbone():
+    """Another architecture, with Dropout and layers inside a model."""
+    image = keras.Input((24, 20, 3))
+    x = layers.Rescaling(1 / 255)(image)
+    x = layers.SeparableConv2D(8, 3, strides=2, activation="swish")(x)
+    return keras.Model(image, layers.GlobalMaxPooling2D()(layers.Dropout(0.5)(x)))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of tf2onnx
+@pytest.mark.parametrize("head", ["softmax", "logits"])
+def test_any_keras_classifier(head, tmp_path, capsys):
+    """Functional and Sequential, saved by Keras, and what Keras itself exports."""
+    body, kernel = backbone(), keras.initializers.RandomNormal(0, 5)
+    activation = None if head == "logits" else "softmax"
+    top = layers.Dense(4, activation=activation, kernel_initializer=kernel)
+    net = keras.Model(body.input, top(body.output))
+    net.save(tmp_path / "functional.keras")
+    keras.Sequential([keras.Input((24, 20, 3)), body, top]).save(tmp_path / "sequential.keras")
+    outputs = net.predict(SMALL, verbose=0)
+    expected = outputs if head == "softmax" else np.asarray(keras.ops.softmax(outputs))
+    net.export(tmp_path / "folder", format="tf_saved_model", verbose=False)
+    net.export(tmp_path / "other.onnx", format="onnx", verbose=False)
+    for name in ("functional.keras", "sequential.keras", "folder", "other.onnx"):
+        classifier = Classifier.load(tmp_path / name)
+        assert (classifier.image_size, len(classifier.class_names)) == ((24, 20), 4)
+        capsys.readouterr()
+        for _ in range(2):
+            np.testing.assert_allclose(classifier.predict(SMALL), expected, atol=1e-5)
+        notes = capsys.readouterr().err.splitlines()
+        assert [f"{name} returns logits" in note for note in notes] == [True] * (head == "logits")
+
+
+def two_inputs():
+    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.Add()(inputs))))
+
+
+def two_outputs():
+    net = with_shape((8, 8, 3))
+    return keras.Model(net.input, [net.output, layers.Dense(3)(net.output)])
+
+
+def with_shape(shape, units=2):
+    image = keras.Input(shape)
+    x = layers.GlobalMaxPooling2D()(image) if len(shape) == 3 else image
+    return keras.Model(image, layers.Dense(units)(x))
+
+
+@pytest.mark.parametrize(
+    "build",
+    [two_inputs, two_outputs, lambda: with_shape((8, 8, 1)), lambda: with_shape((None, None, 3)),
+     lambda: with_shape((7,)), lambda: with_shape((8, 8, 3), 1)],
+    ids=["two inputs", "two outputs", "gray", "any size", "vector", "one class"],
+)  # fmt: skip
+def test_what_is_no_classifier_of_rgb_images(build, tmp_path):
+    build().save(tmp_path / "other.keras")
+    with pytest.raises(UserError, match=r"must take RGB images .*Received: \("):
+        Classifier.load(tmp_path / "other.keras")
+
+
+def test_what_is_named_probabilities_must_hold_some(tmp_path):
+    body = backbone()
+    named = layers.Dense(4, name="probabilities", bias_initializer="ones")(body.output)
+    keras.Model(body.input, named).save(tmp_path / "other.keras")
+    with pytest.raises(UserError, match="must return probabilities, as its output is named"):
+        Classifier.load(tmp_path / "other.keras").predict(SMALL)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ([("image", TensorProto.FLOAT, ["N", 32, 32])], "must take RGB images"),
+        ([("image", TensorProto.UINT8, ["N", 3, 32, 32])], "must take RGB images"),
+        ([("image", TensorProto.UINT8, [1, 32, 32, 3])], "must take RGB images"),
+        ([(k, TensorProto.UINT8, ["N", 8, 8, 3]) for k in "ab"], "must take RGB images"),
+        # Refused before memory is used.
+        ([("image", TensorProto.UINT8, ["N", 10**5, 10**5, 3])], "at most 4096 pixels per side"),
+    ],
+    ids=["rank", "channels first", "fixed batch", "two inputs", "huge"],
+)
+def test_onnx_files_of_other_inputs(inputs, message, tmp_path):
+    node = onnx.helper.make_node("Identity", [inputs[0][0]], ["probabilities"])
+    outputs = [("probabilities", *inputs[0][1:])]
+    onnx_model(tmp_path / "m.onnx", [node], inputs, outputs)
+    with pytest.raises(UserError, match=message):
+        Classifier.load(tmp_path / "m.onnx")
+
+
+def sums_of_channels(path, kind, reshape):
+    """A foreign net: the sums of each image's channels, in double, by way of a fixed shape."""
+    helper, types = onnx.helper, TensorProto
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], to=types.DOUBLE),
+        helper.make_node("ReduceSum", ["x", "axes"], ["sums"], keepdims=0),
+        helper.make_node("Reshape", ["sums", "shape"], ["scores"]),
+    ]
+    axes = helper.make_tensor("axes", types.INT64, [2], [1, 2])
+    shape = helper.make_tensor("shape", types.INT64, [2], reshape)
+    inputs = [("image", getattr(types, kind), ["N", 24, 20, 3])]
+    return onnx_model(path, nodes, inputs, [("scores", types.DOUBLE, ["N", 3])], [axes, shape])
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "DOUBLE", "INT64", "UINT16"])
+def test_onnx_of_any_type_that_holds_pixels(kind, tmp_path):
+    file = sums_of_channels(tmp_path / "m.onnx", kind, (-1, 3))
+    probabilities = Classifier.load(file).predict(SMALL)
+    brightest = SMALL.sum(axis=(1, 2), dtype=np.int64).argmax(axis=1)
+    np.testing.assert_array_equal(probabilities.argmax(axis=1), brightest)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reshape", "message"),
+    [
+        ("INT8", (-1, 3), "could not run 5 uint8 images: .*int8"),
+        ("BFLOAT16", (-1, 3), "could not run 5 uint8 images: "),
+        ("FLOAT", (1, 3), "could not run 5 uint8 images: .*Reshape"),
+    ],
+    ids=["int8", "bfloat16", "batch of 1"],
+)
+def test_onnx_that_cannot_run_the_images_is_one_line(kind, reshape, message, tmp_path):
+    classifier = Classifier.load(sums_of_channels(tmp_path / "m.onnx", kind, reshape))
+    with pytest.raises(UserError, match=rf"m\.onnx {message}") as error:
+        classifier.predict(SMALL)
+    assert "\n" not in str(error.value)
