@@ -38,17 +38,15 @@ _PUBLIC = {
     "recipes": "recipes", "resnet": "inference.pretrained", "train": "training.trainer",
     "zoo": "inference.zoo",
 }  # fmt: skip
-# Those that work without Keras.
-_LIGHT = {"Classifier", "Dataset", "TrainConfig", "evaluate", "recipes", "zoo"}
 __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'keras_resnet' has no attribute {name!r}")
-    if name not in _LIGHT:
-        importlib.import_module("keras")  # before ours, which it registers
     module = importlib.import_module(f"keras_resnet.{_PUBLIC[name]}")
+    if "keras" in sys.modules:
+        _register()
     return getattr(module, name, module)  # `recipes` and `zoo` are modules
 
 

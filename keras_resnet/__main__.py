@@ -1,7 +1,5 @@
 """`keras-resnet`, and `python -m keras_resnet`: one command, whose subcommands are in `commands/`."""
 
-from __future__ import annotations
-
 import argparse
 import importlib
 import sys

@@ -3,20 +3,20 @@
 What comes from files and names may hold control characters; none of them is printed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from keras_resnet.errors import UserError
 
 
-def printable(value: object) -> str:
-    """The text on one line, with a replacement character for each that cannot be printed."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+def printable(value: object, kept: str = "") -> str:
+    """The text, with a replacement character for each that is not printable and not in `kept`."""
+    known = (c if c.isprintable() or c in kept else "\N{REPLACEMENT CHARACTER}" for c in str(value))
+    return "".join(known)
 
 
 def duration(seconds: float) -> str:
@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 def print_line(text: str) -> None:
     """Print progress; go on where it cannot be written (`| head` has ended, the disk is full)."""
     try:
-        print(_printable_lines(text), flush=True)
+        print(printable(text, "\n"), flush=True)
     except RuntimeError:
         pass  # printed by a signal handler in the middle of another print
     except (OSError, ValueError):
@@ -46,12 +46,12 @@ def print_result(text: str) -> None:
     A BrokenPipeError (`| head` has ended) is raised as it is: it is no error of ours.
     """
     try:
-        print(_printable_lines(text), flush=True)
+        print(printable(text, "\n"), flush=True)
     except BrokenPipeError:
         raise
     except (OSError, ValueError) as error:
         silence()
-        reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", error)
         raise UserError(
             f"standard output must be writable. Received: {reason}; make room or send it elsewhere"
         ) from None
@@ -64,14 +64,18 @@ def print_status(text: str) -> None:
             print_error(text)
 
 
+def image_bar(images: int, done: Iterable[Any] | None = None) -> Any:
+    """A bar of tqdm, over what is `done` if that is given; nothing where stderr is no terminal."""
+    from tqdm import tqdm
+
+    options = {"unit": "image", "disable": None, "dynamic_ncols": True, "leave": False}
+    return tqdm(done, total=images, **options)
+
+
 def print_error(text: str) -> None:
     """Print on stderr, if that can be written."""
     with contextlib.suppress(OSError, ValueError):
-        print(_printable_lines(text), file=sys.stderr, flush=True)
-
-
-def _printable_lines(text: str) -> str:
-    return "\n".join(map(printable, text.split("\n")))
+        print(printable(text, "\n"), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

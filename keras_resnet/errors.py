@@ -4,8 +4,6 @@ A message says what was expected, what came and what to do. It names arguments i
 library calls them (`batch_size`); commands print those as their flags (--batch-size).
 """
 
-from __future__ import annotations
-
 import difflib
 import math
 import operator

@@ -10,9 +10,7 @@ Give the constants that the net was trained with: `--mean` and `--std`, in units
 of 0..1.
 """
 
-from __future__ import annotations
-
-import math
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,44 +25,10 @@ from keras_resnet.runs.folder import refuse_foreign_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(
-        prog="keras-resnet convert",
-        usage="%(prog)s CHECKPOINT --output FILE [flags]",
-        description=__doc__,
-    )
-    rgb: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
-    add = parser.add_argument
-    add("checkpoint", metavar="CHECKPOINT", type=Path)
-    add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
-    add("--output", type=Path, required=True, help="the .keras file to write")
-    add("--model", choices=MODELS, default="resnet")
-    add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
-    add(
-        "--padding",
-        choices=PADDINGS,
-        help="where zeropad's new channels are: at the end, or split half before, half after (default: "
-        "what fits --images or the data set, if it is here, else the end)",
-    )
-    add(
-        "--dataset",
-        choices=("cifar10", "cifar100"),
-        help="what the net was trained on: gives mean and std (default: cifar10's), and the class names "
-        "in labels.txt beside the net",
-    )
-    for name in ("--mean", "--std"):
-        add(
-            name,
-            **rgb,
-            help=f"{name[2:]} of the input, 0..1 (default: the checkpoint's, else the data set's)",
-        )
-    add("--key", help="which state_dict to read, if the file holds several")
-    add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
-    given = parser.parse_args(argv)
+    given = _parser().parse_args(argv)
     output, labels = given.output, given.output.with_name("labels.txt")
     if output.suffix != ".keras" or not output.parent.is_dir():
-        raise UserError(
-            f"`output` must be a .keras file in a folder that exists. Received: {output}"
-        )
+        raise UserError(f"`output` must be a .keras file in an existing folder. Received: {output}")
     refuse_foreign_folder(output.parent)
     startup.start_keras()
     import keras
@@ -72,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_resnet.convert.checkpoint import read_checkpoint
     from keras_resnet.convert.padding import choose_padding, read_some_images
     from keras_resnet.convert.weights import convert
-    from keras_resnet.nets.describe import describe
+    from keras_resnet.nets.describe import count_parameters, describe
 
     names = CLASS_NAMES.get(given.dataset, ())
     text = "".join(f"{name}\n" for name in names)
@@ -100,15 +64,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         net.save(temporary)
     if names:
         files.write_atomic(labels, text)
-    parameters = sum(math.prod(variable.shape) for variable in net.trainable_variables)
     not_given = "the checkpoint's" if checkpoint.mean else "the data set's"
     numbers = ", ".join(f"{value:.4f}" for value in mean)
     ignored = console.printable(", ".join(checkpoint.ignored) or "nothing")
     console.print_line(
-        f"{output}: {net.name}, {classes} classes, {parameters:,} trainable parameters, from "
+        f"{output}: {net.name}, {classes} classes, {count_parameters(net):,} trainable parameters, from "
         f"{len(checkpoint.tensors)} tensors of {given.checkpoint}\n"
         f"its input's mean is {'as given' if given.mean else not_given}: {numbers}; ignored: "
         f"{ignored}{chosen}"
     )
     console.print_line(f"next: keras-resnet evaluate --model {output}")
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    usage = "%(prog)s CHECKPOINT --output FILE [flags]"
+    parser = flags.ArgumentParser(prog="keras-resnet convert", usage=usage, description=__doc__)
+    rgb: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
+    add = parser.add_argument
+    # fmt: off
+    add("checkpoint", metavar="CHECKPOINT", type=Path)
+    add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
+    add("--output", type=Path, required=True, help="the .keras file to write")
+    add("--model", choices=MODELS, default="resnet")
+    add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
+    add("--padding", choices=PADDINGS,
+        help="where zeropad's new channels are: at the end, or split half before, half after (default: "
+        "what fits --images or the data set, if it is here, else the end)")
+    add("--dataset", choices=("cifar10", "cifar100"),
+        help="what the net was trained on: gives mean and std (default: cifar10's), and the class names "
+        "in labels.txt beside the net")
+    for name in ("mean", "std"):
+        text = f"{name} of the input, 0..1 (default: the checkpoint's, else the data set's)"
+        add(f"--{name}", **rgb, help=text)
+    add("--key", help="which state_dict to read, if the file holds several")
+    add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
+    # fmt: on
+    return parser

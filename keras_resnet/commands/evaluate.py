@@ -4,14 +4,10 @@ keras-resnet evaluate --model resnet20
 keras-resnet evaluate --model experiments/resnet56/seed-0 --plot confusion.png
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
@@ -27,19 +23,17 @@ from keras_resnet.inference.open import run_config
 def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(prog="keras-resnet evaluate", description=__doc__)
     flags.add_model_flag(parser)
-    text = "(default: what the files beside the model say, else cifar10)"
-    parser.add_argument("--dataset", metavar="NAME|PATH", help=text)
-    parser.add_argument(
-        "--data-dir",
-        metavar="DIR",
+    add = parser.add_argument
+    # fmt: off
+    add("--dataset", metavar="NAME|PATH",
+        help="(default: what the files beside the model say, else cifar10)")
+    add("--data-dir", metavar="DIR",
         help="folder of tensorflow_datasets (default: the run's where it is here, else "
-        "$TFDS_DATA_DIR, else ~/tensorflow_datasets)",
-    )
-    text = "(default: %(default)s)"
-    parser.add_argument("--split", choices=("test", "train"), default="test", help=text)
-    text = "draw the confusion matrix: .png, .svg or .pdf"
-    parser.add_argument("--plot", metavar="FILE", help=text)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        "$TFDS_DATA_DIR, else ~/tensorflow_datasets)")
+    add("--split", choices=("test", "train"), default="test", help="(default: %(default)s)")
+    add("--plot", metavar="FILE", help="draw the confusion matrix: .png, .svg or .pdf")
+    add("--json", action="store_true", help="one JSON object on stdout")
+    # fmt: on
     arguments = parser.parse_args(argv)
     if arguments.plot:
         check_plot(Path(arguments.plot))
@@ -55,10 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"warning: {data.name} does not hold the images that the net was trained with: some of its "
             "training images may be among the tested ones"
         )
-    images = getattr(data, f"{arguments.split}_images")
-    labels = getattr(data, f"{arguments.split}_labels")
-    bar = tqdm(total=len(images), unit="image", disable=None, dynamic_ncols=True, leave=False)
-    with bar:  # shown where stderr is a terminal
+    images, labels = (getattr(data, f"{arguments.split}_{kind}") for kind in ("images", "labels"))
+    with console.image_bar(len(images)) as bar:
         try:
             result = evaluate(classifier, images, labels, bar.update)
         except ValueError as error:

@@ -9,8 +9,6 @@ int8 is calibrated on training images. --serve shows the page on this machine.
 Exit code 4: a file did not compute what Keras computes; nothing was written.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses
@@ -52,13 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = flags.ArgumentParser(prog=flags.program("export"), description=__doc__)
     add = parser.add_argument
-    text = (
-        "a run folder, a .keras file, or the name of a trained net that `keras-resnet models` lists"
-    )
+    text = "a run folder, a .keras file, or a name that `keras-resnet models` lists"
     add("path", metavar="PATH", help=f"{text}; a file or folder of that name here comes first")
-    text = (
-        "default: <run>/export, <stem>-export beside a file, <name>-export here for a trained net"
-    )
+    text = "default: <run>/export, <stem>-export beside a file, <name>-export here for a name"
     add("--output", metavar="DIR", help=text)
     for field in dataclasses.fields(Options):
         add(f"--{field.name.replace('_', '-')}", default=field.default, **field.metadata)

@@ -6,8 +6,6 @@
 The names are those that --model of the other commands takes.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence
@@ -20,9 +18,8 @@ from keras_resnet.nets.family import MODELS, SHORTCUTS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = flags.ArgumentParser(
-        prog="keras-resnet models", usage="%(prog)s [flags]", description=__doc__
-    )
+    usage = "%(prog)s [flags]"
+    parser = flags.ArgumentParser(prog="keras-resnet models", usage=usage, description=__doc__)
     parser.add_argument("--depth", type=int, help="6n+2: print the layers of this net")
     parser.add_argument("--model", choices=MODELS, help="(default: resnet)")
     parser.add_argument("--shortcut", choices=SHORTCUTS, help="(default: zeropad)")

@@ -10,37 +10,31 @@ without hidden files. An image that cannot be read gets a line on stderr; the
 others are classified, and the exit code is 1.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
 from keras_resnet.console import printable
-from keras_resnet.data.images import read_image
+from keras_resnet.data.images import find_images, read_image
 from keras_resnet.errors import UserError
-
-# From .avif on they cannot be read: listed here, each is an error and not skipped.
-SUFFIXES = (
-    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
-    ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga",
-)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = flags.ArgumentParser(prog="keras-resnet predict", description=__doc__)
-    text = "image file, folder of images, or - for an image on stdin"
-    parser.add_argument("images", nargs="+", metavar="IMAGE", help=text)
+    add = parser.add_argument
+    # fmt: off
+    add("images", nargs="+", metavar="IMAGE", help="image file, folder of images, or - for an image on stdin")
     flags.add_model_flag(parser)
-    text = "classes per image (default: %(default)s)"
-    parser.add_argument("--top-k", type=int, default=3, metavar="K", help=text)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add("--top-k", type=int, default=3, metavar="K", help="classes per image (default: %(default)s)")
+    add("--json", action="store_true", help="one JSON object on stdout")
+    # fmt: on
     arguments = parser.parse_args(argv)
     if "-" in arguments.images and sys.stdin is None:
         raise UserError("- must have an image on stdin. Received: a closed stdin")
@@ -79,24 +73,13 @@ def _read(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Paths of images with their pixels; `report` is called with what cannot be read, and why."""
     for source in sources:
-        for path in _images_in(source, report) if os.path.isdir(source) else [source]:
+        paths: Sequence[str | Path] = [source]
+        if os.path.isdir(source):
+            paths, problems = find_images(Path(source))
+            for problem in problems:
+                report(source, problem)
+        for path in paths:
             try:
-                yield path, read_image(sys.stdin.buffer if path == "-" else path, size)
+                yield str(path), read_image(sys.stdin.buffer if path == "-" else path, size)
             except UserError as error:
-                report(path, str(error))
-
-
-def _images_in(source: str, report: Callable[[str, str], None]) -> Iterator[str]:
-    """The images in a folder and its subfolders."""
-    faults: list[OSError] = []
-    images = 0
-    for folder, subfolders, names in os.walk(source, onerror=faults.append):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
-                images += 1
-                yield os.path.join(folder, name)
-    for fault in faults:
-        report(fault.filename, f"folder {fault.filename} could not be read: {fault.strerror}")
-    if not images and not faults:
-        report(source, f"folder {source} holds no image ({' '.join(SUFFIXES)})")
+                report(str(path), str(error))

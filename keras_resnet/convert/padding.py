@@ -14,8 +14,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_resnet.data import datasets, folders
-from keras_resnet.data.images import read_image
+from keras_resnet.data import datasets
+from keras_resnet.data.images import find_images, read_image
 from keras_resnet.errors import UserError
 
 IMAGES = 64
@@ -25,10 +25,10 @@ FITS = 0.2  # standard deviations
 def read_some_images(folder: Path | None, dataset: str) -> np.ndarray | None:
     """64 images of a folder, else of a data set where it is on this machine, else None."""
     if folder is not None:
-        files = sorted(path for path in folder.rglob("*") if folders.is_image(path))[:IMAGES]
+        files, problems = find_images(folder)
         if not files:
-            raise UserError(f"`images` must be a folder with images. Received: {folder}")
-        return np.stack([read_image(file) for file in files])
+            raise UserError(f"`images` must be a folder with images: {problems[0]}")
+        return np.stack([read_image(file) for file in files[:IMAGES]])
     if not datasets.is_in(datasets.folder_of(dataset), dataset):
         return None
     return datasets.load(dataset).train_images[:IMAGES]

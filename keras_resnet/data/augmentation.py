@@ -5,8 +5,6 @@
 module and in no other.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -97,10 +95,9 @@ class RandomPadCrop(keras.layers.Layer):
         columns = ops.arange(width, dtype="int32") + draw[:, 1:2] % places - pad
         if self.flip:
             columns = ops.where(draw[:, 2:3] % 2 == 0, columns, ops.flip(columns, 1))
-        inside = ops.logical_and(
-            ops.logical_and(rows >= 0, rows < height)[:, :, None],
-            ops.logical_and(columns >= 0, columns < width)[:, None, :],
-        )
+        rows_inside = ops.logical_and(rows >= 0, rows < height)
+        columns_inside = ops.logical_and(columns >= 0, columns < width)
+        inside = ops.logical_and(rows_inside[:, :, None], columns_inside[:, None, :])
         first = ops.arange(n, dtype="int32")[:, None] * height
         index = ((first + rows) * width)[:, :, None] + columns[:, None, :]
         # All pixels as one list, and the border's colour as its last.

@@ -1,7 +1,5 @@
 """CIFAR-10 and CIFAR-100 from a folder of tensorflow_datasets, read without TensorFlow."""
 
-from __future__ import annotations
-
 import importlib.util
 import io
 import logging

@@ -1,7 +1,5 @@
 """Means, standard deviations and class names of the data sets."""
 
-from __future__ import annotations
-
 # Channel means and standard deviations of the training images, in pixel units (0..255).
 # tests/data/test_datasets.py computes them again from the images.
 CIFAR10_MEAN = (125.306918046875, 122.950394140625, 113.86538318359375)

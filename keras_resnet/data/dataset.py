@@ -1,14 +1,12 @@
 """A data set in memory."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -53,21 +51,16 @@ class Dataset:
         for part in ("train", "test"):
             images = np.asanyarray(getattr(self, f"{part}_images"))
             labels = np.asanyarray(getattr(self, f"{part}_labels"))
-            kind, shape = images.dtype.name, images.shape
-            same_size = shape[1:] == np.shape(self.train_images)[1:]
-            if kind != "uint8" or images.ndim != 4 or not len(images) or not same_size:
-                hint = "; (255 * images).round().astype('uint8') makes pixels of 0 to 1"
+            _check(part, images, labels)
+            if images.shape[1:] != np.shape(self.train_images)[1:]:
                 raise ValueError(
-                    f"`{part}_images` must be a uint8 array (N, height, width, channels), N of 1 or "
-                    "more, training and test images of the same size. Received: "
-                    f"{kind} {shape}{hint if kind.startswith('float') else ''}"
+                    f"`{part}_images` must be of the same size as `train_images`. "
+                    f"Received: {images.shape} and {np.shape(self.train_images)}"
                 )
-            kind, fits = labels.dtype.name, labels.shape == shape[:1]
-            if "int" not in kind or not fits or labels.min() < 0 or labels.max() > last:
-                values = f", from {labels.min()} to {labels.max()}" if fits else ""
+            if labels.min() < 0 or labels.max() > last:
                 raise ValueError(
-                    f"`{part}_labels` must be an integer array ({len(images)},) of 0 to {last}: for "
-                    f"each image an index into `class_names`. Received: {kind} {labels.shape}{values}"
+                    f"`{part}_labels` must be numbers of 0 to {last}: for each image an index into "
+                    f"`class_names`. Received: from {labels.min()} to {labels.max()}"
                 )
             object.__setattr__(self, f"{part}_images", images)
             object.__setattr__(self, f"{part}_labels", labels)
@@ -112,9 +105,8 @@ class Dataset:
         if not self.is_own:
             return NORMALIZATION[self.name]
         images = self.train_images[: len(self.train_images) - self.val_count]
-        shares = [
-            np.bincount(c.ravel(), minlength=256) / c.size for c in np.moveaxis(images, -1, 0)
-        ]
+        channels = np.moveaxis(images, -1, 0)
+        shares = [np.bincount(c.ravel(), minlength=256) / c.size for c in channels]
         values = np.arange(256)
         means = tuple(float(share @ values) for share in shares)
         variances = [share @ (values - m) ** 2 for share, m in zip(shares, means, strict=True)]
@@ -154,11 +146,8 @@ class Dataset:
 
     @classmethod
     def from_folder(
-        cls,
-        path: str | os.PathLike[str],
-        image_size: int | None = None,
-        unreadable: str = "refuse",
-    ) -> Dataset:
+        cls, path: str | os.PathLike[str], image_size: int | None = None, unreadable: str = "refuse"
+    ) -> Self:
         """Read your own images.
 
         Args:
@@ -205,7 +194,7 @@ class Dataset:
         name: str = "images",
         val_count: int = 0,
         data_dir: str | None = None,
-    ) -> Dataset:
+    ) -> Self:
         """A data set of your own images, in arrays.
 
         Args:
@@ -222,33 +211,29 @@ class Dataset:
         Raises:
             ValueError: for arrays of another kind, a class without training images, or one class alone.
         """
-        images, labels = _as_arrays(train_images, train_labels)
-        known = labels.dtype.kind in "iu" and labels.size
-        if known and labels.max() >= len(labels):
-            raise ValueError(
-                f"labels must be 0, 1, ..., each with images. Received: {labels.max()} as the largest of "
-                f"{len(labels)}"
-            )
+        images, labels = _as_arrays("train", train_images, train_labels)
         if class_names is None:
-            class_names = [str(label) for label in range(labels.max() + 1 if known else 0)]
-        texts = [name.decode() if isinstance(name, bytes) else str(name) for name in class_names]
-        names, tests = tuple(map(printable, texts)), (images[:1], labels[:1])
+            if labels.max() >= len(labels):
+                raise ValueError(
+                    "labels must be 0, 1, ..., each with images. "
+                    f"Received: {labels.max()} as the largest of {len(labels)}"
+                )
+            class_names = [str(label) for label in range(labels.max() + 1)]
+        names = tuple(map(printable, np.ravel(class_names).astype(str).tolist()))
         if len(set(names)) < len(names) or "" in names:
             raise ValueError(f"class names must differ, and not be empty. Received: {names}")
-        if not 0 <= val_count < max(len(labels), 1):
-            raise ValueError(
-                f"`val_count` must be 0 or more and leave images. Received: {val_count}"
-            )
+        if not 0 <= val_count < len(labels):
+            raise ValueError(f"`val_count` must leave images to train on. Received: {val_count}")
+        note = ""
         if test_images is not None:
-            tests = _as_arrays(test_images, test_labels)
-        data = cls(name, names, images, labels, *tests, val_count, data_dir)
-        if test_images is None:
-            train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
-            parts = images[train], labels[train], images[test], labels[test]
+            tests = _as_arrays("test", test_images, test_labels)
+        else:
             note = "; a fifth of each class, drawn by seed 0, is the test set"
-            data = cls(name, names, *parts, data_dir=data_dir, split_note=note)
-        used = data.train_labels[: len(data.train_labels) - val_count]
-        counts = np.bincount(used, minlength=len(names))
+            train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
+            tests, images, labels = (images[test], labels[test]), images[train], labels[train]
+            val_count = 0
+        data = cls(name, names, images, labels, *tests, val_count, data_dir, note)
+        counts = np.bincount(labels[: len(labels) - val_count], minlength=len(names))
         if len(names) < 2 or not counts.all() or images.shape[-1] != 3:
             empty = [name for name, count in zip(names, counts, strict=True) if not count]
             raise ValueError(
@@ -258,11 +243,29 @@ class Dataset:
         return data
 
 
-def _as_arrays(images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Grey images become RGB; labels `(N, 1)` become `(N,)`."""
+def _check(part: str, images: np.ndarray, labels: np.ndarray) -> None:
+    """Raise ValueError where images or their labels are of another type or shape."""
+    kind = images.dtype.name
+    if kind != "uint8" or images.ndim != 4 or not len(images):
+        hint = "; (255 * images).round().astype('uint8') makes pixels of 0 to 1"
+        raise ValueError(
+            f"`{part}_images` must be a uint8 array (N, height, width, channels), N of 1 or more. "
+            f"Received: {kind} {images.shape}{hint if kind.startswith('float') else ''}"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"`{part}_labels` must be an integer array ({len(images)},), one label per image. "
+            f"Received: {labels.dtype} {labels.shape}"
+        )
+
+
+def _as_arrays(part: str, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Checked arrays: grey images become RGB; labels `(N, 1)` become `(N,)`."""
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim == 3:
         images = images[..., None]
     if images.shape[-1:] == (1,):
         images = np.repeat(images, 3, axis=-1)
-    return images, labels[:, 0] if labels.shape[1:] == (1,) else labels
+    labels = labels[:, 0] if labels.shape[1:] == (1,) else labels
+    _check(part, images, labels)
+    return images, labels

@@ -1,7 +1,5 @@
 """Which data set is read from where."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -11,14 +9,11 @@ from keras_resnet.data.dataset import Dataset
 
 
 def folder_of(name: str, data_dir: str | None = None, recorded: str | None = None) -> Path:
-    """The folder in which a data set is looked for.
+    """The folder in which a data set is looked for: `data_dir`, which the user names, wins.
 
-    Args:
-        name: the data set, or a path of your own images.
-        data_dir: the folder that the user names, which wins.
-        recorded: the folder in a run's config.json. The run may come from another machine, so this counts
-            only where it holds the data set. The default is `$TFDS_DATA_DIR`, else
-            `~/tensorflow_datasets`; for your own images the working directory.
+    `recorded` is that of a run, which may come from another machine: it counts only where it holds the data
+    set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`; for your own images the working
+    directory.
     """
     if not data_dir and recorded and is_in(Path(os.path.expanduser(recorded)), name):
         data_dir = recorded
@@ -40,18 +35,9 @@ def load(
     image_size: int | None = None,
     unreadable: str = "refuse",
 ) -> Dataset:
-    """Read a data set into memory.
+    """Read a data set into memory: one of `DATASETS`, which is downloaded if needed, or your own images.
 
-    Args:
-        name: `"cifar10"`, `"cifar100"` or `"synthetic"`; or a path of your own images, see
-            `Dataset.from_folder`.
-        data_dir: folder of tensorflow_datasets; default `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
-            A data set that is missing is downloaded to it. Of your own images: the folder that a
-            relative path starts from.
-        image_size, unreadable: of your own images, see `Dataset.from_folder`.
-
-    Raises:
-        UserError: for an unknown name, or when the data set cannot be downloaded or read.
+    `Dataset.from_folder` explains the path of your own images, and the last two arguments.
     """
     if name == "synthetic":
         return synthetic.synthetic()

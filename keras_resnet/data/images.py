@@ -1,11 +1,10 @@
 """Images from files, PIL and arrays, converted to what a net takes: uint8 RGB of its size."""
 
-from __future__ import annotations
-
 import functools
 import os
 import re
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,11 @@ from keras_resnet.console import printable
 from keras_resnet.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs another program
+# Those from .avif on cannot be read: they are listed so that each is an error and not skipped.
+SUFFIXES = (
+    ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm",
+    ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga",
+)  # fmt: skip
 MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
 MAX_SIDE = 65_535  # pixels; bounds the rows of an image that is resized in width only so far
 CHUNK = 256  # images decoded and run at a time, fewer of large ones: bounds the memory
@@ -27,6 +31,28 @@ _TURNS: dict[Any, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
     5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
 }  # fmt: skip
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is hidden, or is what macOS adds to archives."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def find_images(folder: Path) -> tuple[list[Path], list[str]]:
+    """The images in a folder and its subfolders, sorted, without hidden ones; and what is wrong with it."""
+    images: list[Path] = []
+    faults: list[OSError] = []
+    for parent, subfolders, names in os.walk(folder, onerror=faults.append):
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+        images += [
+            Path(parent, name)
+            for name in names
+            if name.lower().endswith(SUFFIXES) and not is_hidden(name)
+        ]
+    problems = [f"folder {f.filename} could not be read: {f.strerror}" for f in faults]
+    if not images and not problems:
+        problems = [f"folder {folder} holds no image ({' '.join(SUFFIXES)}); leave it out"]
+    return sorted(images), problems
 
 
 def images_per_chunk(height: int, width: int) -> int:
@@ -74,9 +100,7 @@ def _read_file(file: Any, size: tuple[int, int]) -> np.ndarray:
     name = getattr(file, "name", file)
     try:
         if re.match("https?:/", str(name)):
-            raise ValueError(
-                "it is a URL; try curl -sL URL | keras-resnet predict -, or save it first"
-            )
+            raise ValueError("it is a URL; try curl -sL URL | keras-resnet predict -, or save it")
         if not hasattr(file, "read") and os.path.exists(file) and not os.path.isfile(file):
             raise ValueError("it is not a file")  # opening a FIFO would wait
         # Pillow warns of large images, which we refuse, and of metadata that we do not use.

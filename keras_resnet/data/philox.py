@@ -5,9 +5,7 @@ Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", keyed as Tens
 bits. In NumPy, the numbers are the same on every backend and on any number of devices.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -30,9 +28,7 @@ def integers(seed: int, first: int, steps: int, count: int) -> np.ndarray:
     return np.stack(_philox(counter, key), axis=-1).reshape(steps, -1)[:, :count]
 
 
-def _philox(
-    counter: Sequence[np.ndarray], key: Sequence[np.ndarray] | np.ndarray
-) -> list[np.ndarray]:
+def _philox(counter: Sequence[np.ndarray], key: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Four random uint32 for each counter of four uint32."""
     a, b, c, d = counter
     left, right = key

@@ -1,7 +1,5 @@
 """The split and the order of the images: pure functions of integers, from any update on."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The synthetic data set: ten kinds of shapes, drawn from a seed. Needs no data on disk."""
 
-from __future__ import annotations
-
 import os
 from concurrent.futures import ThreadPoolExecutor
 

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_resnet.data import constants, datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 from keras_resnet.inference.open import names_beside
-from keras_resnet.nets.describe import describe, normalization_of, recognize_dataset
+from keras_resnet.nets.describe import (
+    count_parameters,
+    describe,
+    normalization_of,
+    recognize_dataset,
+)
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunFolder
 
@@ -71,7 +75,7 @@ def collect_facts(
     facts |= {
         "name": net.name,
         "description": description,
-        "parameters": int(sum(np.prod(w.shape) for w in net.trainable_variables)),
+        "parameters": count_parameters(net),
         "normalization": None if normalization is None else normalization.tolist(),
         "dataset": name,
         "class_names": names,

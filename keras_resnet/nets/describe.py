@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -34,6 +35,11 @@ def describe(net: keras.Model) -> dict[str, Any]:
             shortcut = "zeropad-maxpool" if maxpool else "zeropad"
     shapes = {"num_classes": net.output_shape[-1], "input_shape": tuple(net.input_shape[1:])}
     return {"model": model, "depth": depth, "shortcut": shortcut, **shapes}
+
+
+def count_parameters(net: keras.Model) -> int:
+    """How many parameters are trainable."""
+    return sum(math.prod(variable.shape) for variable in net.trainable_variables)
 
 
 def normalization_of(net: keras.Model) -> np.ndarray | None:

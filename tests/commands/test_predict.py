@@ -45,7 +45,7 @@ def run(capsys, model):
 
 def test_one_line_per_image_in_order(run, model, photos, monkeypatch):
     code, out, err = run(photos, photos / "b.png")
-    names = ["a.PNG", "b.png", "also/d.tif", "sub/c.bmp", "b.png"]
+    names = ["a.PNG", "also/d.tif", "b.png", "sub/c.bmp", "b.png"]
     assert (code, err) == (0, [])
     assert [line.split(": ")[0] for line in out] == [str(photos / name) for name in names]
     for name, line in zip(names, out, strict=True):

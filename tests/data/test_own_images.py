@@ -137,7 +137,8 @@ def another_class(root):
     [
         (put("disc/empty.jpg"), [], r"1 of 16 files .*: disc/empty.jpg: .*--unreadable skip"),
         (put("disc/poem.png", b"I am a poem."), [], r"1 of 16 files .*poem.png"),
-        (lambda root: (root / "void").mkdir(), [], "void must hold images .*has none"),
+        (put("disc/phone.heic"), [], r"1 of 16 files .*phone.heic"),
+        (lambda root: (root / "void").mkdir(), [], "void holds no image"),
         (only_one_class, [], "two or more .*one class, disc"),
         (lambda root: root.rename(root.parent / "moved"), [], "one of cifar10, .*which is none of these"),
         (another_class, [], "cat must be one of the classes"),
@@ -167,6 +168,7 @@ def test_a_folder_that_cannot_be_trained_on(change, flags, told, tmp_path, refus
         ({"x_train": np.zeros((20, 12, 12))}, r"`train_images` must be a uint8 .*float64"),
         ({"y_test": None}, "must hold x_train, .*Missing: y_test"),
         ({"x_train": np.array([{}] * 20)}, "could not be read as an .npz file"),
+        ({"y_train": np.arange(20) % 4 / 1}, "`train_labels` must be an integer array .*float64"),
         ({"y_train": np.arange(20) + 10**9}, "Received: 1000000019 as the largest of 20"),
         ({"class_names": np.array(["a", "a", "c", ""])}, "class names must differ"),
     ],
@@ -186,6 +188,15 @@ def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):
     data = Dataset.from_folder(root, unreadable="skip")
     assert len(data.train_labels) + len(data.test_labels) == 15
     assert re.search("warning: left out 1 of 16 files .*empty.jpg", capsys.readouterr().err)
+
+
+def test_val_is_not_the_test_set_where_test_cannot_be_read(tmp_path):
+    for part in ("train", "val", "test"):
+        draw(tmp_path / "photos" / part, 2, size=16)
+    for path in (tmp_path / "photos/test").rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match="photos/test must hold images that can be read"):
+        Dataset.from_folder(tmp_path / "photos", unreadable="skip")
 
 
 def test_a_resume_with_other_images_is_refused(tmp_path, capsys):
