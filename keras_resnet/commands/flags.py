@@ -1,7 +1,5 @@
 """Flags: made from a dataclass, and those that several commands have."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import sys
@@ -66,9 +64,8 @@ def add_flags(
 ) -> None:
     """Add a flag for each field of a dataclass, from its metadata: `help`, `choices`, and `group` for --help.
 
-    Args:
-        shown: the defaults in the help text where the field's own is None.
-        several: fields whose flag takes one value or more: a list, or None if it is not given.
+    `shown` are the defaults in the help text where the field's own is None. The flags of `several` take one
+    value or more: a list, or None if it is not given.
     """
     types = typing.get_type_hints(settings)
     groups: dict[str, Any] = {}

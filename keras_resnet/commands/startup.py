@@ -86,12 +86,20 @@ def load_classifier(model: str | None) -> Classifier:
     return Classifier.load(path)
 
 
-def _import_tensorflow() -> None:
+def _need_no_temporary_folder() -> None:
+    """On a read-only system, TensorFlow's import asks for such a folder, and matplotlib's makes one in it.
+
+    No command needs their files there: so the first gets any name, and the second is not imported.
+    """
     try:
         tempfile.gettempdir()
-    except FileNotFoundError:  # a read-only system; our commands need no temporary files
-        tempfile.tempdir = os.sep  # TensorFlow needs some folder when it is imported
-        sys.modules["matplotlib"] = None  # type: ignore[assignment]  # it would make a folder there
+    except FileNotFoundError:
+        tempfile.tempdir = os.sep
+        sys.modules["matplotlib"] = None  # type: ignore[assignment]
+
+
+def _import_tensorflow() -> None:
+    _need_no_temporary_folder()
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     show_all = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"  # of what it writes later

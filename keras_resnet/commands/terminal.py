@@ -1,7 +1,5 @@
 """The front door of every command: how it ends, in one line and with which exit code."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -7,9 +7,6 @@
 The same command again resumes an interrupted run, and leaves a finished one.
 """
 
-from __future__ import annotations
-
-import dataclasses
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +39,8 @@ def asked_recipe(arguments: Sequence[str], settings: Mapping[str, Any]) -> tuple
     name, layers = flags.peek(arguments, "--recipe", "--depth")
     recipe = name or settings.get("recipe")
     recipe = recipe if isinstance(recipe, Recipe) else RECIPES.get(recipe or "", PAPER)
-    depth = (
-        int(layers) if layers and layers.isdecimal() else settings.get("depth", TrainConfig.depth)
-    )
+    layers = layers or ""
+    depth = int(layers) if layers.isdecimal() else settings.get("depth", TrainConfig.depth)
     return recipe.resolve(depth), depth
 
 
@@ -64,29 +60,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         hints=HINTS,
     )
     flags.add_flags(parser, TrainConfig, shown=recipe.settings())
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="settings from a TOML file, or from the config.json of a run, which repeats it; flags win",
-    )
-    parser.add_argument(
-        "--restart", action="store_true", help="move an existing run aside and start over"
-    )
+    text = "settings from a TOML file, or a run's config.json, which repeats the run; flags win"
+    parser.add_argument("--config", metavar="FILE", help=text)
+    text = "move an existing run aside and start over"
+    parser.add_argument("--restart", action="store_true", help=text)
     parser.set_defaults(**settings)
-    parsed = parser.parse_args(arguments)
-    given = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(TrainConfig)}
+    given = vars(parser.parse_args(arguments))
+    restart = given.pop("restart")
+    del given["config"]
     try:
         config = TrainConfig(**given)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        source = f" ({config_file} gives some of the settings)" if config_file else ""
+        raise UserError(f"{error}{source}") from None
     console.print_status(f"starting {startup.configured_backend()}")
     startup.start_keras()
     from keras_resnet.training.trainer import train
 
     try:
-        train(config, restart=parsed.restart)
+        train(config, restart)
     except Interrupted as stop:
-        again = "the same command without --restart" if parsed.restart else "the same command"
+        again = "the same command without --restart" if restart else "the same command"
         console.print_error(
             f"stopped by {signal_name(stop.signum)} at update {stop.step:,}: checkpoint saved, "
             f"{again} resumes"

@@ -11,8 +11,6 @@ ResNet-20 on two cores of an AMD EPYC (avx512_bf16), bfloat16, with other work b
 What was tried, how it was chosen (by validation error) and what did not help: docs/recipes.md.
 """
 
-from __future__ import annotations
-
 from keras_resnet.recipes.recipe import Recipe
 
 # fmt: off

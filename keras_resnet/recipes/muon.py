@@ -5,8 +5,6 @@ cifar10-airbench, which also holds the length of the kernels. `keras.optimizers.
 convolutions to Adam.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The optimizer: SGD with momentum and *coupled* weight decay, as in the paper and PyTorch."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras
@@ -46,10 +44,8 @@ class SGD(_KerasSGD):
         decay = number("coupled_weight_decay", coupled_weight_decay)
         super().__init__(learning_rate=learning_rate, momentum=momentum, name=name, **kwargs)
         self.coupled_weight_decay = decay
-        if self.coupled_weight_decay < 0:
-            raise ValueError(
-                f"coupled_weight_decay must be 0 or more. Received: {coupled_weight_decay}"
-            )
+        if decay < 0:
+            raise ValueError(f"coupled_weight_decay must be 0 or more. Received: {decay}")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         decay = ops.cast(self.coupled_weight_decay, variable.dtype)

@@ -6,8 +6,6 @@ ResNet-20 on two cores of an Intel Xeon (amx_bf16), bfloat16: 2.7 hours, test er
 the paper: 8.75 %).
 """
 
-from __future__ import annotations
-
 from keras_resnet.recipes.recipe import Recipe
 
 # fmt: off

@@ -3,10 +3,8 @@
 A recipe knows neither nets nor data. `schedules.py` makes its learning rate from it.
 """
 
-from __future__ import annotations
-
 import dataclasses
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 MAX_STEPS = 10**9  # far beyond use
 
@@ -41,36 +39,32 @@ class Recipe:
     # fmt: on
 
     def __post_init__(self) -> None:
-        _check(4 <= self.steps <= MAX_STEPS, "steps", f"4 to {MAX_STEPS}", self.steps)
-        _check(self.batch_size >= 1, "batch_size", "1 or more", self.batch_size)
-        rate = self.learning_rate  # above 1e30, float32 would soon be infinite
-        _check(0 < rate <= 1e30, "learning_rate", "above 0 and at most 1e30", rate)
-        _check(0 <= self.weight_decay <= 1e30, "weight_decay", "0 or more", self.weight_decay)
-        _check(0 <= self.momentum < 1, "momentum", "0 or more and below 1", self.momentum)
-        _check(0 <= self.crop_padding <= 1_000, "crop_padding", "0 to 1000", self.crop_padding)
+        without = "None without Nesterov momentum, which Muon needs"
+        rates = "above 0 and at most 1e30"  # beyond, float32 would soon be infinite
         below = f"0 or more and below half of steps={self.steps}"
-        _check(0 <= self.warmup_steps < self.steps // 2, "warmup_steps", below, self.warmup_steps)
-        for name, choices in (("schedule", Schedule), ("warmup_shape", WarmupShape)):
-            value = getattr(self, name)
-            _check(value in get_args(choices), name, " or ".join(get_args(choices)), value)
-        rates = "None, or above 0 and at most 1e30"
-        good = self.kernel_rate is None or 0 < self.kernel_rate <= 1e30
-        _check(good, "kernel_rate", rates, self.kernel_rate)
-        _check(
-            self.kernel_rate is None or self.nesterov,
-            "kernel_rate", "None without Nesterov momentum, which Muon needs", self.kernel_rate,
-        )  # fmt: skip
+        schedules, shapes, kernel = get_args(Schedule), get_args(WarmupShape), self.kernel_rate
+        for name, expected, good in (
+            ("steps", f"4 to {MAX_STEPS}", 4 <= self.steps <= MAX_STEPS),
+            ("batch_size", "1 or more", self.batch_size >= 1),
+            ("learning_rate", rates, 0 < self.learning_rate <= 1e30),
+            ("weight_decay", "0 or more", 0 <= self.weight_decay <= 1e30),
+            ("momentum", "0 or more and below 1", 0 <= self.momentum < 1),
+            ("crop_padding", "0 to 1000", 0 <= self.crop_padding <= 1_000),
+            ("warmup_steps", below, 0 <= self.warmup_steps < self.steps // 2),
+            ("schedule", " or ".join(schedules), self.schedule in schedules),
+            ("warmup_shape", " or ".join(shapes), self.warmup_shape in shapes),
+            ("kernel_rate", f"None, or {rates}", kernel is None or 0 < kernel <= 1e30),
+            ("kernel_rate", without, kernel is None or self.nesterov),
+        ):
+            if not good:
+                raise ValueError(f"`{name}` must be {expected}. Received: {getattr(self, name)}")
 
-    def resolve(self, depth: int, **overrides: Any) -> Recipe:
+    def resolve(self, depth: int, **overrides: Any) -> Self:
         """This recipe for one net: the given numbers replaced, the warm-up fitted to steps and depth.
 
         A linear warm-up is part of the schedule's shape and scales with `steps`. A constant one is
         there until the loss has left its plateau: it keeps its length, up to a quarter of `steps`.
-
-        Args:
-            depth: layers of the net.
-            **overrides: fields of this class; None keeps the recipe's. A `warmup_steps` is not
-                fitted; a `learning_rate` scales `kernel_rate` too.
+        Of the `overrides`, None keeps the recipe's number; `learning_rate` scales `kernel_rate` too.
         """
         given = {key: value for key, value in overrides.items() if value is not None}
         steps = given.get("steps", self.steps)
@@ -90,8 +84,3 @@ class Recipe:
         fields = dataclasses.asdict(self)
         del fields["name"], fields["warmup_min_depth"]
         return fields
-
-
-def _check(good: bool, name: str, expected: str, received: object) -> None:
-    if not good:
-        raise ValueError(f"`{name}` must be {expected}. Received: {received}")

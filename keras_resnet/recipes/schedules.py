@@ -1,10 +1,11 @@
 """The learning rate of a recipe, as a Keras schedule of `optimizer.iterations`."""
 
-from __future__ import annotations
+import dataclasses
 
 import keras
 
 from keras_resnet.errors import integer, number
+from keras_resnet.recipes.paper import PAPER
 from keras_resnet.recipes.recipe import Recipe
 
 
@@ -41,11 +42,8 @@ def learning_rate_schedule(
     """
     number("learning_rate", learning_rate)
     steps, warmup_steps = integer("steps", steps), integer("warmup_steps", warmup_steps)
-    if steps < 4 or not 0 <= warmup_steps < steps // 2:
-        raise ValueError(
-            "warmup_steps must be below half of steps, and steps at least 4. "
-            f"Received: warmup_steps={warmup_steps}, steps={steps}"
-        )
+    # The recipe checks them.
+    dataclasses.replace(PAPER, learning_rate=learning_rate, steps=steps, warmup_steps=warmup_steps)
     boundaries = [steps // 2, steps * 3 // 4]
     rates = [learning_rate, learning_rate / 10, learning_rate / 100]
     if warmup_steps:

@@ -42,9 +42,7 @@ class State(TypedDict):
 
 def capture(net: keras.Model, model: keras.Model) -> Arrays:
     """The values of all variables: of the net, and of the optimizer and the metrics of its model."""
-    from keras import ops
-
-    return {name: ops.convert_to_numpy(v.value) for name, v in _variables(net, model).items()}
+    return {name: variable.numpy() for name, variable in _variables(net, model).items()}
 
 
 def restore(net: keras.Model, model: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,12 +1,10 @@
 """The settings of a training run: one frozen dataclass, from which `train.py` makes its flags."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re
 import typing
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -17,6 +15,7 @@ from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.recipes import RECIPES, Recipe
 
 AUGMENTS = ("none", "crop", "crop+flip")
+OF_WEIGHTS = ("model", "depth", "shortcut")  # settings that `weights` gives
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -66,27 +65,18 @@ class TrainConfig:
     # fmt: on
 
     def __post_init__(self) -> None:
-        for name, kind in typing.get_type_hints(type(self), include_extras=True).items():
-            object.__setattr__(self, name, _checked(name, kind, getattr(self, name)))
+        for name, value in check_values(vars(self)).items():
+            object.__setattr__(self, name, value)
         if self.dataset not in DATASETS:  # its name, and the folder that holds it
-            path = os.path.join(
-                os.path.expanduser(self.data_dir or ""), os.path.expanduser(self.dataset)
-            )
+            path = os.path.join(*map(os.path.expanduser, (self.data_dir or "", self.dataset)))
             folder, name = os.path.split(os.path.abspath(path))
             if name in DATASETS:
-                _reject(
-                    "dataset", f"a folder of another name than {name}, a data set already", path
-                )
+                _reject("dataset", f"a folder of another name: {name} is a data set", path)
             object.__setattr__(self, "dataset", name)
             object.__setattr__(self, "data_dir", folder)
-        blocks_per_stage(self.depth)
-        for field in dataclasses.fields(self):
-            choices, value = field.metadata.get("choices"), getattr(self, field.name)
-            if choices and value not in (*choices, field.default) and not isinstance(value, Recipe):
-                _reject(field.name, f"one of {', '.join(choices)}", value)
+        elif self.image_size is not None:
+            _reject("image_size", f"left out for {self.dataset}, of 32x32", self.image_size)
         self.resolve_recipe()  # checks the numbers together
-        if self.model not in MODELS and not re.fullmatch(r"\w+(\.\w+)*:\w+", self.model):
-            _reject("model", f"one of {', '.join(MODELS)}, or module:function", self.model)
         if self.freeze and not self.weights:
             _reject("freeze", "given with `weights`, whose trunk it freezes", self.freeze)
         if self.weights and self.model not in MODELS:
@@ -98,11 +88,8 @@ class TrainConfig:
 
     def resolve_recipe(self) -> Recipe:
         """The recipe, fitted to the depth, with the numbers that are given."""
-        given = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(Recipe)
-            if field.name != "name" and hasattr(self, field.name)
-        }
+        numbers = Recipe.__dataclass_fields__.keys() & vars(self).keys() - {"name"}
+        given = {name: getattr(self, name) for name in numbers}
         recipe = self.recipe if isinstance(self.recipe, Recipe) else RECIPES[self.recipe]
         return recipe.resolve(self.depth, **given)
 
@@ -114,7 +101,10 @@ class TrainConfig:
         shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"
         net = f"{self.model}{self.depth}{shortcut}" if self.model in MODELS else self.model
         if self.weights:
-            parts = [part for part in Path(self.weights).with_suffix("").parts if part != os.sep]
+            path = os.path.splitext(os.path.normpath(self.weights))[0]
+            if path in (".", ".."):
+                path = os.path.abspath(path)
+            parts = [part for part in path.split(os.sep) if part]
             net = "-".join(["frozen" if self.freeze else "from", *parts[-2:]])
         dataset = "" if self.dataset == "cifar10" else f"-{self.dataset.removesuffix('.npz')}"
         recipe = self.resolve_recipe().name
@@ -122,14 +112,31 @@ class TrainConfig:
         return f"{net.replace(':', '-')}{dataset}{recipe}"
 
 
-def _checked(name: str, kind: Any, value: Any) -> Any:
-    """The value, converted to its setting's type: NumPy's numbers and paths are accepted."""
+def check_values(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Some settings, each converted to its type: NumPy's numbers and paths are accepted.
+
+    Raises ValueError for the first that no run can have, whatever the other settings are.
+    """
+    kinds = typing.get_type_hints(TrainConfig, include_extras=True)
+    values = {name: _convert(name, kinds[name], value) for name, value in given.items()}
+    for name, value in values.items():
+        field = TrainConfig.__dataclass_fields__[name]
+        choices = field.metadata.get("choices")
+        if choices and value not in (*choices, field.default) and not isinstance(value, Recipe):
+            _reject(name, f"one of {', '.join(choices)}", value)
+    if "depth" in values:
+        blocks_per_stage(values["depth"])
+    model = values.get("model", "resnet")
+    if model not in MODELS and not re.fullmatch(r"\w+(\.\w+)*:\w+", model):
+        _reject("model", f"one of {', '.join(MODELS)}, or module:function", model)
+    return values
+
+
+def _convert(name: str, kind: Any, value: Any) -> Any:
     if isinstance(value, Recipe):
         return value
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if hasattr(value, "item"):
-        value = value.item()
+    value = os.fspath(value) if isinstance(value, os.PathLike) else value
+    value = value.item() if hasattr(value, "item") else value
     try:
         value = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:

@@ -1,7 +1,5 @@
 """Files and folders that are written whole or not at all, and the lock of a run folder."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -22,10 +20,9 @@ _TEMPORARY = ".tmp-"
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; when the block ends well, fsync it and rename it to `path`.
+    """Give a temporary path beside `path`, with its suffix; when the block ends well, rename it to `path`.
 
-    The temporary name keeps `path`'s suffix (Keras looks at it). Raises UserError where the disk is
-    full or the folder is read-only, for example; nothing is left behind then.
+    Raises UserError where the disk is full, for example; nothing is left behind then.
     """
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
     try:
@@ -45,8 +42,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`; when the block ends well, it takes the place of the folder `path`.
 
-    Else `path` is what it was; after a kill between the two renames, the next call puts it back. Raises
-    UserError where it cannot be written.
+    Else `path` is what it was; after a kill between the two renames, the next call puts it back.
     """
     new, old = (path.with_name(f"{_TEMPORARY}{age}-{path.name}") for age in ("new", "old"))
 
@@ -102,7 +98,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """A whole file; None where there is none. Raises UserError where it is a FIFO, say, or not readable."""
+    """A whole file; None where there is none. Raises UserError where it cannot be read, as a FIFO."""
     try:
         if path.exists() and not path.is_file():
             raise OSError(0, "it is not a regular file")
@@ -129,9 +125,7 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file.acquire()
     except filelock.Timeout:
-        raise UserError(
-            f"{BUSY} {folder}: wait for it, stop it, or choose another `name`"
-        ) from None
+        raise UserError(f"{BUSY} {folder}: wait for it, stop it or give another `name`") from None
     except (OSError, NotImplementedError) as error:
         raise UserError(
             f"{folder / 'lock'} could not be locked ({getattr(error, 'strerror', error)}): the output folder "
@@ -156,7 +150,5 @@ def move_aside(folder: Path) -> Path:
     try:
         return folder.rename(target)
     except OSError as error:
-        raise UserError(
-            f"{folder} could not be moved to {target} ({error.strerror}); make its parent writable, or "
-            "choose another `name`"
-        ) from None
+        problem = f"{folder} could not be moved to {target} ({error.strerror})"
+        raise UserError(f"{problem}; make its parent writable, or give another `name`") from None

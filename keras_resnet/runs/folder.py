@@ -12,8 +12,6 @@
 What is read is checked against the types below, because a folder may come from anywhere.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import os
@@ -88,7 +86,10 @@ class MetricsRow(TypedDict):
 
 
 class RunFolder:
-    """A run folder's files. Reading raises UserError, naming file and key, where one makes no sense."""
+    """A run folder's files, written atomically; None is read where there is none.
+
+    Reading raises UserError, naming file and key, where one makes no sense.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -99,11 +100,9 @@ class RunFolder:
         return self.path / "model.keras"
 
     def read_config(self) -> RunConfig | None:
-        """config.json; None where there is none."""
         return self._read("config.json", RunConfig, msgspec.json.decode)
 
     def read_results(self) -> RunResults | None:
-        """results.json; None while the run is not finished."""
         return self._read("results.json", RunResults, msgspec.json.decode)
 
     def read_metrics(self) -> list[MetricsRow]:
@@ -111,15 +110,12 @@ class RunFolder:
         return self._read("metrics.csv", list[MetricsRow], _decode_csv) or []
 
     def write_config(self, config: RunConfig) -> None:
-        """Write config.json atomically."""
         files.write_json(self.path / "config.json", config)
 
     def write_results(self, results: RunResults) -> None:
-        """Write results.json atomically: from then on the run is finished."""
         files.write_json(self.path / "results.json", results)
 
     def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
-        """Write metrics.csv atomically."""
         files.write_atomic(self.path / "metrics.csv", metrics_csv(rows))
 
     def _read(self, name: str, kind: Any, decode: Any) -> Any:

@@ -1,13 +1,13 @@
 """What a run was made with (versions, git commit), and how to publish that without its folders."""
 
-from __future__ import annotations
-
 import contextlib
+import functools
 import importlib.metadata
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from keras_resnet._version import __version__
 from keras_resnet.runs.folder import RunConfig
@@ -25,24 +25,18 @@ def versions(*packages: str) -> dict[str, str]:
     return found
 
 
+@functools.cache  # read once, as the checkout may change while this process trains
 def git_commit() -> str | None:
     """Commit of the checkout this code runs from, with "+changes" if it differs; None outside one."""
     here = Path(__file__).resolve()
     if "site-packages" in here.parts:  # installed, maybe inside a checkout of another project
         return None
     command = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    options: Any = {"cwd": here.parent, "text": True, "stderr": subprocess.DEVNULL}
     try:
-        done = subprocess.run(
-            command,
-            cwd=here.parent,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=GIT_SECONDS,
-        )
+        return subprocess.check_output(command, timeout=GIT_SECONDS, **options).strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
 
 
 def peak_memory_mib() -> int | None:

@@ -14,13 +14,14 @@ from keras_resnet.errors import UserError
 from keras_resnet.recipes import PAPER
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.checkpoint import Arrays, State
-from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.config import OF_WEIGHTS, TrainConfig
 from keras_resnet.runs.files import unreadable
 from keras_resnet.runs.folder import RunConfig, RunResults
 
 if TYPE_CHECKING:
     from keras_resnet.runs.run import Run
 
+Settings = Mapping[str, Any]
 # What a resume may change: where a run's files are, which of several seeds it is, and its devices. The
 # setting `precision` is among them because "auto" depends on the machine: config.json has the
 # precision that was used beside the settings, and it is compared separately.
@@ -45,7 +46,7 @@ BEFORE = {
 }
 
 
-def upgrade(settings: Mapping[str, Any]) -> dict[str, Any]:
+def upgrade(settings: Settings) -> dict[str, Any]:
     """Settings of a run of any version, as this version would write them."""
     settings = dict(settings)
     if settings.get("recipe") == "fast" and "crop_padding" not in settings:
@@ -78,7 +79,7 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
         )
     now, used, asked = run.settings(), began["precision"], run.config.precision
     if run.config.weights:  # set by the weights, which a sweep does not open
-        now |= {key: began["settings"].get(key) for key in ("model", "depth", "shortcut")}
+        now |= {key: began["settings"].get(key) for key in OF_WEIGHTS}
     refuse_others(path, upgrade(began["settings"]), now)
     if asked != "auto":
         refuse_others(path, {"precision used": used}, {"precision used": asked})
@@ -101,9 +102,7 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
     return results if run.folder.model_path.is_file() else None
 
 
-def refuse_others(
-    path: Path, there: Mapping[str, Any], now: Mapping[str, Any], what: str = "settings"
-) -> None:
+def refuse_others(path: Path, there: Settings, now: Settings, what: str = "settings") -> None:
     """Raise UserError where the run in a folder was begun with other settings than are asked for now."""
     different = [
         f"{f'`{key}`' if hasattr(TrainConfig, key) else key} {there.get(key)} there, {now.get(key)} now"

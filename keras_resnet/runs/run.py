@@ -3,8 +3,6 @@
 Without Keras, so that `sweep` and `report` need not import it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os
@@ -20,26 +18,19 @@ from keras_resnet.data.constants import DATASETS, VAL_SIZE
 from keras_resnet.errors import UserError, did_you_mean
 from keras_resnet.recipes import PAPER, RECIPES, Recipe
 from keras_resnet.runs import files
-from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.config import OF_WEIGHTS, TrainConfig, check_values
 from keras_resnet.runs.folder import RunFolder
-from keras_resnet.runs.resume import decisive_settings, upgrade
+from keras_resnet.runs.resume import Settings, decisive_settings, upgrade
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One seed of an experiment.
+    """One seed of an experiment."""
 
-    Attributes:
-        config: its settings; `config.seed` is this run's, `config.runs` is 1.
-        recipe: the resolved recipe, with every number that the run trains with.
-        folder: where its files are.
-        later: how many runs of the same command come after it.
-    """
-
-    config: TrainConfig
-    recipe: Recipe
+    config: TrainConfig  # its settings: `seed` is this run's, `runs` is 1
+    recipe: Recipe  # resolved: every number that the run trains with
     folder: RunFolder
-    later: int = 0
+    later: int = 0  # how many runs of the same command come after it
 
     def __str__(self) -> str:
         return f"{self.config.experiment}/seed-{self.config.seed}"
@@ -50,8 +41,7 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """All settings as config.json and checkpoints hold them, the recipe's numbers among them."""
-        named = {"recipe": self.recipe.name}
-        settings = {**dataclasses.asdict(self.config), **named, **self.recipe.settings()}
+        settings = {**vars(self.config), "recipe": self.recipe.name, **self.recipe.settings()}
         if self.config.dataset in DATASETS and self.config.val_size is None:
             settings["val_size"] = VAL_SIZE
         return settings
@@ -60,15 +50,12 @@ class Run:
 def runs_of(config: TrainConfig) -> list[Run]:
     """The runs of an experiment, one for each seed. Nothing is read or written."""
     experiment = Path(os.path.expanduser(config.output_dir)) / config.experiment
-    return [
-        Run(
-            dataclasses.replace(config, seed=seed, runs=1),
-            config.resolve_recipe(),
-            RunFolder(experiment / f"seed-{seed}"),
-            later=config.seed + config.runs - 1 - seed,
-        )
-        for seed in range(config.seed, config.seed + config.runs)
-    ]
+    runs, recipe = [], config.resolve_recipe()
+    for k in range(config.runs):
+        one = dataclasses.replace(config, seed=config.seed + k, runs=1)
+        folder = RunFolder(experiment / f"seed-{one.seed}")
+        runs.append(Run(one, recipe, folder, later=config.runs - 1 - k))
+    return runs
 
 
 def read_run(path: Path) -> Run:
@@ -83,15 +70,14 @@ def read_run(path: Path) -> Run:
     return Run(config, config.resolve_recipe(), RunFolder(path))
 
 
-def _config_of(settings: Mapping[str, Any]) -> TrainConfig:
+def _config_of(settings: Settings) -> TrainConfig:
     """The config that `Run.settings` came from, without the numbers that its recipe gives anyway."""
     known = TrainConfig.__dataclass_fields__.keys() & settings.keys()
     own = {key: settings[key] for key in known} | {"runs": 1}
     numbers = {key: settings[key] for key in PAPER.settings()}
     recipe = RECIPES.get(settings["recipe"])
     if recipe is None or TrainConfig(**own).resolve_recipe().settings() != numbers:
-        named = {"name": settings["recipe"], "warmup_min_depth": 0}
-        own["recipe"] = dataclasses.replace(recipe or PAPER, **named, **numbers)
+        own["recipe"] = Recipe(name=settings["recipe"], warmup_min_depth=0, **numbers)
     config = TrainConfig(**own)
     for key in numbers.keys() & known:
         with contextlib.suppress(ValueError):
@@ -102,13 +88,14 @@ def _config_of(settings: Mapping[str, Any]) -> TrainConfig:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Settings of `TrainConfig`, from a TOML file or from the config.json of a run.
+    """Settings of `TrainConfig`, each checked by itself, from a TOML file or the config.json of a run.
 
     In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out come from the recipe of
     that `name`, else from the paper's. Raises UserError, naming file and key, for what makes no sense.
     """
     if path.name == "config.json":
-        return vars(read_run(path.parent).config)
+        settings = vars(read_run(path.parent).config)
+        return {k: v for k, v in settings.items() if not settings["weights"] or k not in OF_WEIGHTS}
     data = files.read_bytes(path)
     if data is None:
         raise UserError(
@@ -116,16 +103,19 @@ def read_settings(path: Path) -> dict[str, Any]:
             f"Received: {path}, which does not exist"
         )
     try:
-        given = {k.replace("-", "_"): value for k, value in tomllib.loads(data.decode()).items()}
+        text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
+        given = {key.replace("-", "_"): value for key, value in tomllib.loads(text).items()}
         _check_keys(given, TrainConfig)
         if isinstance(table := given.get("recipe"), dict):
             _check_keys(table, Recipe)
-            base = dataclasses.asdict(RECIPES.get(table.get("name", ""), PAPER))
-            given["recipe"] = msgspec.convert({**base, "name": "custom", **table}, Recipe)
-        TrainConfig(**given)
+            base = RECIPES.get(table.get("name", ""), PAPER)
+            with contextlib.suppress(TypeError, ValueError):  # wrong steps are named below
+                base = base.resolve(PAPER.warmup_min_depth, steps=table.get("steps"))
+            values = {**dataclasses.asdict(base), "name": "custom", **table}
+            given["recipe"] = msgspec.convert(values, Recipe)
+        return check_values(given)
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {str(error).replace('`', '')}") from None
-    return given
 
 
 def _check_keys(given: Mapping[str, Any], settings: Any) -> None:
@@ -140,7 +130,7 @@ def write_summary(run: Run) -> str | None:
     Returns both as a line; None for fewer than two seeds.
     """
     experiment, own = run.folder.path.parent, run.folder.read_config()
-    errors: dict[int, float] = {}
+    errors: dict[int, float] = {}  # by seed
     for path in experiment.glob("seed-*"):
         with contextlib.suppress(UserError):  # it is reported where that seed is asked for
             other = read_run(path)

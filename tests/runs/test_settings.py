@@ -76,6 +76,23 @@ def test_a_run_folder_gives_its_settings_back(config, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("freeze = true", {"weights": "resnet20"}),
+        ("image_size = 64", {"dataset": "photos"}),
+        ("warmup_steps = 40_000", {"steps": 100_000}),
+        ("[recipe]\nsteps = 10", {}),
+        ("\ufeffdepth = 56", {}),  # a byte order mark, as Windows' editors write it
+    ],
+)
+def test_what_a_file_says_is_checked_together_with_the_flags(
+    text: str, flags: dict, tmp_path: Path
+) -> None:
+    (tmp_path / "file.toml").write_text(text, "utf-8")
+    TrainConfig(**{**read_settings(tmp_path / "file.toml"), **flags})
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("dpeth = 20", "dpeth is not a setting; did you mean depth?"),
