@@ -4,15 +4,12 @@
 after the user's callbacks.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
-from keras import ops
+from keras import Model, callbacks
 
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.inference.evaluate import loss_and_error
@@ -21,20 +18,16 @@ from keras_resnet.runs import checkpoint
 from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.training import backends, hosts
 from keras_resnet.training.net import logits_of
-from keras_resnet.training.progress import Progress, ProgressBar
+from keras_resnet.training.progress import Progress, RunCallback, describe_row, print_above_bar
 
 # Updates between which several processes tell each other of a signal that one of them got.
 AGREE_EVERY = 10
 # The recipe sets the learning rate, and our checkpoints resume the run.
-REFUSED = ("LearningRateScheduler", "ReduceLROnPlateau", "BackupAndRestore")
+REFUSED = (callbacks.LearningRateScheduler, callbacks.ReduceLROnPlateau, callbacks.BackupAndRestore)
 
 
-class Restore(keras.callbacks.Callback):
+class Restore(RunCallback):
     """Gives the variables a checkpoint's values when `fit` begins, which has just reset the metrics."""
-
-    def __init__(self, progress: Progress, net: keras.Model):
-        super().__init__()
-        self.progress, self.net = progress, net
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.progress.step:
@@ -42,12 +35,12 @@ class Restore(keras.callbacks.Callback):
             self.progress.arrays = {}
 
 
-class Count(keras.callbacks.Callback):
+class Count(RunCallback):
     """Counts and times the updates, and ends a run whose loss is NaN or infinite."""
 
     def __init__(self, progress: Progress):
-        super().__init__()
-        self.progress, self._first_step = progress, progress.step
+        super().__init__(progress)
+        self._first_step = progress.step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         assert logs is not None
@@ -57,23 +50,18 @@ class Count(keras.callbacks.Callback):
             raise diverged("the loss", self.progress.step)
 
 
-class Evaluate(keras.callbacks.Callback):
-    """Adds a row to the metrics, with the error on `(images, labels)`, and remembers the best net so far."""
+class Evaluate(RunCallback):
+    """Adds a row to the metrics, with the error on these images, and remembers the best net so far."""
 
-    def __init__(
-        self, bar: ProgressBar, net: keras.Model, validation: tuple[np.ndarray, np.ndarray]
-    ):
-        super().__init__()
-        self.bar, self.progress, self.net, self.logits = bar, bar.progress, net, logits_of(net)
-        self.images, self.labels = validation
-        self.schedule = schedule_of(self.progress.run.recipe)
+    def __init__(self, progress: Progress, net: Model, images: np.ndarray, labels: np.ndarray):
+        super().__init__(progress, net)
+        self.logits, self.images, self.labels = logits_of(net), images, labels
+        self.schedule = schedule_of(self.run.recipe)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.progress.evaluation_due:
             return
-        assert (
-            logs is not None and self.model is not None
-        )  # on JAX, this updates the net's variables
+        assert logs and self.model is not None  # on JAX, this updates the net's variables
         loss, error = None, None
         if len(self.labels):
             logits = backends.current().predict(self.logits, self.images)
@@ -91,25 +79,21 @@ class Evaluate(keras.callbacks.Callback):
         }
         self.progress.rows.append(row)
         if self.progress.keep == "best" and self.progress.kept is row:
-            values = {v.path: ops.convert_to_numpy(v.value) for v in self.net.variables}
-            self.progress.best = {path: value.copy() for path, value in values.items()}
+            self.progress.best = {v.path: v.numpy().copy() for v in self.net.variables}
         self.progress.begin_interval()
         self.model.reset_metrics()
-        self.bar.print_row(row)
+        print_above_bar(describe_row(row, self.run.recipe.steps))
 
 
-class CallUsers(keras.callbacks.Callback):
+class CallUsers(RunCallback):
     """Calls the user's callbacks: to them an epoch is an evaluation, and the model is the net that is saved.
 
     Their `logs` have Keras's names: loss, accuracy, val_loss, val_accuracy, and learning_rate and step.
     """
 
-    def __init__(
-        self, progress: Progress, net: keras.Model, users: Sequence[keras.callbacks.Callback]
-    ):
-        super().__init__()
-        self.progress, self.net = progress, net
-        self.users = keras.callbacks.CallbackList(list(users), model=net)
+    def __init__(self, progress: Progress, net: Model, users: Sequence[callbacks.Callback]):
+        super().__init__(progress, net)
+        self.users = callbacks.CallbackList(list(users), model=net)
         self.net.stop_training = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -135,18 +119,14 @@ class CallUsers(keras.callbacks.Callback):
         self.users.on_train_end()
 
 
-class Save(keras.callbacks.Callback):
+class Save(RunCallback):
     """Saves checkpoints and metrics.csv, and ends `fit` where a signal or a user's callback asks for it.
 
     The last callback, because it starts the clock again.
     """
 
-    def __init__(self, progress: Progress, net: keras.Model):
-        super().__init__()
-        self.progress, self.net = progress, net
-
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        progress, run = self.progress, self.progress.run
+        progress, run = self.progress, self.run
         if progress.evaluation_due or progress.step % AGREE_EVERY == 0 or hosts.count() == 1:
             progress.signum = hosts.agree(progress.signals.received)
         if progress.signum or progress.stopped_early:
@@ -160,12 +140,8 @@ class Save(keras.callbacks.Callback):
         progress.resume_clock()
 
 
-def save_checkpoint(progress: Progress, net: keras.Model, model: keras.Model) -> None:
-    """Save the state of this update.
-
-    Raises:
-        UserError: (exit code 3) for variables that are not finite; (2) where the disk is full.
-    """
+def save_checkpoint(progress: Progress, net: Model, model: Model) -> None:
+    """Save the state of this update. Raises UserError, exit code 3, for variables that are not finite."""
     arrays = checkpoint.capture(net, model)
     for name, array in arrays.items():
         if not np.isfinite(array).all():
@@ -191,14 +167,13 @@ def _rounded(value: float | None, digits: int = 9) -> float | None:
     return float(f"{value:.{digits}g}")
 
 
-def refuse_callbacks(users: Sequence[keras.callbacks.Callback]) -> None:
+def refuse_callbacks(users: Sequence[callbacks.Callback]) -> None:
     """Raise UserError for a callback that would set the learning rate or resume by itself."""
     for callback in users:
-        names = {cls.__name__ for cls in type(callback).__mro__}
-        if refused := names & set(REFUSED):
+        if isinstance(callback, REFUSED):
             raise UserError(
                 f"`callbacks` must leave the learning rate to the recipe and resuming to the run folder. "
-                f"Received: {refused.pop()}; choose a `recipe` and its numbers instead"
+                f"Received: {type(callback).__name__}; choose a `recipe` and its numbers instead"
             )
 
 

@@ -1,7 +1,5 @@
 """What the CPU is, and which 16-bit types it multiplies (Linux; elsewhere it is not known)."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 # Instructions of x86 that multiply a policy's 16-bit type; oneDNN has no fast convolutions without them.

@@ -1,7 +1,5 @@
 """The device that Keras trains on, and the precision that suits it."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 
@@ -43,9 +41,7 @@ def clear_session() -> None:
 def precision(requested: str, began: RunConfig | None = None) -> tuple[str, str]:
     """Resolve `precision`: the Keras dtype policy and the reason for it.
 
-    Args:
-        requested: a policy, or "auto".
-        began: config.json of a run that is resumed, perhaps on another machine: "auto" keeps its precision.
+    `began` is the config.json of a run that is resumed, maybe on another machine: "auto" keeps its precision.
     """
     if requested != "auto":
         return requested, "as asked for"
@@ -97,6 +93,5 @@ def print_changes(old: RunConfig) -> None:
         ("use of oneDNN", old.get("onednn", onednn()), onednn()),
     ):
         if before != now:
-            console.print_line(
-                f"note: this run began with another {what} ({before}): not exactly repeatable"
-            )
+            text = f"note: this run began with another {what} ({before}): not exactly repeatable"
+            console.print_line(text)

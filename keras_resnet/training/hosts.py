@@ -9,10 +9,9 @@ KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0; after commas, those of
 KERAS_DISTRIBUTION_NUM_PROCESSES (1: train alone, whatever JAX knows) and KERAS_DISTRIBUTION_PROCESS_ID.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
+import queue
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,8 +32,7 @@ SILENT_SECONDS = 30  # a process that is silent for so long is lost
 def join() -> None:
     """Wait for the other processes of this run, if it has others. Call it before anything is computed.
 
-    Raises:
-        UserError: where the variables make no sense, the backend is not JAX, or a process did not join.
+    Raises UserError where variables make no sense, the backend is not JAX, or a process did not join.
     """
     named, backend = _named_processes(), keras.backend.backend()
     if backend != "jax":
@@ -50,37 +48,49 @@ def join() -> None:
     alone = "1" in map(os.environ.get, (PROCESSES, "SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
     if jax.distributed.is_initialized() or (alone and not named):
         return
-    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
-    problems: list[Exception] = []
-
-    def initialize() -> None:
-        try:
-            jax.distributed.initialize(
-                **named,
-                initialization_timeout=2
-                * int(JOIN_SECONDS),  # JAX aborts the process then: we end before
-                heartbeat_timeout_seconds=SILENT_SECONDS,
-                shutdown_timeout_seconds=SILENT_SECONDS // 2,
-            )
-        except Exception as error:
-            problems.append(error)
-
     who = f"process {named['process_id']} of {named['num_processes']}" if named else "this process"
     if named:
         console.print_line(f"{who} waits for the others at {named['coordinator_address']}")
-    waiting = threading.Thread(target=initialize, daemon=True)  # Ctrl-C would not end JAX's waiting
-    waiting.start()
-    waiting.join(JOIN_SECONDS)
-    # If nothing names others, and JAX finds none or was used already, this process trains alone.
-    if waiting.is_alive() or (named and problems):
+    problem = _connect(named)
+    # Where nothing names others and JAX finds none, this process trains alone.
+    if isinstance(problem, TimeoutError) or (named and problem):
         raise UserError(
             f"all processes of this run must be started within {JOIN_SECONDS:.0f} s, by the same command "
-            f"on every host. Received: {who} alone, or not all of them {problems or ''}; "
-            f"{PROCESSES}=1 in the environment trains alone",
+            f"on every host. Received: {who} alone, or not all of them ({problem}); {PROCESSES}=1 in "
+            "the environment trains alone",
             exit_code=LOST,
         )
     if not is_first():
         console.silence()
+
+
+def _connect(named: Mapping[str, Any]) -> Exception | None:
+    """Have JAX connect the named processes, or those that it finds; returns what went wrong.
+
+    In a thread, because Ctrl-C would not end JAX's waiting; and after twice our time JAX aborts the process.
+    """
+    import jax
+
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM from us
+    limits = {
+        "initialization_timeout": 2 * int(JOIN_SECONDS),
+        "heartbeat_timeout_seconds": SILENT_SECONDS,
+        "shutdown_timeout_seconds": SILENT_SECONDS // 2,
+    }
+    outcome: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def initialize() -> None:
+        try:
+            jax.distributed.initialize(**named, **limits)
+            outcome.put(None)
+        except Exception as error:
+            outcome.put(error)
+
+    threading.Thread(target=initialize, daemon=True).start()
+    try:
+        return outcome.get(timeout=JOIN_SECONDS)
+    except queue.Empty:
+        return TimeoutError("time is up")
 
 
 def _named_processes() -> dict[str, Any]:
@@ -105,20 +115,20 @@ def _named_processes() -> dict[str, Any]:
 
 def count() -> int:
     """How many processes train this run."""
-    if keras.backend.backend() != "jax":
-        return 1
-    import jax
-
-    return jax.process_count()
+    return _place()[1]
 
 
 def is_first() -> bool:
     """Whether this is process 0, which reads, writes and prints for all."""
+    return _place()[0] == 0
+
+
+def _place() -> tuple[int, int]:
     if keras.backend.backend() != "jax":
-        return True
+        return 0, 1
     import jax
 
-    return jax.process_index() == 0
+    return jax.process_index(), jax.process_count()
 
 
 def agree(value: int) -> int:

@@ -1,10 +1,8 @@
 """The model that `fit` trains, and what it is fed."""
 
-from __future__ import annotations
-
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -21,7 +19,7 @@ from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs.run import Run
 from keras_resnet.training import backends
-from keras_resnet.training.backends import Chunk
+from keras_resnet.training.backends import Chunk, Chunks
 from keras_resnet.training.net import logits_of
 
 # Batches that the stream makes at a time: NumPy's calls cost less for many.
@@ -34,9 +32,7 @@ class _ResidentImages(layers.Layer):
     def __init__(self, images: np.ndarray, **kwargs: Any):
         super().__init__(**kwargs)
         # A variable: JAX would bake a constant into the program, and send it there with each compilation.
-        self._images = self.add_weight(
-            images.shape, "zeros", "uint8", trainable=False, name="images"
-        )
+        self._images = self.add_weight(images.shape, "zeros", "uint8", trainable=False)
         self._images.assign(images)
 
     def call(self, indices: Any) -> Any:
@@ -102,13 +98,8 @@ def normalized_kernels(net: keras.Model) -> list[str]:
     return paths
 
 
-def chunks_of_batches(
-    run: Run, labels: np.ndarray, train: np.ndarray, start: int
-) -> Callable[[], Iterator[Chunk]]:
-    """A function that returns an endless iterator over the batches from update `start` on, in chunks.
-
-    `train` holds the indices of the training images; see also `stream.batch_indices`.
-    """
+def chunks_of_batches(run: Run, labels: np.ndarray, train: np.ndarray, start: int) -> Chunks:
+    """The batches from update `start` on; `train` holds the indices of the training images."""
     seed, batch_size, padding = run.config.seed, run.recipe.batch_size, run.recipe.crop_padding
 
     def chunks() -> Iterator[Chunk]:

@@ -1,11 +1,10 @@
 """The net of a run: a new one, one that starts from trained weights, or the user's own."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib
 import os
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,16 +21,23 @@ from keras_resnet.nets.describe import describe
 from keras_resnet.nets.family import MODELS
 from keras_resnet.nets.resnet import build
 from keras_resnet.nets.stock import stock
-from keras_resnet.runs.config import TrainConfig
+from keras_resnet.runs.config import OF_WEIGHTS, TrainConfig
 from keras_resnet.training import devices
 
 
 def settings_of_weights(config: TrainConfig) -> TrainConfig:
-    """The same settings, with the model, depth and shortcut of the net of `weights`."""
+    """The same settings, with the model, depth and shortcut of the net of `weights`.
+
+    Raises UserError where one of them is given, and is not that of the net.
+    """
     if config.weights is None:
         return config
     facts = describe(load_keras(zoo.resolve(config.weights)))
-    net = {key: facts[key] or getattr(config, key) for key in ("model", "depth", "shortcut")}
+    net = {key: facts[key] or getattr(config, key) for key in OF_WEIGHTS}
+    for key, value in net.items():
+        given = getattr(config, key)
+        if given not in (value, getattr(TrainConfig, key)):
+            raise UserError(f"`{key}` must be {value}, as in `weights`. Received: {given}")
     return dataclasses.replace(config, **net)
 
 
@@ -41,34 +47,22 @@ def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
         return _own_net(config, data, dtype)
     if config.weights is not None:
         return _trained_net(config, config.weights, data, dtype)
-    return build(
-        config.model,
-        config.depth,
-        shortcut=config.shortcut,
-        num_classes=len(data.class_names),
-        input_shape=data.train_images.shape[1:],
-        mean=data.mean,
-        std=data.std,
-        seed=config.seed,
-        dtype=dtype,
-    )
+    shape, classes = data.train_images.shape[1:], len(data.class_names)
+    options: dict[str, Any] = {"shortcut": config.shortcut, "seed": config.seed, "dtype": dtype}
+    options |= {"num_classes": classes, "input_shape": shape, "mean": data.mean, "std": data.std}
+    return build(config.model, config.depth, **options)
 
 
 def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -> keras.Model:
     """The trained net, with a new dense layer where its classes are not those of the data."""
-    shape, new_head = data.train_images.shape[1:], False
+    new_head = False
     try:
         data.check_classes(Classifier.load(weights).class_names)
     except UserError:
         new_head = True
-    net = load_trunk(
-        weights,
-        len(data.class_names),
-        new_head=new_head,
-        input_shape=shape,
-        seed=config.seed,
-        dtype=dtype,
-    )
+    options: dict[str, Any] = {"new_head": new_head, "seed": config.seed, "dtype": dtype}
+    shape, classes = data.train_images.shape[1:], len(data.class_names)
+    net = load_trunk(weights, classes, input_shape=shape, **options)
     if not new_head:
         console.print_line(f"took all of {net.name} from {weights}: its classes are the same")
     if config.freeze:
@@ -113,11 +107,14 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
             f"{config.model} must return a net that ends in a Softmax layer, in a layer with the activation "
             "softmax, or in logits. Received: probabilities that come from something else"
         )
-    try:
-        stock(net)  # as it will be saved, after the training
+    try:  # as it is saved after the training, and opened
+        saved = keras.saving.serialize_keras_object(stock(net))
+        keras.saving.deserialize_keras_object(saved, safe_mode=True)
     except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"the net of {config.model} cannot be saved in float32: {reason}") from None
+        reason = str(error).partition(". ")[0].splitlines()[0].replace("`", "")
+        raise UserError(
+            f"{config.model} must return a net that can be saved in float32 and opened again: {reason}"
+        ) from None
     return net
 
 

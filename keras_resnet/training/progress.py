@@ -1,7 +1,5 @@
 """How far a run is: what is shown on the terminal, and what a checkpoint keeps of it."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 
@@ -19,35 +17,23 @@ ESTIMATE_AFTER = 19  # timed updates, after which the speed is steady enough for
 
 
 class Progress:
-    """What a run has done, over all its sessions.
-
-    Args:
-        run: what is trained.
-        newest: the checkpoint that it goes on from.
-
-    Attributes:
-        signals: that ask this session to stop.
-        arrays: variables of the checkpoint, until they are restored.
-        step: updates made.
-        rows: of metrics.csv.
-        seconds: spent on updates, without validations and checkpoints. The first call of a session pays
-            for tracing and compiling and is not counted.
-        timed: how many updates took these `seconds`.
-        stopped_early: whether a callback of the user's ended the run before its last update.
-        signum: the signal that stops this session, or 0.
-        keep: which net is saved, "best" or "last".
-        best: variables of the net of the lowest validation error so far, by path.
-    """
+    """What a run has done, over all its sessions; `newest` is the checkpoint that it goes on from."""
 
     def __init__(self, run: Run, newest: tuple[Arrays, State] | None = None):
         arrays, state = newest or ({}, State(step=0, rows=[], seconds=0.0))
-        self.run, self.signum, self.signals = run, 0, Signals()
-        self.best = {name[5:]: array for name, array in arrays.items() if name[:5] == "best/"}
+        self.run = run
+        self.signals = Signals()  # that ask this session to stop
+        self.signum = 0  # of the signal that stops it
+        # Variables of the checkpoint, until they are restored.
         self.arrays = {name: array for name, array in arrays.items() if name[:5] != "best/"}
-        self.step, self.rows, self.seconds = state["step"], state["rows"], state["seconds"]
-        self.timed = state.get("timed", self.step)
-        self.stopped_early = state.get("stopped_early", False)
-        self.keep = "last"
+        # Those of the net of the lowest validation error so far, by path.
+        self.best = {name[5:]: array for name, array in arrays.items() if name[:5] == "best/"}
+        self.keep = "last"  # which net is saved, or "best"
+        self.step, self.rows = state["step"], state["rows"]  # updates made; rows of metrics.csv
+        # Spent on updates, without validations and checkpoints; and how many took them. The first call of
+        # a session pays for tracing and compiling and is not counted.
+        self.seconds, self.timed = state["seconds"], state.get("timed", self.step)
+        self.stopped_early = state.get("stopped_early", False)  # by a callback of the user's
         self.signals.saved = self.step
         self._last: float | None = None  # when the last update ended
         self.begin_interval()
@@ -88,7 +74,7 @@ class Progress:
         self.step = step
 
     def resume_clock(self) -> None:
-        """Start the clock again: what was done since the last update does not count."""
+        """What was done since the last update does not count."""
         self._last = time.perf_counter()
 
     def begin_interval(self) -> None:
@@ -102,15 +88,23 @@ class Progress:
         return images / max(seconds, 1e-9) if updates >= at_least else None
 
 
-class ProgressBar(keras.callbacks.Callback):
+class RunCallback(keras.callbacks.Callback):
+    """A callback of ours, which sees the progress of its run and the net that is saved."""
+
+    def __init__(self, progress: Progress, net: Any = None):
+        super().__init__()
+        self.progress, self.run, self.net = progress, progress.run, net
+
+
+class ProgressBar(RunCallback):
     """A bar where stderr is a terminal, and an estimate of the time after the first updates."""
 
     def __init__(self, progress: Progress):
-        super().__init__()
-        self.progress, self._start = progress, progress.step
+        super().__init__(progress)
+        self._start = progress.step
         self._speed: float | None = None  # images per second
         self._bar = tqdm(
-            total=progress.run.recipe.steps,
+            total=self.run.recipe.steps,
             initial=progress.step,
             # None: without a terminal, the line per evaluation is progress enough.
             disable=None if hosts.is_first() else True,
@@ -120,20 +114,18 @@ class ProgressBar(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        step, known = self.progress.step, self._speed is not None
+        step, known, recipe = self.progress.step, self._speed is not None, self.run.recipe
         self._speed = self.progress.images_per_second(ESTIMATE_AFTER) or self._speed
-        remaining = self.progress.run.recipe.steps - step
-        speed, left = "", ""
+        remaining, speed, left = recipe.steps - step, "", ""
         if self._speed:
-            speed = f"{self._speed:.0f} images/s"
-            left = console.duration(remaining * self.progress.run.recipe.batch_size / self._speed)
+            seconds = recipe.batch_size / self._speed  # of an update
+            speed, left = f"{self._speed:.0f} images/s", console.duration(remaining * seconds)
         if self._speed and not known and remaining > 100:
-            recipe, later = self.progress.run.recipe, self.progress.run.later
-            total = (remaining + later * recipe.steps) * recipe.batch_size / self._speed
-            self.print(
+            later = console.duration((remaining + self.run.later * recipe.steps) * seconds)
+            later = f" ({later} with the later seeds)" if self.run.later else ""
+            print_above_bar(
                 f"first {step - self._start} updates: {speed}; the remaining {remaining:,} updates will "
-                f"take about {left}"
-                + (f" ({console.duration(total)} with the later seeds)" if later else "")
+                f"take about {left}{later}"
             )
         if step % 10 == 0 and logs is not None:
             loss = f"loss {logs['loss']:.3f}"
@@ -144,18 +136,19 @@ class ProgressBar(keras.callbacks.Callback):
         """Remove the bar."""
         self._bar.close()
 
-    def print(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._bar.clear()
-        console.print_line(text)
-        self._bar.refresh()
 
-    def print_row(self, row: MetricsRow) -> None:
-        """Print what an evaluation measured."""
-        validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
-        speed = row["images_per_second"]
-        self.print(
-            f"update {row['step']:,}/{self.progress.run.recipe.steps:,}: loss {row['train_loss']:.4f}, "
-            f"error: training {row['train_error']:.2f} %{validation}, "
-            f"rate {row['learning_rate']:g}" + ("" if speed is None else f", {speed:.0f} images/s")
-        )
+def print_above_bar(text: str) -> None:
+    """Print a line above the bar, if there is one."""
+    with tqdm.external_write_mode():
+        console.print_line(text)
+
+
+def describe_row(row: MetricsRow, steps: int) -> str:
+    """What an evaluation measured, as a line."""
+    validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
+    speed = row["images_per_second"]
+    return (
+        f"update {row['step']:,}/{steps:,}: loss {row['train_loss']:.4f}, "
+        f"error: training {row['train_error']:.2f} %{validation}, "
+        f"rate {row['learning_rate']:g}" + ("" if speed is None else f", {speed:.0f} images/s")
+    )

@@ -1,18 +1,17 @@
 """Signals while a run is under way: the first asks it to stop after this update, with a checkpoint."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 from keras_resnet import console
 
 # Ctrl-C, `kill`, and a terminal that was closed, which Windows does not have.
-SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+
+STOPPING = "stopping: saving a checkpoint; Ctrl-C again loses what came after update {saved:,}"
 
 
 def signal_name(signum: int) -> str:
@@ -32,23 +31,15 @@ class Signals:
     """In its `with` block, remembers the first of `SIGNALS`. A second one has its usual effect.
 
     Ignored signals, as under `nohup`, stay ignored; so do all in a thread, where Python allows no handlers.
-
-    Args:
-        message: what is printed when the first one comes; `{saved}` in it is the attribute `saved`.
-
-    Attributes:
-        received: the signal's number, or 0.
-        saved: update of the newest checkpoint.
+    `message` is printed when the first one comes.
     """
 
-    def __init__(
-        self,
-        message: str = "stopping: saving a checkpoint; Ctrl-C again loses what came after update {saved:,}",
-    ) -> None:
-        self.received = self.saved = 0
+    def __init__(self, message: str = STOPPING) -> None:
+        self.received = 0  # the signal's number
+        self.saved = 0  # update of the newest checkpoint
         self._message, self._before = message, dict[int, Any]()
 
-    def __enter__(self) -> Signals:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for signum in SIGNALS:
                 if signal.getsignal(signum) is not signal.SIG_IGN:

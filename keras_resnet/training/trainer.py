@@ -5,43 +5,46 @@ is in callbacks.py. Everything random is a function of (seed, step) or is in the
 killed ends with the same bits as one that was not (CPU; a GPU's kernels may add in another order).
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+from keras import Model
 
 from keras_resnet import console, recipes
 from keras_resnet.data import datasets
 from keras_resnet.data.dataset import Dataset
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, missing
 from keras_resnet.inference.evaluate import loss_and_error
+from keras_resnet.nets.describe import count_parameters
 from keras_resnet.nets.stock import stock
-from keras_resnet.runs import checkpoint, files, resume
+from keras_resnet.runs import checkpoint, files, provenance, resume
 from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig
 from keras_resnet.runs.run import Run, runs_of, write_summary
-from keras_resnet.training import backends, callbacks, devices, hosts, loggers, record
+from keras_resnet.training import backends, callbacks, devices, hosts, loggers, metadata
 from keras_resnet.training.callbacks import refuse_callbacks
 from keras_resnet.training.model import chunks_of_batches, training_model
 from keras_resnet.training.net import build_net, logits_of, settings_of_weights
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted
 
-UserCallbacks = Sequence[keras.callbacks.Callback]
+Callbacks = Sequence[keras.callbacks.Callback]
+Split = tuple[np.ndarray, np.ndarray]  # indices of the images to train on and to validate with
+Begun = tuple[RunConfig | None, tuple[Arrays, State] | None]  # config.json and newest checkpoint
 
 
 def train(
     config: TrainConfig,
     restart: bool = False,
     data: Dataset | None = None,
-    callbacks: UserCallbacks = (),
+    callbacks: Callbacks = (),
 ) -> Path:
     """Train `config.runs` seeds one after the other; finished ones are not repeated.
 
@@ -61,16 +64,19 @@ def train(
         UserError: for everything the user can mend, and (exit code 3) for a loss that became NaN.
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
+    if not isinstance(config, TrainConfig) or not isinstance(data, Dataset | None):
+        raise ValueError(
+            f"`config` must be a TrainConfig, `data` a Dataset. Received: {config!r:.80}, {data!r:.80}"
+        )
     hosts.join()
-    record.git_commit()  # kept from now on: the checkout may change
+    provenance.git_commit()  # kept from now on: the checkout may change
     if data is not None and data.is_own:
         config = dataclasses.replace(config, dataset=data.name, data_dir=data.data_dir)
     refuse_callbacks(callbacks)
     if limit := keras.config.max_steps_per_epoch():
-        raise UserError(
-            f"KERAS_MAX_STEPS_PER_EPOCH must not be set, it ends runs early. Received: {limit}"
-        )
-    loggers.check_installed(config.log)
+        raise UserError(f"KERAS_MAX_STEPS_PER_EPOCH must not be set. Received: {limit}")
+    if importlib.util.find_spec(config.log) is None:
+        raise missing(config.log, f"`log` {config.log}")
     config = settings_of_weights(config)
     runs, backend = runs_of(config), keras.backend.backend()
     with devices.distributed(config.devices) as count:
@@ -95,7 +101,7 @@ def train(
     return runs[0].folder.path.parent
 
 
-def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks = ()) -> int:
+def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ()) -> int:
     """Train or resume one seed on `count` devices; returns a signal that came after its last update, or 0."""
     with contextlib.ExitStack() as held:
         opened = hosts.on_first(_open, run, held)
@@ -111,7 +117,7 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
         net = build_net(run.config, data, precision)
         model = training_model(run, data, net, start=progress.step)
         if began is None:
-            hosts.on_first(run.folder.write_config, record.config_of(run, data, precision))
+            hosts.on_first(run.folder.write_config, metadata.config_of(run, data, precision))
         else:
             there, now = {"hash": began.get("content_hash")}, {"hash": data.content_hash}
             resume.refuse_others(run.folder.path, there, now, "images")
@@ -129,10 +135,8 @@ def train_run(run: Run, data: Dataset | None, count: int, users: UserCallbacks =
             return hosts.agree(progress.signals.received)
 
 
-def _open(
-    run: Run, held: contextlib.ExitStack
-) -> tuple[RunConfig | None, tuple[Arrays, State] | None] | None:
-    """Lock a run's folder; return its config.json and newest checkpoint, or None if it is finished."""
+def _open(run: Run, held: contextlib.ExitStack) -> Begun | None:
+    """Lock a run's folder; returns its config.json and newest checkpoint, or None if it is finished."""
     held.enter_context(files.lock(run.folder.path))
     # Once more: another process may have trained here meanwhile.
     if results := resume.read_results(run, keras.backend.backend()):
@@ -145,12 +149,7 @@ def _open(
 
 
 def _fit(
-    progress: Progress,
-    data: Dataset,
-    split: tuple[np.ndarray, np.ndarray],
-    net: keras.Model,
-    model: keras.Model,
-    users: UserCallbacks,
+    progress: Progress, data: Dataset, split: Split, net: Model, model: Model, users: Callbacks
 ) -> None:
     """Make the updates that are left. Raises Interrupted where a signal ended them."""
     run, images, labels = progress.run, data.train_images, data.train_labels
@@ -162,7 +161,7 @@ def _fit(
             callbacks.Restore(progress, net),
             callbacks.Count(progress),
             bar,
-            callbacks.Evaluate(bar, net, (images[val], labels[val])),
+            callbacks.Evaluate(progress, net, images[val], labels[val]),
             *([loggers.Log(progress)] if hosts.is_first() else []),
             *([callbacks.CallUsers(progress, net, users)] if users else []),
             callbacks.Save(progress, net),
@@ -174,7 +173,7 @@ def _fit(
         raise Interrupted(progress.signum, progress.step)
 
 
-def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str) -> None:
+def _finish(progress: Progress, data: Dataset, net: Model, precision: str) -> None:
     """Save the net, measure its test error once, and write results.json last: it says "finished"."""
     folder = progress.run.folder
     for variable in net.variables if progress.best else ():
@@ -183,7 +182,7 @@ def _finish(progress: Progress, data: Dataset, net: keras.Model, precision: str)
     console.print_line(f"testing on {len(data.test_labels):,} images")
     logits = backends.current().predict(logits_of(saved), data.test_images)
     test_loss, test_error = loss_and_error(logits, data.test_labels)
-    results = record.results_of(progress, net, precision, test_loss, test_error)
+    results = metadata.results_of(progress, net, precision, test_loss, test_error)
 
     def save() -> None:
         with files.atomic(folder.model_path) as temporary:
@@ -205,7 +204,7 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
         data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)
     elif data.name != config.dataset:
         raise UserError(
-            f"`data` must be the data set that `dataset` names, {config.dataset}. Received: {data.name}"
+            f"`data` must be what `dataset` names, {config.dataset}. Received: {data.name}"
         )
     train, val = data.split(config.val_size, config.seed)
     left = len(train)
@@ -231,11 +230,10 @@ def _move_aside(run: Run) -> None:
         console.print_line(f"moved the run that was in {path} to {target}")
 
 
-def _print_plan(run: Run, net: keras.Model, count: int, precision: str, reason: str) -> None:
+def _print_plan(run: Run, net: Model, count: int, precision: str, reason: str) -> None:
     hardware = backends.current().hardware()
-    console.print_line(
-        f"{run}: {record.parameters(net):,} parameters; run folder {run.folder.path}"
-    )
+    parameters = count_parameters(net)
+    console.print_line(f"{run}: {parameters:,} parameters; run folder {run.folder.path}")
     console.print_line(
         f"backend: {keras.backend.backend()}; {'device' if count == 1 else f'{count} devices'}: "
         f"{hardware.kind} ({hardware.name}); precision: {precision} ({reason})"

@@ -82,6 +82,7 @@ def test_a_run_folder_gives_its_settings_back(config, tmp_path):
         ("image_size = 64", {"dataset": "photos"}),
         ("warmup_steps = 40_000", {"steps": 100_000}),
         ("[recipe]\nsteps = 10", {}),
+        ("weights = '.'", {}),
         ("\ufeffdepth = 56", {}),  # a byte order mark, as Windows' editors write it
     ],
 )

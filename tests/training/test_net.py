@@ -33,6 +33,11 @@ def wrong(input_shape, num_classes, seed):
     return keras.Sequential([keras.Input(input_shape), layers.Flatten(), layers.Dense(3)])
 
 
+def code(input_shape, num_classes, seed):
+    first = layers.Lambda(lambda x: x)
+    return keras.Sequential([keras.Input(input_shape), first, *build(input_shape, num_classes, seed).layers])
+
+
 def hidden_softmax(input_shape, num_classes, seed):
     inputs = keras.Input(input_shape)
     return keras.Model(inputs, build(input_shape, num_classes, seed)(inputs))
@@ -97,11 +102,13 @@ def test_a_net_of_one_s_own_trains_resumes_reports_and_exports(
         ("--model=nowhere:build", "No module named 'nowhere'"),
         ("--model=my_nets:nothing", "my_nets has no function nothing"),
         ("--model=my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
+        ("--model=my_nets:code", "can be saved in float32 and opened again"),
         ("--model=my_nets:hidden_softmax", "Received: probabilities that come from something else"),
         ("--model=my_nets", "--model must be one of resnet, plain, or module:function"),
         ("--weights=nowhere", "nowhere"),
         ("--freeze", "--freeze must be given with --weights"),
         ("--weights=resnet20 --model=my_nets:build", "--weights must be left out"),
+        ("--weights=resnet20 --depth=56", "--depth must be 20, as in --weights. Received: 56"),
     ],
 )
 def test_nets_and_weights_that_do_not_fit(flags, message, in_folder, refused):

@@ -180,6 +180,7 @@ def test_a_run_that_diverges_ends(rate, tmp_path, capsys):
         (["--steps", 3], "--steps must be 4 to 1000000000"),
         (["--runs", 10**12], "--runs must be int <= 10000"),
         (["--val-size", 2000], "--val-size must be 0 or more and below the 2000"),
+        (["--image-size", 64], "--image-size must be left out for synthetic, of 32x32"),
         (["--model", "plain", "--shortcut", "projection"], "--shortcut must be left out"),
         (["--name", "a/b"], "--name must be a folder name"),
         (["--name", "a\nb"], r"Received: 'a\nb'"),
@@ -199,6 +200,8 @@ def test_data_of_another_name_than_the_settings_is_refused(tmp_path):
     """Else its error would stand beside the paper's."""
     with pytest.raises(UserError, match="`dataset` names, cifar10. Received: synthetic"):
         trainer.train(TrainConfig(output_dir=str(tmp_path)), data=datasets.load("synthetic"))
+    with pytest.raises(ValueError, match="`data` a Dataset. Received: .*'x'"):
+        trainer.train(TrainConfig(output_dir=str(tmp_path)), data="x")
     assert not list(tmp_path.iterdir())
 
 

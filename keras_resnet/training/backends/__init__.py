@@ -1,7 +1,5 @@
 """What Keras's backends offer for training, with one small module for what each does differently."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -15,6 +13,7 @@ from keras_resnet.errors import UserError
 EVALUATION_BATCH = 500
 # Of several updates: indices (updates, batch), crops (updates, batch, 3) and labels (updates, batch); int32.
 Chunk = tuple[tuple[np.ndarray, np.ndarray], np.ndarray]
+Chunks = Callable[[], Iterator[Chunk]]  # each call begins an endless iterator
 
 
 class Hardware(NamedTuple):
@@ -44,13 +43,11 @@ class Backend:
                 f"`devices` must be 1 on {name}. Received: {devices}; KERAS_BACKEND=jax uses several"
             )
         if devices is None and gpus > 1:
-            console.print_line(
-                f"note: {name} trains on one of the {gpus} GPUs; KERAS_BACKEND=jax uses all"
-            )
+            console.print_line(f"note: {name} uses one of {gpus} GPUs; KERAS_BACKEND=jax uses all")
         return 1
 
-    def feed(self, chunks: Callable[[], Iterator[Chunk]]) -> Any:
-        """The argument of `fit`, from a function that returns an endless iterator of chunks."""
+    def feed(self, chunks: Chunks) -> Any:
+        """The argument of `fit`."""
         for (index, draw), label in chunks():
             yield from zip(zip(index, draw, strict=True), label, strict=True)
 

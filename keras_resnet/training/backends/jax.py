@@ -1,9 +1,7 @@
 """JAX: GPUs and TPUs, all devices of a host, and many hosts."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from keras_resnet.errors import UserError
 from keras_resnet.training import cpu
-from keras_resnet.training.backends import EVALUATION_BATCH, Backend, Chunk, Hardware
+from keras_resnet.training.backends import EVALUATION_BATCH, Backend, Chunks, Hardware
 
 
 class JAX(Backend):
@@ -21,10 +19,9 @@ class JAX(Backend):
         first = jax.devices()[0]
         if first.platform == "cpu":
             return Hardware("CPU", cpu.cpu_name())
-        major = str(getattr(first, "compute_capability", "")).partition(".")[0]  # AMD's is a name
-        return Hardware(
-            first.platform.upper(), first.device_kind, int(major) if major.isdecimal() else 0
-        )
+        major = str(getattr(first, "compute_capability", "")).partition(".")[0]
+        capability = int(major) if major.isdecimal() else 0  # AMD's is a name
+        return Hardware(first.platform.upper(), first.device_kind, capability)
 
     def distribute(self, devices: int | None) -> int:
         processes = jax.process_count()
@@ -46,7 +43,7 @@ class JAX(Backend):
             keras.distribution.set_distribution(parallel)
         return len(chosen)
 
-    def feed(self, chunks: Callable[[], Iterator[Chunk]]) -> Any:
+    def feed(self, chunks: Chunks) -> Any:
         processes, process = jax.process_count(), jax.process_index()
         for (index, draw), label in super().feed(chunks):
             rows = slice(*(len(label) * k // processes for k in (process, process + 1)))

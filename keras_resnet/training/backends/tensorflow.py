@@ -1,14 +1,11 @@
 """TensorFlow: the fastest on a CPU, and one GPU."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
 from keras_resnet.training import cpu
-from keras_resnet.training.backends import Backend, Chunk, Hardware
+from keras_resnet.training.backends import Backend, Chunks, Hardware
 
 
 class TensorFlow(Backend):
@@ -20,12 +17,11 @@ class TensorFlow(Backend):
         capability = details.get("compute_capability", (0, 0))
         return Hardware("GPU", str(details.get("device_name", "GPU")), capability[0], len(gpus))
 
-    def feed(self, chunks: Callable[[], Iterator[Chunk]]) -> tf.data.Dataset:
+    def feed(self, chunks: Chunks) -> tf.data.Dataset:
         (index, draw), label = next(chunks())
         specs = [tf.TensorSpec(array.shape, tf.int32) for array in (index, draw, label)]
-        chunked = tf.data.Dataset.from_generator(
-            chunks, output_signature=((specs[0], specs[1]), specs[2])
-        )
+        signature = (specs[0], specs[1]), specs[2]
+        chunked = tf.data.Dataset.from_generator(chunks, output_signature=signature)
         return chunked.unbatch().prefetch(8)  # a call of Python per batch costs 2 % of the speed
 
     def compile_options(self, divisor: int) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 Keras refuses more than one step per execution here, and torch.compile takes minutes to begin.
 """
 
-from __future__ import annotations
-
 import keras
 import torch
 

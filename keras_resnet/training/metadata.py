@@ -1,8 +1,5 @@
 """What config.json and results.json say of a run."""
 
-from __future__ import annotations
-
-import functools
 import math
 import shlex
 import sys
@@ -12,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_resnet.data.dataset import Dataset
+from keras_resnet.nets.describe import count_parameters
 from keras_resnet.nets.family import MODELS
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunConfig, RunResults
@@ -19,16 +17,12 @@ from keras_resnet.runs.run import Run
 from keras_resnet.training import devices
 from keras_resnet.training.progress import Progress
 
-# Read once, as the checkout may change while this process trains.
-git_commit = functools.cache(provenance.git_commit)
-
 
 def config_of(run: Run, data: Dataset, precision: str) -> RunConfig:
     """config.json of a run that begins."""
     script = Path(sys.argv[0]).name
-    program = (
-        ["keras-resnet"] if script in ("keras-resnet", "__main__.py") else ["python", sys.argv[0]]
-    )
+    installed = script in ("keras-resnet", "__main__.py")
+    program = ["keras-resnet"] if installed else ["python", sys.argv[0]]
     config: RunConfig = {
         "settings": run.settings(),
         "precision": precision,
@@ -57,7 +51,7 @@ def results_of(
         "recipe": run.recipe.name,
         "seconds": round(progress.seconds, 1),
         "images_per_second": round(images / progress.seconds, 1) if progress.seconds else None,
-        "parameters": parameters(net),
+        "parameters": count_parameters(net),
         "model": config.model,
         "shortcut": config.shortcut if config.model == "resnet" else None,
         "dataset": config.dataset,
@@ -75,16 +69,11 @@ def results_of(
     return results
 
 
-def parameters(net: keras.Model) -> int:
-    """How many parameters are trainable."""
-    return sum(math.prod(variable.shape) for variable in net.trainable_variables)
-
-
 def _made_with() -> dict[str, Any]:
     backend = keras.backend.backend()
     return {
         "backend": backend,
         "device": devices.facts(),
         "versions": provenance.versions(backend),
-        "git_commit": git_commit(),
+        "git_commit": provenance.git_commit(),
     }
