@@ -11,8 +11,6 @@ stopped. The flags are those of train; many of them take several values.
 Needs: pip install '.[sweep]'
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses
@@ -110,8 +108,7 @@ def _parse_amount(text: str) -> float:
 
 def plan_runs(arguments: argparse.Namespace) -> list[SweepRun]:
     """The runs that the flags ask for, in folders whose paths mean the same on every node."""
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
-    given = {key: getattr(arguments, key) for key in names}
+    given = {key: getattr(arguments, key) for key in TrainConfig.__dataclass_fields__}
     several = {key: given.pop(key) for key in plan.SEVERAL}
     several = {key: values for key, values in several.items() if values is not None}
     if arguments.preset and {"model", "depth"} & several.keys():

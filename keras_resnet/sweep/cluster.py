@@ -1,7 +1,5 @@
 """A Ray cluster to train on: a running one, or one of this machine alone for the time of a sweep."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os
@@ -21,15 +19,10 @@ _WARNINGS = re.compile(rb"\[.*gcs_client\.cc:")  # one per second while a cluste
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Be the driver of a Ray cluster.
+    """Be the driver of a running Ray cluster, at `"auto"` or `"host:port"`, that this machine is a node of.
 
-    Args:
-        address: `"auto"` or `"host:port"` of a running cluster that this machine is a node of. None
-            starts Ray here, on the loopback address alone, and stops it at the end.
-
-    Raises:
-        UserError: where Ray cannot be joined or does not start.
-        ModuleNotFoundError: for Ray or rich.
+    None starts Ray here, on the loopback address alone, and stops it at the end. Raises UserError where Ray
+    cannot be joined or does not start.
     """
     # Ray reads these variables when it is imported.
     tokens = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
@@ -77,16 +70,12 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def count_slots(share: Mapping[str, float], unfit: Collection[str] = ()) -> int:
-    """How many runs train at once on the living nodes.
+    """How many runs train at once on the living nodes, without the `unfit` ones.
 
-    Args:
-        share: what one run takes of a node, as Ray counts it: `{"CPU": 1.0, "GPU": 0.25, "memory": 2e9}`.
-        unfit: Ray's ids of nodes that get none.
+    `share` is what one run takes, as Ray counts it: `{"CPU": 1.0, "GPU": 0.25, "memory": 2e9}`.
     """
     import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in unfit]
-    return sum(
-        int(min((n["Resources"].get(k, 0) / amount for k, amount in share.items()), default=0))
-        for n in nodes
-    )
+    fits = [[n["Resources"].get(k, 0) / amount for k, amount in share.items()] for n in nodes]
+    return sum(int(min(fit, default=0)) for fit in fits)

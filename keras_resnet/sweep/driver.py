@@ -4,8 +4,6 @@ The state of a run is in its folder alone. Where a worker, a node or the driver 
 on from the newest checkpoint, and the lock of the run folder lets only one process train.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import re
 import signal
@@ -152,9 +150,8 @@ class Driver:
         elif code == USER_ERROR:
             self._fail(run, line)
         elif code == DIVERGED:
-            self._fail(
-                run, f"{line.partition(': training has diverged')[0]}: it has diverged; {ADVICE}"
-            )
+            cause = line.partition(": training has diverged")[0]
+            self._fail(run, f"{cause}: it has diverged; {ADVICE}")
             run.diverged.write_text(f"{run.why}\n")
         elif not self._stopping:
             run.losses[run.saved] += 1

@@ -1,7 +1,5 @@
 """The runs of a sweep, and how far each is: functions of settings and files."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections import Counter
@@ -92,18 +90,12 @@ def plan_runs(
 ) -> list[Run]:
     """The runs of all combinations with all seeds, the longest first.
 
-    Args:
-        settings: settings of `TrainConfig` that all runs share, `seed` and `runs` among them.
-        several: settings of `SEVERAL`, each with its values.
-        nets: `model` and `depth` that belong together, in place of those in `several`.
-
-    Raises:
-        UserError: for a value that no run can have.
+    `nets` are values of `model` and `depth` that belong together, in place of those in `several`. Raises
+    UserError for a value that no run can have.
     """
     labels = [key for key in several if SEVERAL[key] is not None and len(set(several[key])) > 1]
-    chosen = [
-        dict(zip(several, each, strict=True)) for each in itertools.product(*several.values())
-    ]
+    combinations = itertools.product(*several.values())
+    chosen = [dict(zip(several, each, strict=True)) for each in combinations]
     if nets:
         chosen = [{**own, "model": m, "depth": d} for own in chosen for m, d in nets]
     configs: dict[str, TrainConfig] = {}
@@ -116,15 +108,11 @@ def plan_runs(
             raise UserError(str(error)) from None
         name = "-".join([config.experiment, *(f"{SEVERAL[key]}{own[key]}" for key in labels)])
         if configs.setdefault(name, config) != config:
-            raise UserError(
-                f"two data sets of one name would both be trained in {name}; rename one"
-            )
+            raise UserError(f"two data sets of one name would be trained in {name}; rename one")
     runs = []
     for name, config in configs.items():
         if given := settings.get("name"):
             name = given if len(configs) == 1 else f"{given}-{name}"
         runs += runs_of(dataclasses.replace(config, name=name))
     # A long run that began last would train alone at the end.
-    return sorted(
-        runs, key=lambda run: -run.config.depth * run.recipe.steps * run.recipe.batch_size
-    )
+    return sorted(runs, key=lambda r: -r.config.depth * r.recipe.steps * r.recipe.batch_size)

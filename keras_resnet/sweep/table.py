@@ -1,7 +1,5 @@
 """What a sweep prints: a table of its experiments, live on a terminal, and the report's at the end."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import statistics
@@ -33,12 +31,7 @@ def show_live(runs: Sequence[SweepRun], slots: int) -> Iterator[Callable[[], Non
 
 
 def format_progress(runs: Sequence[SweepRun], slots: int) -> str:
-    """The progress: one line per experiment, with all its seeds, and a sum.
-
-    Args:
-        runs: the runs.
-        slots: how many train at once.
-    """
+    """The progress: one line per experiment, with all its seeds, and a sum; `slots` train at once."""
     experiments: dict[str, list[SweepRun]] = {}
     for run in runs:
         experiments.setdefault(run.run.config.experiment, []).append(run)

@@ -5,8 +5,6 @@ kernel closes the pipe, and the training saves a checkpoint and ends. Ray's work
 imports nothing heavy.
 """
 
-from __future__ import annotations
-
 import faulthandler
 import glob
 import importlib.util
@@ -71,11 +69,9 @@ def train(job: Job) -> Outcome:
     node, host = ray.get_runtime_context().get_node_id(), socket.gethostname()
     if reason := find_problem(job):
         return Outcome(node, problem=f"{host} {reason}")
-    package = str(
-        Path(__file__).resolve().parents[2]
-    )  # a checkout is not on the path of the process
-    inherited = [job.environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")]
-    paths = [package, *filter(None, inherited)]
+    # A checkout is not on the path of the process.
+    paths = [str(Path(__file__).resolve().parents[2])]
+    paths += filter(None, [job.environment.get("PYTHONPATH"), os.environ.get("PYTHONPATH")])
     with open(job.log, "ab") as log:
         log.write(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} on {host}\n".encode())
         log.flush()
