@@ -53,7 +53,7 @@ def test_the_paper_is_the_default_and_is_its_schedule():
         rates = [float(schedule(n)) for n in (0, 399, 400, 31_999, 32_000, 47_999, 48_000)]
         assert rates == pytest.approx([0.01, 0.01, 0.1, 0.1, 0.01, 0.01, 0.001])
     assert float(learning_rate_schedule()(0)) == pytest.approx(0.1)
-    with pytest.raises(ValueError, match="`steps` must be 4|`warmup_steps` must be .* below half"):
+    with pytest.raises(ValueError, match="`warmup_steps` must be .* below half"):
         learning_rate_schedule(steps=100, warmup_steps=50)
 
 

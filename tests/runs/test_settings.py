@@ -86,9 +86,7 @@ def test_a_run_folder_gives_its_settings_back(config, tmp_path):
         ("\ufeffdepth = 56", {}),  # a byte order mark, as Windows' editors write it
     ],
 )
-def test_what_a_file_says_is_checked_together_with_the_flags(
-    text: str, flags: dict, tmp_path: Path
-) -> None:
+def test_what_a_file_says_is_checked_together_with_the_flags(text, flags, tmp_path):
     (tmp_path / "file.toml").write_text(text, "utf-8")
     TrainConfig(**{**read_settings(tmp_path / "file.toml"), **flags})
 
