@@ -174,15 +174,11 @@ def test_a_run_that_diverges_ends(rate, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--depth", "many"], "invalid int value: 'many'"),
         (["--batch-size", 5000], "--batch-size must be at most the 1700 training images"),
         (["--learning-rate", "nan"], "--learning-rate must be above 0 and at most 1e30"),
-        (["--steps", 3], "--steps must be 4 to 1000000000"),
         (["--runs", 10**12], "--runs must be int <= 10000"),
-        (["--val-size", 2000], "--val-size must be 0 or more and below the 2000"),
         (["--image-size", 64], "--image-size must be left out for synthetic, of 32x32"),
         (["--model", "plain", "--shortcut", "projection"], "--shortcut must be left out"),
-        (["--name", "a/b"], "--name must be a folder name"),
         (["--name", "a\nb"], r"Received: 'a\nb'"),
         (["--data-dir", "a\udcff"], "--data-dir must be printable text"),  # not UTF-8
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
