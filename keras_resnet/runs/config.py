@@ -37,7 +37,7 @@ class TrainConfig:
     depth: int = _setting(20, "6n+2: 20, 32, 44, 56, 110, 1202", group="net")
     shortcut: str = _setting("zeropad", "zeropad is the paper's option A", choices=SHORTCUTS, group="net")
     weights: str | None = _setting(None, "a trained net to start from: a name of `keras-resnet models`, a .keras file or a run folder; it sets model, depth and shortcut", group="net")
-    freeze: bool = _setting(False, "train only the dense layer of the net of `weights`", group="net")
+    freeze: bool = _setting(False, "leave the trained net as it is and train only its dense layer", group="net")
     dataset: str = _setting("cifar10", "cifar10, cifar100, synthetic (needs no data on disk), or a path of your own images: a folder with one subfolder per class, or an .npz file", group="data")
     data_dir: str | None = _setting(None, "folder of tensorflow_datasets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)", group="data")
     image_size: Annotated[int, Meta(ge=8, le=4_096)] | None = _setting(None, "height and width in pixels that your own images are resized to (default: 32; those of an .npz file keep theirs)", group="data")
