@@ -76,9 +76,9 @@ def convert(
         )
     except ValueError as error:  # one class, for example
         raise UserError(str(error)) from None
-    convs = {layer.name: layer for layer in net.layers if isinstance(layer, keras.layers.Conv2D)}
-    to_torch = (3, 2, 0, 1)  # axes: (out, in, height, width)
-    shapes = {name: tuple(conv.kernel.shape[k] for k in to_torch) for name, conv in convs.items()}
+    layers = layers_of(net, channel_order(padding))
+    axes = (3, 2, 0, 1)  # PyTorch's order: (out, in, height, width)
+    shapes = {c.name: tuple(c.kernel.shape[k] for k in axes) for c, *_ in layers}
     wanted = [("conv", shape) for shape in shapes.values()]
     wanted += [("bn", shape[:1]) for _, shape in wanted] + [("dense", (net.output_shape[-1], 64))]
     for kind, shape in dict.fromkeys([*wanted, *((m.kind, m.shape) for m in modules)]):
@@ -89,16 +89,13 @@ def convert(
     if problems:
         text = f"the checkpoint does not fit {net.name}: {'; '.join(problems)[:2_000]}"
         raise UserError(printable(text))
-    order = channel_order(padding)
-    for name, (conv, bn) in matching.match(modules, shapes, list(tensors)).items():
-        out, into = channels_of(name, order)
-        kernel = conv.arrays["weight"].transpose(2, 3, 1, 0)
-        convs[name].set_weights([kernel[:, :, into][..., out]])
-        # The name that nets.resnet.conv_bn gives.
-        bn_name = name.replace("conv", "bn") if "conv" in name else f"{name}_bn"
-        net.get_layer(bn_name).set_weights([bn.arrays[leaf][out] for leaf in matching.LEAVES["bn"]])
-    head = dense[0].arrays
-    net.get_layer("head_dense").set_weights([head["weight"].T[order[3]], head["bias"]])
+    theirs = matching.match(modules, shapes, list(tensors))
+    for conv, bn, out, into in layers:
+        their_conv, their_bn = theirs[conv.name]
+        conv.set_weights([their_conv.arrays["weight"][out][:, into].transpose(2, 3, 1, 0)])
+        bn.set_weights([their_bn.arrays[leaf][out] for leaf in matching.LEAVES["bn"]])
+    head, last = dense[0].arrays, channel_order(padding)[3]
+    net.get_layer("head_dense").set_weights([head["weight"].T[last], head["bias"]])
     return net
 
 
@@ -115,15 +112,23 @@ def channel_order(padding: str) -> dict[int, np.ndarray]:
     return order
 
 
-def channels_of(name: str, order: dict[int, np.ndarray]) -> tuple[Any, Any]:
-    """(output, input) indices for a conv; the channels between a block's two convs keep their order."""
-    everything = slice(None)
-    if name == "stem_conv":
-        return everything, everything
-    stage, block, layer = name.split("_")
-    here = int(stage.removeprefix("stage"))
-    before = here - 1 if block == "block1" and here > 1 else here
-    return (
-        everything if layer == "conv1" else order[here],
-        everything if layer == "conv2" else order[before],
-    )
+def layers_of(net: keras.Model, order: Mapping[int, np.ndarray]) -> list[tuple[Any, Any, Any, Any]]:
+    """Each conv of our net with its BN, and the indices of its output and its input channels by `order`."""
+    by_name, found = {layer.name: layer for layer in net.layers}, []
+    for name, layer in by_name.items():
+        # The name that nets.resnet.conv_bn gives.
+        bn = by_name.get(name.replace("conv", "bn") if "conv" in name else f"{name}_bn")
+        if not isinstance(layer, keras.layers.Conv2D) or bn is None:
+            continue  # a zeropad shortcut in its stock form is a conv without a BN
+        out: Any = slice(None)
+        into: Any = slice(None)
+        if name != "stem_conv":
+            stage, block, part = name.split("_")
+            here = int(stage.removeprefix("stage"))
+            # The channels between a block's two convs keep their order.
+            if part != "conv1":
+                out = order[here]
+            if part != "conv2":
+                into = order[here - 1 if block == "block1" and here > 1 else here]
+        found.append((layer, bn, out, into))
+    return found

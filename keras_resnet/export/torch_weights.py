@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_resnet.convert.checkpoint import read_checkpoint
 from keras_resnet.convert.matching import LEAVES
-from keras_resnet.convert.weights import channel_order, channels_of, convert
+from keras_resnet.convert.weights import channel_order, convert, layers_of
 from keras_resnet.errors import UserError
 from keras_resnet.export.signature import Predict
 from keras_resnet.nets.describe import describe, normalization_of
@@ -35,16 +35,11 @@ def write(net: keras.Model, path: Path) -> None:
     order = {stage: np.argsort(theirs) for stage, theirs in channel_order("split").items()}
     kernel, bias = net.get_layer("head_dense").get_weights()
     tensors = {"linear.weight": kernel[order[3]].T, "linear.bias": bias}
-    for layer in net.layers:
-        # Without trainable weights: a shortcut's fixed kernel, too.
-        if not layer.trainable_weights or layer.name == "head_dense":
-            continue
-        out, into = channels_of(layer.name.replace("bn", "conv"), order)
-        weights = layer.get_weights()
-        if isinstance(layer, keras.layers.Conv2D):
-            weights = [weights[0][:, :, into].transpose(3, 2, 0, 1)]
-        for leaf, values in zip(LEAVES["bn"], weights, strict=False):  # a conv has the first one
-            tensors[f"{_path(layer.name)}.{leaf}"] = values[out]
+    for conv, bn, out, into in layers_of(net, order):
+        weights = conv.get_weights()[0][:, :, into][..., out]
+        tensors[f"{_path(conv.name)}.weight"] = weights.transpose(3, 2, 0, 1)
+        for leaf, values in zip(LEAVES["bn"], bn.get_weights(), strict=True):
+            tensors[f"{_path(bn.name)}.{leaf}"] = values[out]
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # One entry: the library writes several in another order in each process.
     mean, std = (normalization / 255).tolist()

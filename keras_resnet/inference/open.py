@@ -93,7 +93,6 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
 
 def model_file(path: Path) -> Path:
     """The `.keras` file that a file or a run folder means. Raises UserError where there is none."""
-    path = Path(path)
     file = path / "model.keras" if path.is_dir() else path
     if file.suffix == ".keras" and file.is_file():
         return file
