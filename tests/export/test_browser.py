@@ -249,6 +249,22 @@ def test_bad_files_get_a_sentence(page, classifier, tmp_path):
         check_answer(page, classifier.predict(EXAMPLES[2])[0])
 
 
+@pytest.mark.parametrize("height", [700, 480])
+def test_on_a_phone_the_answer_is_on_the_screen(page, tmp_path, height):
+    """Without scrolling where there is room; else the page scrolls by itself."""
+    picture = tmp_path / f"{'a long name ' * 9}.png"
+    shutil.copy(EXAMPLES[2], picture)
+    phone = {"width": 375, "height": height, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        choose(page, picture)
+        bottom = "return document.getElementById('answer').getBoundingClientRect().bottom"
+        wait(page, lambda: page.execute_script(bottom) <= height)
+        assert (page.execute_script("return scrollY") == 0) == (height == 700)
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 class _Elsewhere(http.server.SimpleHTTPRequestHandler):
     """Stands for the CDN: another origin, whose files any page may read."""
 

@@ -57,6 +57,7 @@ async function classifyFile(blob, name) {
     const bitmap = await decode(await blob, name);
     try {
       if (number === latest) await classify(bitmap, bitmap.width, bitmap.height, name, number, start);
+      if (number === latest) answer.scrollIntoView({ block: "nearest" }); // on a small screen it may lie below
     } finally {
       bitmap.close();
     }
