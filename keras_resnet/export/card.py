@@ -14,6 +14,7 @@ from typing import Any
 from keras_resnet.export import litert, onnx_file, saved_model, torch_weights, web_page
 from keras_resnet.export.facts import DATASETS
 from keras_resnet.export.snippets import render_snippet
+from keras_resnet.runs.resume import upgrade
 
 _TAGS = {
     onnx_file.FILE: "onnx", saved_model.FOLDER: "tf-saved-model", litert.FILE: "tflite",
@@ -49,7 +50,6 @@ def render_card(facts: Mapping[str, Any]) -> str:
         classes=facts["num_classes"],
         paper=_PAPER if facts["model"] else "",
         version=facts["versions"]["keras_resnet"],
-        commit=facts["git_commit"] or "unknown",
         input=f"{form['dtype']} {_axes(form['shape'])}",
         outputs="; ".join(outputs),
         training=training(facts),
@@ -108,13 +108,14 @@ def training(facts: Mapping[str, Any]) -> str:
             "## Training\n\nNot known: the net was exported from a file without its run folder.\n"
         )
     config, results = run["config"], run["results"]
-    settings = config.get("settings") or {}
+    settings = upgrade(config.get("settings") or {})  # what 0.2 called `fast` is `fast-0.2` now
     lines = [f"    {config.get('command', 'python train.py')}", ""]
     lines += [f"- {key}: {settings[key]}" for key in _SETTINGS if settings.get(key) is not None]
     lines.append(f"- precision: {config.get('precision', '?')} (saved as float32)")
     lines += [f"- device: {config['device'].get('name')}"] if config.get("device") else []
     if results.get("seconds"):
         lines.append(f"- time: {results['seconds'] / 3600:.2f} hours")
+    lines.append(f"- commit: {results.get('git_commit') or config.get('git_commit', '?')}")
     lines.append(f"- versions: {json.dumps(config.get('versions', {}))}")
     return "\n".join(["## Training", "", *lines, ""])
 

@@ -24,7 +24,7 @@ FILE = "model.safetensors"
 
 def write(net: keras.Model, path: Path) -> None:
     """Write the file `path`. Raises UserError where the net is not one of akamaster's."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     facts, normalization = describe(net), normalization_of(net)
     if (facts["model"], facts["shortcut"]) != ("resnet", "zeropad") or normalization is None:
@@ -43,7 +43,8 @@ def write(net: keras.Model, path: Path) -> None:
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # One entry: the library writes several in another order in each process.
     mean, std = (normalization / 255).tolist()
-    save_file(tensors, path, {"normalization": json.dumps({"mean": mean, "std": std})})
+    metadata = {"normalization": json.dumps({"mean": mean, "std": std})}
+    path.write_bytes(save(tensors, metadata))  # `save_file` lets nobody but the owner read the file
 
 
 def load(path: Path) -> Predict:

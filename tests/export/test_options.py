@@ -87,6 +87,8 @@ def test_the_weights_under_pytorchs_names(tmp_path, images):
     facts = export(tmp_path / "net.keras", formats=["safetensors"])
     row = facts["verification"]["rows"][1]
     assert row["file"] == "model.safetensors" and row["difference"] < 1e-5
+    modes = {path.suffix: path.stat().st_mode for path in (tmp_path / "net-export").iterdir()}
+    assert modes[".safetensors"] == modes[".md"]
     if importlib.util.find_spec("torch"):
         (tmp_path / "resnet.py").write_text(RESNET)
         printed = run_snippets(tmp_path / "net-export", images[0], tmp_path)["PyTorch"].split()
