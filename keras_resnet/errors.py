@@ -20,7 +20,7 @@ LOST = 5  # a process of a run on several hosts did not join in time
 EXTRAS = {
     "onnx": "export", "tf2onnx": "export", "onnxruntime": "onnx", "safetensors": "convert",
     "tensorflow": "tensorflow", "torch": "torch", "matplotlib": "report", "ray": "sweep", "rich": "sweep",
-    "wandb": "wandb", "mlflow": "mlflow",
+    "wandb": "wandb", "mlflow": "mlflow", "openvino": "openvino",
 }  # fmt: skip
 
 

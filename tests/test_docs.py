@@ -3,20 +3,23 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from keras_resnet.export.verify import LOADERS
 from keras_resnet.recipes import RECIPES
 from tests.helpers import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
 
 
-def blocks(language):
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def blocks(language, text=README):
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     return [text for name, text in found if name == language]
 
 
@@ -100,3 +103,26 @@ def test_the_documents_give_the_errors_of_the_stored_runs(document):
                 elif head == "test error":
                     found[cells[0], cells[heads.index("recipe")]] = cell
     assert found == known
+
+
+@pytest.mark.slow
+def test_docs_serving(folder):
+    """Its commands but for servers and their clients; each file that a server gets answers the request."""
+    pytest.importorskip("openvino")
+    text = (REPOSITORY / "docs/serving.md").read_text()
+    shutil.copy(REPOSITORY / "examples/ship.png", folder)
+    (folder / "request.py").write_text(blocks("python", text)[1])
+    lines = [line for block in blocks("bash", text) for line in block.strip().splitlines()]
+    commands = [line for line in lines if not line.startswith(("docker", "curl", "uvicorn"))]
+    printed = [run(command, folder) for command in ("python request.py", *commands)]
+    assert len(commands) == 7 and "shape: (-1, 32, 32, 3)" in "".join(printed)
+    (tensor,) = json.loads((folder / "request.json").read_text())["inputs"]
+    images = np.array(tensor["data"], tensor["datatype"].lower()).reshape(tensor["shape"])
+    instances = json.loads((folder / "tensorflow.json").read_text())["instances"]
+    np.testing.assert_array_equal(images, instances)
+    for name, file in {
+        "saved_model": "serving/resnet20/1", "openvino_model": "ovms/resnet20/1",
+        "model.onnx": "triton/resnet20/1/model.onnx",
+    }.items():  # fmt: skip
+        assert tensor["name"] == "image" and LOADERS[name](folder / file)(images)["class_id"] == 8
+    assert LOADERS["model.onnx"](folder / "fixed.onnx")(images)["class_id"] == 8

@@ -11,16 +11,19 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from keras_resnet.export import litert, onnx_file, saved_model, torch_weights, web_page
+from keras_resnet.export import litert, onnx_file, openvino, saved_model, torch_weights, web_page
 from keras_resnet.export.facts import DATASETS
 from keras_resnet.export.snippets import render_snippet
 from keras_resnet.runs.resume import upgrade
 
 _TAGS = {
     onnx_file.FILE: "onnx", saved_model.FOLDER: "tf-saved-model", litert.FILE: "tflite",
-    torch_weights.FILE: "safetensors",
+    torch_weights.FILE: "safetensors", openvino.FOLDER: "openvino",
 }  # fmt: skip
-_ERRORS = {"keras": "Keras float32", "onnx": "ONNX float32", "int8": "ONNX int8"}
+_ERRORS = {
+    "keras": "Keras float32", "onnx": "ONNX float32", "litert": "LiteRT float32",
+    "int8": "ONNX int8", "int8_litert": "LiteRT int8",
+}  # fmt: skip
 _SETTINGS = (
     "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
     "momentum", "nesterov", "schedule", "val_size", "seed",

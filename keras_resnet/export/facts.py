@@ -25,7 +25,7 @@ DATASETS = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
     "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
 }
-_PACKAGES = ("onnx", "tf2onnx", "onnxruntime")
+_PACKAGES = ("onnx", "tf2onnx", "onnxruntime", "openvino")
 
 
 def collect_facts(

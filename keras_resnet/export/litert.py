@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_resnet import console
-from keras_resnet.export.signature import SIGNATURE, Predict, export, without_warnings
+from keras_resnet.export.signature import INPUT, SIGNATURE, Predict, export, without_warnings
 
-FILE = "model.tflite"
-_DELEGATE_NOTE = re.compile(rb"INFO: Created TensorFlow Lite")  # once per process
+FILE, INT8_FILE = "model.tflite", "model.int8.tflite"
+_NOTES = re.compile(rb"INFO: Created TensorFlow Lite|fully_quantize: ")
 
 
-def write(serving: keras.Model, path: Path) -> None:
-    """Write the file with LiteRT's own operations: others would need TensorFlow on the phone."""
-    operations = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-    export(serving, path, "litert", target_spec=operations)
+def write(serving: keras.Model, path: Path, calibration: np.ndarray | None = None) -> None:
+    """Write the file with LiteRT's own operations: others would need TensorFlow on the phone.
+
+    Args:
+        calibration: what `quantize.calibration_batches` returned, for 8-bit integers.
+    """
+    options: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
+    if calibration is not None:
+        options["optimizations"] = [tf.lite.Optimize.DEFAULT]
+        options["representative_dataset"] = lambda: ({INPUT: batch} for batch in calibration)
+    with console.without_lines(_NOTES):
+        export(serving, path, "litert", **options)
 
 
 def load(path: Path) -> Predict:
     """Open the file as its users do."""
-    with without_warnings(), console.without_lines(_DELEGATE_NOTE):
+    with without_warnings(), console.without_lines(_NOTES):
         interpreter = tf.lite.Interpreter(model_path=str(path))
         interpreter.allocate_tensors()
     index = interpreter.get_input_details()[0]["index"]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_resnet.errors import UserError, did_you_mean
+from keras_resnet.errors import UserError, did_you_mean, missing
 
-FORMATS = ("saved_model", "onnx", "litert", "safetensors", "web")
+FORMATS = ("saved_model", "onnx", "openvino", "litert", "safetensors", "web")
 OUTPUTS = ("probabilities", "class_id", "logits", "features")
 OPSETS = range(13, 19)  # quantization per channel begins with 13, tf2onnx 1.17 ends at 18
 _KNOWN = {
@@ -41,7 +42,7 @@ class Options:
     """What to write, and how. Raises UserError for values that are not known, or do not go together."""
 
     formats: Sequence[str] = _several(FORMATS)
-    quantize: bool = _switch("also model.int8.onnx, calibrated on training images")
+    quantize: bool = _switch("also int8 versions of ONNX and LiteRT, calibrated on training images")
     half: bool = _switch("also model.fp16.onnx: float16 but for the normalization")
     outputs: Sequence[str] = _several(OUTPUTS)
     layout: str = _option("nhwc", "of the input: nhwc, or nchw as in PyTorch (default: nhwc)")
@@ -64,6 +65,8 @@ class Options:
                 raise UserError(
                     f"`{name}` must be of {', '.join(known)}. Received: {unknown}{hint}"
                 )
+        if "openvino" in self.formats and importlib.util.find_spec("openvino") is None:
+            raise missing("openvino", "the format openvino")
         special = (self.layout, self.input, *self.outputs) != ("nhwc", "uint8", *OUTPUTS[:2])
         if self.raw and special:
             raise UserError("`raw` fixes `layout`, `input` and `outputs`: leave these out")
@@ -76,18 +79,27 @@ class Options:
             raise UserError(f"`batch_size` must be 1 or more. Received: {self.batch_size}")
         if self.opset not in OPSETS:
             raise UserError(f"`opset` must be {OPSETS[0]} to {OPSETS[-1]}. Received: {self.opset}")
-        if (self.quantize or self.half) and not self.writes("onnx"):
-            raise UserError("`quantize` and `half` change the ONNX file: add onnx to `formats`")
+        if self.half and not self.writes("onnx"):
+            raise UserError("`half` changes the ONNX file: add onnx to `formats`")
+        if self.quantize and not (self.writes("int8") or self.writes("int8_litert")):
+            raise UserError("`quantize` changes ONNX and LiteRT: add onnx or litert to `formats`")
         if self.quantize and {*self.outputs} == {"features"}:
             raise UserError("`quantize` measures the error: add probabilities to `outputs`")
         if self.runtime is not None and "web" not in self.formats:
             raise UserError("`runtime` is for the page: add web to `formats`")
 
     def writes(self, kind: str) -> bool:
-        """Whether a file of this kind is written: of `FORMATS`, or keras, half or int8."""
-        by_flag = {"keras": True, "half": self.half, "int8": self.quantize}
-        for_page = kind == "onnx" and "web" in self.formats
-        return by_flag.get(kind, kind in self.formats or for_page)
+        """Whether a file of this kind is written: of `FORMATS`, or keras, half, int8 or int8_litert."""
+        formats = {*self.formats}
+        if not formats.isdisjoint({"openvino", "web"}):  # made of the ONNX file
+            formats.add("onnx")
+        by_flag = {
+            "keras": True,
+            "half": self.half,
+            "int8": self.quantize and "onnx" in formats,
+            "int8_litert": self.quantize and "litert" in formats,
+        }
+        return by_flag.get(kind, kind in formats)
 
     def prepare(self, images: np.ndarray) -> np.ndarray:
         """Images, uint8 `(N, H, W, 3)`, as the exported files take them."""

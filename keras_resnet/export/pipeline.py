@@ -24,6 +24,7 @@ from keras_resnet.export import (
     keras_file,
     litert,
     onnx_file,
+    openvino,
     quantize,
     saved_model,
     torch_weights,
@@ -99,8 +100,13 @@ def export(
         write("litert", litert.FILE, lambda path: litert.write(serving, path))
         write("safetensors", torch_weights.FILE, lambda path: torch_weights.write(net, path))
         write("onnx", onnx_file.FILE, lambda path: onnx_file.write(serving, path, wanted, facts))
+        write("openvino", openvino.FOLDER, openvino.write)
         write("half", onnx_file.HALF_FILE, lambda path: onnx_file.write_half(path, facts))
-        write("int8", onnx_file.INT8_FILE, lambda path: _write_int8(path, data, facts, wanted))
+        if wanted.quantize and data is not None:
+            batches = quantize.calibration_batches(data.train_images, wanted)
+            write("int8", onnx_file.INT8_FILE, lambda path: quantize.quantize(path, batches))
+            write("int8_litert", litert.INT8_FILE, lambda p: litert.write(serving, p, batches))
+            _measure_int8(folder, data, facts, wanted)
         write("web", web_page.FOLDER, lambda path: web_page.write(path, onnx_path, facts, runtime))
         facts["verification"] = verify(all_outputs, folder, data, wanted)
         facts["files"] = {
@@ -149,25 +155,32 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _write_int8(file: Path, data: Any, facts: dict[str, Any], options: Options) -> None:
-    """Write model.int8.onnx; measure its test error, and print it beside that of float32."""
-    errors, float32_file = facts["test_error"], file.with_name(onnx_file.FILE)
-    quantize.quantize(float32_file, file, data.train_images, options)
-    if "keras" not in errors:  # else it was measured when the run ended
-        errors["onnx"] = _test_error(float32_file, data, options)
-    float32 = next(iter(errors.values()))
-    errors["int8"] = error = _test_error(file, data, options)
-    onnx_file.save(onnx.load(file), file, facts, test_error=error, quantization=quantize.METHOD)
-    warning = f"; warning: more than {MAX_INT8_COST}" if error - float32 > MAX_INT8_COST else ""
-    console.print_line(
-        f"test error on {len(data.test_labels):,} {data.name} images: float32 {float32:.2f} %, "
-        f"int8 {error:.2f} % ({error - float32:+.2f} percentage points{warning})"
-    )
+def _measure_int8(folder: Path, data: Dataset, facts: dict[str, Any], options: Options) -> None:
+    """Measure the test error of the int8 files, and print it beside that of float32."""
+    errors = facts["test_error"]
+    for key, name, kind, float32_name in (
+        ("int8", onnx_file.INT8_FILE, "onnx", onnx_file.FILE),
+        ("int8_litert", litert.INT8_FILE, "litert", litert.FILE),
+    ):
+        if not options.writes(key):
+            continue
+        if not errors:  # else it was measured when the run ended
+            errors[kind] = _test_error(folder / float32_name, data, options)
+        float32, file = next(iter(errors.values())), folder / name
+        errors[key] = error = _test_error(file, data, options)
+        if kind == "onnx":
+            metadata = {"test_error": error, "quantization": quantize.METHOD}
+            onnx_file.save(onnx.load(file), file, facts, **metadata)
+        warning = f"; warning: more than {MAX_INT8_COST}" if error - float32 > MAX_INT8_COST else ""
+        console.print_line(
+            f"test error on {len(data.test_labels):,} {data.name} images: float32 {float32:.2f} %, "
+            f"{name} {error:.2f} % ({error - float32:+.2f} percentage points{warning})"
+        )
 
 
 def _test_error(file: Path, data: Dataset, options: Options) -> float:
     """In percent."""
-    predict = in_batches(onnx_file.load(file), options.batch_size or 500)
+    predict = in_batches(LOADERS[file.name](file), options.batch_size or 500)
     classes = top_class(predict(options.prepare(data.test_images)))
     return round(100 * float(np.mean(classes != data.test_labels)), 4)
 

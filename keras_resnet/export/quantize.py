@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from keras_resnet.export.onnx_file import FILE
 from keras_resnet.export.options import Options
 from keras_resnet.export.signature import INPUT
 
@@ -24,8 +25,16 @@ _BATCH = 64
 _INTEGER_OPS = ["Conv", "Relu", "Add", "AveragePool", "MaxPool", "Pad"]
 
 
-def quantize(source: Path, target: Path, images: np.ndarray, options: Options) -> None:
-    """Write the int8 version of an exported net; some of the training images calibrate its ranges.
+def calibration_batches(images: np.ndarray, options: Options) -> np.ndarray:
+    """Some of the training images, uint8 `(N, H, W, 3)`, in batches that the exported files take."""
+    chosen = np.random.default_rng(0).permutation(len(images))[:CALIBRATION_IMAGES]
+    images = options.prepare(images[np.sort(chosen)])
+    size = options.batch_size or _BATCH
+    return np.resize(images, (max(len(images) // size, 1), size, *images.shape[1:]))
+
+
+def quantize(path: Path, calibration: np.ndarray) -> None:
+    """Write the int8 version of the ONNX file beside it, with ranges from what `calibration_batches` gave.
 
     Activations are uint8 with one scale per tensor, weights int8 with one scale per output channel, in
     7 bits: CPUs without VNNI add pairs of products in 16 bits, which 8-bit weights overflow. On a
@@ -33,20 +42,15 @@ def quantize(source: Path, target: Path, images: np.ndarray, options: Options) -
     """
     from onnxruntime import quantization
 
-    chosen = np.random.default_rng(0).permutation(len(images))[:CALIBRATION_IMAGES]
-    images = options.prepare(images[np.sort(chosen)])
-    size = options.batch_size or _BATCH
-    count = max(len(images) // size, 1)
-
     class Images(quantization.CalibrationDataReader):
-        batches = iter(np.resize(images, (count, size, *images.shape[1:])))
+        batches = iter(calibration)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)
             return None if batch is None else {INPUT: batch}
 
     # The reference evaluator of onnx reads integers of opset 21 and above.
-    model = onnx.version_converter.convert_version(onnx.load(source), OPSET)
+    model = onnx.version_converter.convert_version(onnx.load(path.with_name(FILE)), OPSET)
     model = onnx.shape_inference.infer_shapes(model)
     # Else quantize_static warns.
     onnx.helper.set_model_props(model, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -60,7 +64,7 @@ def quantize(source: Path, target: Path, images: np.ndarray, options: Options) -
         warnings.simplefilter("ignore")
         quantization.quantize_static(
             model,
-            target,
+            path,
             Images(),
             quant_format=quantization.QuantFormat.QDQ,
             activation_type=quantization.QuantType.QUInt8,

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from keras_resnet.export import keras_file, litert, onnx_file, saved_model, torch_weights
+from keras_resnet.export import keras_file, litert, onnx_file, openvino, saved_model, torch_weights
 
 _SECTIONS = dict(
     section.split("\n", 1)
@@ -18,7 +18,7 @@ _SECTIONS = dict(
 _HEADINGS = {
     keras_file.FILE: "Keras", saved_model.FOLDER: "SavedModel", onnx_file.FILE: "ONNX",
     litert.FILE: "LiteRT", torch_weights.FILE: "PyTorch", onnx_file.HALF_FILE: "ONNX, float16",
-    onnx_file.INT8_FILE: "ONNX, int8",
+    onnx_file.INT8_FILE: "ONNX, int8", openvino.FOLDER: "OpenVINO", litert.INT8_FILE: "LiteRT, int8",
 }  # fmt: skip
 _PREPARATION = """\
 import numpy as np

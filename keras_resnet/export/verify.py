@@ -13,7 +13,7 @@ from keras_resnet import console
 from keras_resnet.data import synthetic
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DISAGREES, UserError
-from keras_resnet.export import keras_file, litert, onnx_file, saved_model, torch_weights
+from keras_resnet.export import keras_file, litert, onnx_file, openvino, saved_model, torch_weights
 from keras_resnet.export.options import Options
 from keras_resnet.export.signature import Predict, in_batches
 
@@ -27,10 +27,12 @@ LOADERS: dict[str, Callable[[Path], Predict]] = {
     keras_file.FILE: keras_file.load,
     saved_model.FOLDER: saved_model.load,
     onnx_file.FILE: onnx_file.load,
+    openvino.FOLDER: openvino.load,
     litert.FILE: litert.load,
     torch_weights.FILE: torch_weights.load,
     onnx_file.HALF_FILE: onnx_file.load,
     onnx_file.INT8_FILE: onnx_file.load,
+    litert.INT8_FILE: litert.load,
 }
 
 
@@ -66,8 +68,10 @@ def verify(
             if found is not None:
                 agreement = min(agreement, IMAGES - batch + int(np.sum(found == classes[:batch])))
         passed: bool | None = worst <= TOLERANCE and agreement == IMAGES
-        if name in (onnx_file.INT8_FILE, onnx_file.HALF_FILE):
-            passed = None if name == onnx_file.INT8_FILE else worst <= HALF_TOLERANCE
+        if name == onnx_file.HALF_FILE:
+            passed = worst <= HALF_TOLERANCE
+        if name in (onnx_file.INT8_FILE, litert.INT8_FILE):
+            passed = None
         row = {"file": name, "difference": worst, "agreement": agreement, "passed": passed}
         rows.append(row)
         console.print_line(f"  {name:<17} {worst:>18.1e} {f'{agreement}/{IMAGES}':>12}")

@@ -32,8 +32,8 @@ def probabilities_of(net, images):
 def test_the_folder_is_complete(exported):
     _, folder, facts = exported
     assert {item.name for item in folder.iterdir()} == {
-        *FLOAT32, "config.json", "metadata.json", "model.weights.h5", "model.int8.onnx", "web",
-        "labels.txt", "MODEL_CARD.md", "README.md", "export.json",
+        *FLOAT32, "config.json", "metadata.json", "model.weights.h5", "model.int8.onnx",
+        "model.int8.tflite", "web", "labels.txt", "MODEL_CARD.md", "README.md", "export.json",
     }  # fmt: skip
     assert (folder / "labels.txt").read_text().splitlines() == list(CLASSES)
     assert json.loads((folder / "export.json").read_text()) == json.loads(json.dumps(facts))
@@ -44,7 +44,7 @@ def test_the_folder_is_complete(exported):
     check = facts["verification"]
     assert (check["count"], check["batches"]) == (256, [1, 7, 256])
     for row in check["rows"]:  # random weights: int8 has many near ties
-        float32 = row["file"] != "model.int8.onnx"
+        float32 = "int8" not in row["file"]
         assert row["passed"] is (True if float32 else None) and row["agreement"] > 200
         assert row["difference"] < 1e-5 or not float32
 
@@ -123,7 +123,8 @@ def test_int8_runs_in_integers(exported, tmp_path):
     assert kinds.count("QLinearAdd") == 3 and "Relu" not in kinds and "Pad" not in kinds
     model = onnx.load(folder / "model.int8.onnx")
     assert not model.graph.value_info and model.opset_import[0].version == 21
-    assert set(facts["test_error"]) == {"keras", "int8"}  # float32: when the run ended
+    errors = {"keras", "int8", "int8_litert"}  # float32: measured when the run ended
+    assert set(facts["test_error"]) == errors
 
 
 def test_any_keras_classifier_is_exported(tmp_path, capsys):
@@ -199,7 +200,7 @@ def test_each_snippet_of_the_card_runs_as_printed(exported, images, tmp_path):
     net, folder, _ = exported
     assert keras.models.load_model(folder).count_params() == stock(net).count_params()
     printed = run_snippets(folder, images[0], tmp_path)
-    assert set(printed) == {"Keras", "SavedModel", "ONNX", "LiteRT", "ONNX, int8"}
+    assert set(printed) == {"Keras", "SavedModel", "ONNX", "LiteRT", "ONNX, int8", "LiteRT, int8"}
     expected = probabilities_of(net, images[:1])[0]
     for heading, text in printed.items():
         label, probability = text.split()

@@ -36,10 +36,13 @@ class ResNet(Net):
         {"outputs": ["class_id", "logits", "features"], "input": "float32", "formats": ["onnx"]},
         {"layout": "nchw", "batch_size": 3, "outputs": ["probabilities"], "half": True},
         {"raw": True, "quantize": True, "dataset": "synthetic"},
+        {"layout": "nchw", "outputs": ["class_id", "features"], "formats": ["openvino"]},
     ],
-    ids=["outputs", "fixed", "raw"],
+    ids=["outputs", "fixed", "raw", "openvino"],
 )
 def test_options_are_verified_and_their_snippets_run(tmp_path, images, small_synthetic, options):
+    if "openvino" in options.get("formats", ()):
+        pytest.importorskip("openvino")
     net = make_net()
     net.save(tmp_path / "net.keras")
     options = {"formats": ["saved_model", "onnx", "litert"], **options}
@@ -120,6 +123,7 @@ def test_outputs_that_a_net_does_not_have(tmp_path):
         ({"batch_size": 0}, "must be 1 or more. Received: 0"),
         ({"half": True, "formats": ["litert"]}, "add onnx"),
         ({"quantize": True, "outputs": ["features"]}, "add probabilities"),
+        ({"quantize": True, "formats": ["safetensors"]}, "add onnx or litert"),
     ],
     ids=str,
 )
@@ -130,13 +134,21 @@ def test_options_that_do_not_go(options, message):
 
 def test_the_same_command_gives_the_same_bytes(tmp_path):
     """In two processes with other hashes; dates are those of SOURCE_DATE_EPOCH."""
+    openvino = importlib.util.find_spec("openvino") is not None
     make_net().save(tmp_path / "net.keras")
     words = [REPOSITORY / "export.py", "net.keras", "--formats", "onnx", "litert", "safetensors"]
+    words += ["openvino"] * openvino
     words += ["--half", "--data-dir", "none", "--output"]
     for k in ("1", "2"):
         variables = {"PYTHONHASHSEED": k, "SOURCE_DATE_EPOCH": "1700000000"}
         done = python(*words, k, cwd=tmp_path, **variables)
         assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / k / "export.json").read_text()) for k in ("1", "2"))
-    assert first == second and len(first["sha256"]) == 11
+    assert first == second and len(first["sha256"]) == 11 + 2 * openvino
     assert "2023-11-14" in (tmp_path / "1/metadata.json").read_text()
+
+
+def test_openvino_is_asked_for_before_the_work(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"openvino needs .*pip install openvino, .*\[openvino\]$"):
+        Options(formats=["openvino"])
