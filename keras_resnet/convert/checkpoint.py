@@ -3,8 +3,6 @@
 The first bytes of a file say which it is, not its name: `pytorch_model.bin` may be either.
 """
 
-from __future__ import annotations
-
 import re
 import zipfile
 from collections.abc import Iterator, Mapping

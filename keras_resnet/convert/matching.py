@@ -6,8 +6,6 @@ An order that is still ambiguous is an error, never a guess: most layers of a st
 wrong order would not be noticed.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

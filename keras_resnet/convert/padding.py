@@ -6,8 +6,6 @@ deviations: 0.07 and 0.08 when right, 0.28 to 0.41 with the other padding, 0.26 
 normalisation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

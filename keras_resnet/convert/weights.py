@@ -1,7 +1,5 @@
 """Build our net from a PyTorch state_dict."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -3,8 +3,6 @@
 Its front matter is Hugging Face's model-index.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

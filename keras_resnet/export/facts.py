@@ -1,7 +1,5 @@
 """What is known of an exported net: the content of export.json, from which card and page are made."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Keras's own format: write it, and open it as its users do."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

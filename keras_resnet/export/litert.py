@@ -1,7 +1,5 @@
 """LiteRT: write it, and open it as its users do."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """ONNX, in float32 and float16: write it, and open it as its users do."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an export writes. Without Keras: `export --help` need not wait for it."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import importlib.util

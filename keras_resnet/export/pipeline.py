@@ -4,8 +4,6 @@ The folder is built beside its final place, verified there and then renamed: an 
 leaves the old folder or the new one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

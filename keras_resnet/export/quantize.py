@@ -5,8 +5,6 @@ QLinearConv and QLinearAdd. The head (650 weights of 270,000) stays float32: it 
 cost precision.
 """
 
-from __future__ import annotations
-
 import warnings
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """SavedModel: write it, and open it as its users do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import keras

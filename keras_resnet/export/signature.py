@@ -5,8 +5,6 @@ or what `Options` says. SavedModel, ONNX and LiteRT share it; the card's snippet
 use the same names.
 """
 
-from __future__ import annotations
-
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping

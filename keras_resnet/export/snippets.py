@@ -1,7 +1,5 @@
 """The code that a card shows for each file, from snippets.md. It runs without this package; tests run it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -4,8 +4,6 @@ https://github.com/akamaster/pytorch_resnet_cifar10 puts half of a shortcut's ze
 all last: the channels of stages 2 and 3 are written in its order.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

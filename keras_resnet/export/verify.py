@@ -1,7 +1,5 @@
 """Check that every exported file computes what Keras computes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

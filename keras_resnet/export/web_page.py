@@ -6,8 +6,6 @@ The page can load nothing but the files that it names: its Content-Security-Poli
 of each file of ONNX Runtime Web, and the browser compares each with its SHA-384 before using it.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import html

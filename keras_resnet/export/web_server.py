@@ -1,7 +1,5 @@
 """A small server for an exported page: for this machine only, with the files of one folder."""
 
-from __future__ import annotations
-
 import functools
 import http.server
 import sys

@@ -5,8 +5,6 @@ probabilities = classifier.predict(["cat.png", "dog.jpg"])      # float32 (2, 10
 classifier.class_names[probabilities[0].argmax()]               # "cat"
 """
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import dataclasses

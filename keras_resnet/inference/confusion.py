@@ -1,7 +1,5 @@
 """A confusion matrix as a table and as a picture."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path

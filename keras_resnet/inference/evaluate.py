@@ -6,8 +6,6 @@
 Training, which has logits already, uses `loss_and_error`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import time

@@ -1,7 +1,5 @@
 """`resnet` and `plain`, with random or trained weights: `keras_resnet.resnet(20, weights="cifar10")`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from typing import Any

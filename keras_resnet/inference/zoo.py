@@ -4,8 +4,6 @@
 `weights/<name>-<dataset>/`, the folder of the run that trained it, with a card.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """What a built net is, read from its layers: as it was trained, or rebuilt by `stock`."""
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any

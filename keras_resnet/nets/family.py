@@ -1,7 +1,5 @@
 """Which nets there are: depths, kinds and shortcuts. Without Keras, which is slow to import."""
 
-from __future__ import annotations
-
 from keras_resnet.errors import integer
 
 MODELS = ("resnet", "plain")

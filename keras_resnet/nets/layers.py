@@ -4,8 +4,6 @@ They run on any backend and are registered for serialisation, so that `keras.mod
 saved net after `import keras_resnet`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

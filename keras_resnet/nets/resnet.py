@@ -1,7 +1,5 @@
 """The CIFAR networks of He et al. 2015 (arXiv:1512.03385, section 4.2): architecture only."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from typing import Any

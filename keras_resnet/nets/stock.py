@@ -10,8 +10,6 @@ the same layers under the same names, the same weights and the same numbers, but
   which some programs lack.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

@@ -7,8 +7,6 @@ Reads every run at or below the given folders, finished or not, and writes
     index.html                  all of it on one self-contained page, with the best run's mistakes
 """
 
-from __future__ import annotations
-
 import html
 import json
 from collections.abc import Sequence

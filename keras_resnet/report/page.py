@@ -1,7 +1,5 @@
 """The report's page: one HTML file that asks for nothing from outside."""
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Sequence

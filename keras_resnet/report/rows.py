@@ -1,7 +1,5 @@
 """The runs of a report, and its rows: runs that agree in everything but the seed."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path

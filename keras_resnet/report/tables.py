@@ -1,7 +1,5 @@
 """The report's tables, as cells, Markdown and JSON."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
