@@ -208,6 +208,7 @@ def test_data_of_another_name_than_the_settings_is_refused(tmp_path):
 def test_resnet20_learns(dataset, steps, limit, tmp_path, monkeypatch, request):
     monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (50_000, 10_000))
     flags = [f"--steps={steps}", f"--dataset={dataset}", f"--output-dir={tmp_path}", "--name=x"]
+    flags.append("--val-size=100")
     if dataset == "cifar10":
         flags.append(f"--data-dir={request.getfixturevalue('data_dir')}")
     assert call("train", *flags) == 0
