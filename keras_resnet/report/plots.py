@@ -76,11 +76,18 @@ def make_figure6(rows: Sequence[Row]) -> Figure:
         recipes.setdefault(f"recipe {row.recipe_text}\n{numbers}", []).append(row)
     drawn = list(recipes.items())[:MAX_RECIPES]
     kinds = [kind for kind in KINDS if any(row.kind == kind for row in rows)]
-    width, height = PANEL[0] * len(kinds), PANEL[1] * len(drawn) + 0.3
+    titles = [
+        ["\n".join(textwrap.fill(t, 62) for t in f"{KINDS[k]}, {title}".split("\n")) for k in kinds]
+        for title, _ in drawn
+    ]
+    # A panel's height has room for a title of two lines.
+    more = [0.2 * max(0, *(text.count("\n") - 1 for text in of_line)) for of_line in titles]
+    width, height = PANEL[0] * len(kinds), PANEL[1] * len(drawn) + 0.3 + sum(more)
     figure = Figure(figsize=(width, height))
-    for line, (title, members) in enumerate(drawn):
+    for line, (_, members) in enumerate(drawn):
         for column, kind in enumerate(kinds):
-            left, top = PANEL[0] * column + 0.85, height - PANEL[1] * line - 0.5
+            left = PANEL[0] * column + 0.85
+            top = height - PANEL[1] * line - 0.5 - sum(more[: line + 1])
             box = (left / width, (top - 2.6) / height, 3.65 / width, 2.6 / height)
             errors = figure.add_axes(box)
             shown = [row for row in members if row.kind == kind]
@@ -89,8 +96,7 @@ def make_figure6(rows: Sequence[Row]) -> Figure:
                 text = f"no {KINDS[kind].lower()} were trained by this recipe"
                 errors.text(0.5, 0.5, text, ha="center", color="#777777")
                 continue
-            lines = [textwrap.fill(text, 62) for text in f"{KINDS[kind]}, {title}".split("\n")]
-            errors.set_title("\n".join(lines), loc="left", linespacing=1.3)
+            errors.set_title(titles[line][column], loc="left", linespacing=1.3)
             _draw_errors(errors, shown, _top(members))
             box = (left / width, (top - 3.3) / height, 3.65 / width, 0.55 / height)
             _draw_rates(figure.add_axes(box, sharex=errors), shown)
@@ -106,7 +112,8 @@ def make_figure6(rows: Sequence[Row]) -> Figure:
 
 def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
     """Draw the mean of each row's finished runs and each unfinished run, labelled at their ends."""
-    axes.set(xlim=(0, rows[0].recipe.steps), ylim=(0, top), ylabel="error (%)")
+    last = rows[0].recipe.steps  # before it, a coloured line to a label would look like data
+    axes.set(xlim=(0, last), ylim=(0, top), ylabel="error (%)")
     axes.tick_params(labelbottom=False)
     ends: list[tuple[float, float, str, str, str]] = []  # error, step, label, its weight, colour
     lines = [(row, row.finished) for row in rows if row.finished]
@@ -132,8 +139,8 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
         axes.annotate(
             label, xy=(step, error), xytext=(1.04, height), textcoords=axes.get_yaxis_transform(),
             size=9, weight=weight, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "lw": 0.8, "relpos": (0, 0.5),
-                        "shrinkA": 1, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": color if step == last else "#bbbbbb", "lw": 0.8,
+                        "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0},
         )  # fmt: skip
 
 
