@@ -145,7 +145,9 @@ def _check_replaceable(folder: Path) -> None:
         written = {*json.loads(data or b"{}")["sha256"], "export.json"}
     except (UserError, ValueError, KeyError, TypeError):
         written = set()
-    found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
+    found = folder.glob("*")
+    if written:  # else one look is enough, also at the whole disk
+        found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
     if others := sorted({str(item.relative_to(folder)) for item in found} - written)[:3]:
         raise UserError(
             f"{folder} would be replaced, but holds what this command did not write "

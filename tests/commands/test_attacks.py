@@ -49,6 +49,7 @@ def unfinished(run):
         ("report x/seed-0 --output x/seed-0", "--output must not be the folder of a run"),
         (f"convert {GOLDEN}/resnet8_split.safetensors --output x/seed-0/model.keras", "--output must not"),
         ("export x/seed-0 --formats onnx --output x/seed-0", "would be replaced, but holds"),
+        ("export x/seed-0 --formats onnx --output /", "would be replaced, but holds"),
         ("export x/seed-0 --formats onnx --output loop", "could not be written"),
     ],
 )  # fmt: skip
