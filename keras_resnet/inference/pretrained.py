@@ -116,8 +116,8 @@ def load_trunk(
             layer.set_weights(source.get_layer(layer.name).get_weights())
     if new_head:
         console.print_line(
-            f"took the trunk, mean and std of {net.name} from {path}; new: its dense layer, of "
-            f"{num_classes} classes"
+            f"took {net.name}, with its mean and std, from {weights}; its dense layer is new, "
+            f"for {num_classes} classes"
         )
     return net
 

@@ -78,7 +78,7 @@ class TrainConfig:
             _reject("image_size", f"left out for {self.dataset}, of 32x32", self.image_size)
         self.resolve_recipe()  # checks the numbers together
         if self.freeze and not self.weights:
-            _reject("freeze", "given with `weights`, whose trunk it freezes", self.freeze)
+            _reject("freeze", "given with `weights`, the net that it freezes", self.freeze)
         if self.weights and self.model not in MODELS:
             _reject("weights", "left out for a `model` of your own", self.weights)
         if self.model == "plain" and self.shortcut != "zeropad":

@@ -115,7 +115,7 @@ def test_a_trunk_with_a_new_head(tmp_path, capsys):
         features = keras_resnet.resnet(depth, weights=weights, input_shape=shape, include_top=False)
         assert capsys.readouterr().out == ""
         net = keras_resnet.resnet(depth, weights=weights, num_classes=5, input_shape=shape, seed=3)
-        assert "new: its dense layer, of 5 classes" in capsys.readouterr().out
+        assert "its dense layer is new, for 5 classes" in capsys.readouterr().out
         assert net.output_shape == (None, 5) and features.output_shape == (None, 64)
         expected = features.predict_on_batch(images)
         for other in (whole, net):
@@ -124,7 +124,7 @@ def test_a_trunk_with_a_new_head(tmp_path, capsys):
         new = keras_resnet.resnet(depth, num_classes=5, seed=3).get_layer("head_dense")
         np.testing.assert_array_equal(net.get_layer("head_dense").kernel, new.kernel)
     again = load_trunk("resnet20", 10, new_head=True)
-    assert "of 10 classes" in capsys.readouterr().out
+    assert "for 10 classes" in capsys.readouterr().out
     assert np.abs(again.get_layer("head_dense").bias).max() == 0
     foreign = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
     foreign.save(tmp_path / "foreign.keras")
@@ -175,7 +175,7 @@ def test_the_page_of_trained_nets_word_for_word(tmp_path, monkeypatch, capsys, d
         probabilities = keras_resnet.Classifier.load(name).predict(images)
         np.testing.assert_allclose(probabilities, expected, atol=1e-4)
     again = load_trunk("mine.keras")
-    assert "new: its dense layer, of 3 classes" in capsys.readouterr().out
+    assert "its dense layer is new, for 3 classes" in capsys.readouterr().out
     np.testing.assert_array_equal(again.get_weights()[0], values["mine"].get_weights()[0])
 
 

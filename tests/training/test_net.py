@@ -121,7 +121,7 @@ def test_training_starts_from_a_trained_net(tmp_path, capsys):
     flags = [f"--output-dir={tmp_path}", "--steps=4", "--recipe=fast"]
     assert call(*SMALL, *flags, "--weights=resnet20", "--freeze") == 0
     out = capsys.readouterr().out
-    assert "new: its dense layer" in out and "frozen: all but its dense layer" in out
+    assert "its dense layer is new" in out and "frozen: all but its dense layer" in out
     assert "650 parameters" in out
     folder = tmp_path / "frozen-resnet20-synthetic-fast/seed-0"
     assert json.loads((folder / "results.json").read_text())["depth"] == 20
