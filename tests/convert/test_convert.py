@@ -265,7 +265,7 @@ def test_a_pre_activation_net_is_refused(golden):
         (["--padding", "split", "--model", "plain"], "padding=split is for"),
         (["--mean", "nan", "0", "0"], "--mean must be in units of 0..1"),
         (["--key", "ema"], "--key is for files of torch.save"),
-        (["--output", "net.h5"], "--output must be a .keras file in a folder that exists"),
+        (["--output", "net.h5"], "--output must be a .keras file in an existing folder"),
         (["--dataset", "cifar100"], "--dataset must have the net's 5 classes"),
     ],
 )

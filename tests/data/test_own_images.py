@@ -235,6 +235,6 @@ def test_the_commands_and_the_python_of_the_page(tmp_path):
     assert float(re.search(r"test error ([\d.]+) %", trained)[1]) < 5
     assert float(re.search(r"error: +([\d.]+) %", evaluated)[1]) < 5
     assert "disc" in predicted and "stripes" in predicted
-    assert float(re.search(r"int8 ([\d.]+) %", exported)[1]) < 5
+    assert float(re.search(r"int8\.onnx ([\d.]+) %", exported)[1]) < 5
     assert "square" in by_int8
     assert float(re.search(r"([\d.]+) % of 60 test images", in_python)[1]) < 5
