@@ -77,7 +77,7 @@ class RandomPadCrop(keras.layers.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         if len(input_shape) != 4 or input_shape[-1] != len(self.fill):
             raise ValueError(
-                "`fill` must have one number for each channel of the images (N, H, W, C). "
+                "`fill` must be one number for each channel of the images (N, H, W, C). "
                 f"Received: fill={self.fill}, images {input_shape}"
             )
 

@@ -199,9 +199,12 @@ def test_the_data_set_and_the_names_of_a_file(tmp_path, small_synthetic):
 def test_each_snippet_of_the_card_runs_as_printed(exported, images, tmp_path):
     net, folder, _ = exported
     assert keras.models.load_model(folder).count_params() == stock(net).count_params()
-    printed = run_snippets(folder, images[0], tmp_path)
+    probabilities = probabilities_of(net, images)
+    top, second = np.sort(probabilities)[:, [-1, -2]].T
+    clear = (top - second).argmax()  # int8 may turn two classes that are close
+    printed = run_snippets(folder, images[clear], tmp_path)
     assert set(printed) == {"Keras", "SavedModel", "ONNX", "LiteRT", "ONNX, int8", "LiteRT, int8"}
-    expected = probabilities_of(net, images[:1])[0]
+    expected = probabilities[clear]
     for heading, text in printed.items():
         label, probability = text.split()
         assert label == CLASSES[expected.argmax()], heading

@@ -53,12 +53,19 @@ def test_the_commit_is_of_the_checkout_that_holds_the_code(tmp_path, monkeypatch
     (tmp_path / "provenance.py").touch()
     subprocess.run([*git, "add", "provenance.py"], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "x"], check=True)
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "site-packages/provenance.py"))
-    assert provenance.git_commit() is None
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
-    assert re.fullmatch("[0-9a-f]{40}", provenance.git_commit() or "")
+
+    def commit_of(file):
+        monkeypatch.setattr(provenance, "__file__", str(tmp_path / file))
+        provenance.git_commit.cache_clear()  # as in another process
+        return provenance.git_commit() or ""
+
+    assert commit_of("site-packages/provenance.py") == ""
+    assert re.fullmatch("[0-9a-f]{40}", commit_of("provenance.py"))
     (tmp_path / "provenance.py").write_text("changed")
-    assert (provenance.git_commit() or "").endswith("+changes")
+    assert re.fullmatch("[0-9a-f]{40}", provenance.git_commit()), "kept while a process runs"
+    assert commit_of("provenance.py").endswith("+changes")
+    monkeypatch.undo()
+    provenance.git_commit.cache_clear()
 
 
 @pytest.mark.skipif(
