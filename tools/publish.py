@@ -86,7 +86,8 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
     from keras_resnet.inference.open import load_keras
     from keras_resnet.nets.describe import describe
 
-    runs = sorted(map(_checked, folders), key=lambda pair: pair[1].val_error)
+    # Runs with the same error in one order, however they are named.
+    runs = sorted(map(_checked, folders), key=lambda pair: _rank(pair[1]))
     (best, candidate), candidates = runs[0], tuple(candidate for _, candidate in runs)
     config, results = _finished(best.folder.path)
     nets = sorted({f"{run.config.model}{run.config.depth}" for run, _ in runs})
@@ -118,6 +119,10 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
     entries.sort(key=lambda net: (net.model != "resnet", net.depth))
     files.write_json(weights / zoo.FILE, {"nets": [dataclasses.asdict(net) for net in entries]})
     return entry
+
+
+def _rank(run: Candidate) -> tuple[float, str, int]:
+    return run.val_error, run.recipe, run.seed
 
 
 def store_results(path: Path, target: Path) -> None:

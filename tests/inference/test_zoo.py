@@ -83,7 +83,8 @@ def test_its_size_and_the_snippet_of_its_card(entry):
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     values = {"images": np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)}
     exec(code, values)
-    assert [w.path for w in values["net"].weights] == [w.path for w in stored.weights]
+    paths = [w.path for w in stored.weights if "shortcut" not in w.path]  # a fixed kernel there
+    assert [w.path for w in values["net"].weights] == paths
     expected = stored.predict_on_batch(values["images"])
     np.testing.assert_array_equal(values["probabilities"], expected)
 
