@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import operator
 import re
 import sys
 import zipfile
@@ -87,7 +88,8 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
     from keras_resnet.nets.describe import describe
 
     # Runs with the same error in one order, however they are named.
-    runs = sorted(map(_checked, folders), key=lambda pair: _rank(pair[1]))
+    rank = operator.attrgetter("val_error", "recipe", "seed")
+    runs = sorted(map(_checked, folders), key=lambda pair: rank(pair[1]))
     (best, candidate), candidates = runs[0], tuple(candidate for _, candidate in runs)
     config, results = _finished(best.folder.path)
     nets = sorted({f"{run.config.model}{run.config.depth}" for run, _ in runs})
@@ -119,10 +121,6 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
     entries.sort(key=lambda net: (net.model != "resnet", net.depth))
     files.write_json(weights / zoo.FILE, {"nets": [dataclasses.asdict(net) for net in entries]})
     return entry
-
-
-def _rank(run: Candidate) -> tuple[float, str, int]:
-    return run.val_error, run.recipe, run.seed
 
 
 def store_results(path: Path, target: Path) -> None:
