@@ -59,6 +59,11 @@ def run_npm(package: str, file: Path, images: np.ndarray) -> Any:
     return json.loads(run("node", "-e", script, package, file, shape, input=images.tobytes()))
 
 
+def run_openvino(file: Path, images: np.ndarray) -> Any:
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}
+    return load("openvino").compile_model(file, "CPU", exact)(images)["probabilities"]
+
+
 def run_opencv(file: Path, images: np.ndarray) -> Any:
     net = load("cv2").dnn.readNetFromONNX(str(file))
     net.setInput(images, "image")
@@ -143,7 +148,6 @@ ONNX, LITERT = (
     ("all/model.onnx", "all/model.int8.onnx"),
     ("all/model.tflite", "all/model.int8.tflite"),
 )
-EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
 # Name -> package, its files, and how it makes probabilities of a file and uint8 images.
 CLIENTS: dict[str, tuple[str, tuple[str, ...], Any]] = {
     "ONNX Runtime": ("onnxruntime", ONNX, run_onnxruntime),
@@ -158,10 +162,8 @@ CLIENTS: dict[str, tuple[str, tuple[str, ...], Any]] = {
     "onnxoptimizer, then ONNX Runtime": ("onnxoptimizer", ONNX, partial(run_rewritten, "onnxoptimizer")),
     "onnxscript's optimizer, then ONNX Runtime": ("onnxscript", ONNX,
         partial(run_rewritten, "onnxscript.optimizer")),
-    "OpenVINO": ("openvino", ONNX, lambda file, images:
-        load("openvino").compile_model(file, "CPU", EXACT)(images)["probabilities"]),
-    "OpenVINO, its own files": ("openvino", ("all/openvino_model/model.xml",), lambda file, images:
-        load("openvino").compile_model(file, "CPU", EXACT)(images)["probabilities"]),
+    "OpenVINO": ("openvino", ONNX, run_openvino),
+    "OpenVINO, its own files": ("openvino", ("all/openvino_model/model.xml",), run_openvino),
     "OpenCV": ("opencv-python-headless", ONNX, run_opencv),
     "tract": ("tract", ONNX, lambda file, images:
         load("tract").onnx().load(file).into_model().into_runnable().run([images])[0].to_numpy()),

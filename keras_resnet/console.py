@@ -51,7 +51,7 @@ def print_result(text: str) -> None:
         raise
     except (OSError, ValueError) as error:
         silence()
-        reason = getattr(error, "strerror", error)
+        reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"standard output must be writable. Received: {reason}; make room or send it elsewhere"
         ) from None
