@@ -24,9 +24,8 @@ DRIVER = Path(__file__).parents[1] / "training/fault_driver.py"
 # A rate at which roundings do not grow: at the paper's 0.1 they double with every few updates.
 FLAGS = [
     "--depth=8", "--dataset=synthetic", "--val-size=100", "--batch-size=32", "--name=run",
-    "--steps=50", "--eval-every=10", "--checkpoint-every=10", "--learning-rate=0.001",
+    "--steps=50", "--eval-every=10", "--checkpoint-every=10", "--recipe=fast", "--learning-rate=0.001",
 ]  # fmt: skip
-FAST = "--recipe=fast"
 
 
 def start(output, *flags, devices=1, fault="none", **env):
@@ -61,30 +60,28 @@ def losses(output, seed=0):
     return np.array([[row["train_loss"], row["val_loss"]] for row in rows], float)
 
 
-@pytest.fixture(scope="module", params=[(), (FAST,)], ids=["paper", "fast"])
-def one(tmp_path_factory, request):
-    """Seeds 0 and 1 on one device, and the flags of their recipe."""
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """Seeds 0 and 1 on one device."""
     output = tmp_path_factory.mktemp("one")
-    code, _, err = run(output, "--runs=2", *request.param)
+    code, _, err = run(output, "--runs=2")
     assert code == 0 and err == "", err
-    return output, *request.param
+    return output
 
 
 def test_four_devices_train_as_one_does(one, tmp_path):
-    output, *recipe = one
-    code, out, err = run(tmp_path, "--runs=2", *recipe, devices=4)
+    code, out, err = run(tmp_path, "--runs=2", devices=4)
     assert code == 0 and "4 devices: CPU" in out, err
     for seed in (0, 1):
-        np.testing.assert_allclose(losses(tmp_path, seed), losses(output, seed), rtol=1e-4)
+        np.testing.assert_allclose(losses(tmp_path, seed), losses(one, seed), rtol=1e-4)
         assert RunFolder(tmp_path / f"run/seed-{seed}").read_config()["device"]["count"] == 4
     # The same command on one device finds its results.
-    assert "is finished" in run(tmp_path, *recipe)[1]
+    assert "is finished" in run(tmp_path)[1]
 
 
 def test_two_processes_train_as_one_does(one, tmp_path):
     """Stopped by a SIGTERM to one of them, then resumed by the same commands."""
-    output, *recipe = one
-    processes = start_two(tmp_path, *recipe)
+    processes = start_two(tmp_path)
     metrics = tmp_path / "run/seed-0/metrics.csv"
     while not metrics.exists() or metrics.read_text().count("\n") < 2:
         assert processes[0].poll() is None
@@ -95,15 +92,14 @@ def test_two_processes_train_as_one_does(one, tmp_path):
         assert "0: checkpoint saved" in err and err.count("\n") == 1, err
     step = checkpoint.step_of(checkpoint.list_checkpoints(tmp_path / "run/seed-0")[0])
     assert 10 < step < 50
-    (code, out, err), other = ends(start_two(tmp_path, *recipe))
+    (code, out, err), other = ends(start_two(tmp_path))
     assert code == 0 and f"resuming at update {step} of 50" in out and err == "", err
     assert "4 devices: CPU" in out
     assert other[0] == 0 and other[1].count("\n") == 1 and other[2] == "", other
-    np.testing.assert_allclose(losses(tmp_path), losses(output), rtol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.mark.parametrize("one", [()], indirect=True)
 @pytest.mark.parametrize("victim", [0, 1])
 def test_when_one_process_dies_the_other_ends_and_one_device_goes_on(victim, one, tmp_path):
     faults = ("update:15", "none") if victim == 0 else ("none", "update:15")
@@ -119,7 +115,7 @@ def test_when_one_process_dies_the_other_ends_and_one_device_goes_on(victim, one
         (code, out, err), other = ends(start_two(tmp_path))
         assert other[0] == 0, other
     assert code == 0 and "resuming at update 10 of 50" in out, err
-    np.testing.assert_allclose(losses(tmp_path), losses(one[0]), rtol=1e-4)
+    np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
 
 
 @pytest.mark.parametrize(
