@@ -18,7 +18,7 @@ COMMANDS = {
     "evaluate": "measure a net's error on a data set",
     "convert": "convert a PyTorch checkpoint to a .keras file",
     "report": "draw figure 6, a table and a page from run folders",
-    "models": "list the trained nets, or print the layers of a net",
+    "models": "list the trained nets that come with the package",
 }
 
 
