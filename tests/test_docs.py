@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,10 +109,9 @@ def test_docs_serving(folder):
     """Its commands but for servers and their clients; each file that a server gets answers the request."""
     pytest.importorskip("openvino")
     text = (REPOSITORY / "docs/serving.md").read_text()
-    shutil.copy(REPOSITORY / "examples/ship.png", folder)
     (folder / "request.py").write_text(blocks("python", text)[1])
     lines = [line for block in blocks("bash", text) for line in block.strip().splitlines()]
-    commands = [line for line in lines if not line.startswith(("docker", "curl", "uvicorn"))]
+    commands = [line for line in lines if not line.startswith(("pip", "docker", "curl", "uvicorn"))]
     printed = [run(command, folder) for command in ("python request.py", *commands)]
     assert len(commands) == 7 and "shape: (-1, 32, 32, 3)" in "".join(printed)
     (tensor,) = json.loads((folder / "request.json").read_text())["inputs"]

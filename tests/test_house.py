@@ -14,10 +14,9 @@ FLOORS = (
     "_version", "errors", "console", "data", "nets", "recipes", "runs", "inference", "training", "convert",
     "export", "report", "sweep", "commands", "__main__",
 )  # fmt: skip
-# Imported name -> name on PyPI, where they differ; None for what is used only where it is installed.
+# Imported name -> name on PyPI, where they differ.
 PACKAGES = {
-    "PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "ai_edge_litert": None,
-    "google_crc32c": "google-crc32c",
+    "PIL": "pillow", "tensorflow_datasets": "tensorflow-datasets", "google_crc32c": "google-crc32c",
 }  # fmt: skip
 
 
@@ -62,7 +61,7 @@ def test_imports_point_down_and_make_no_circle():
 def test_every_import_is_declared():
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     requirements = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
-    declared = {re.split(r"[<>=\[]", r)[0] for r in requirements} | {None, "keras_resnet"}
+    declared = {re.split(r"[<>=\[]", r)[0] for r in requirements} | {"keras_resnet"}
     for path in ROOT.rglob("*.py"):
         top = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
         assert {PACKAGES.get(name, name) for name in top} <= declared, path

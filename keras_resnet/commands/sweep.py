@@ -5,10 +5,10 @@
     keras-resnet sweep --preset paper-table --address auto
 
 Trains all combinations of the given values, each with all seeds. The preset is
-the report's five nets, five seeds each. The same command again goes on where it
+the five nets of the PyTorch reproduction, five seeds each. The same command again goes on where it
 stopped. The flags are those of train; many of them take several values.
 
-Needs: pip install '.[sweep]'
+Needs: pip install -e '.[sweep]'
 """
 
 import argparse

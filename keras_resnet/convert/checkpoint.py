@@ -3,6 +3,7 @@
 The first bytes of a file say which it is, not its name: `pytorch_model.bin` may be either.
 """
 
+import json
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -56,6 +57,7 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
             "conversion; open it with keras.models.load_model, or with load_weights of the same net"
         )
     ignored: list[str] = []
+    metadata: tuple[Any, Any] | None = None
     if members or head[:1] == b"\x80":
         tensors, ignored = _read_torch(path, key)
     elif head[8:] != b"{":
@@ -66,8 +68,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     elif key is not None:
         raise UserError("`key` is for files of torch.save: safetensors hold one state_dict")
     else:
-        tensors = _read_safetensors(path)
-    mean, std = _take_normalization(tensors)
+        tensors, metadata = _read_safetensors(path)
+    mean, std = metadata or _take_normalization(tensors)
     for name in list(tensors):
         if any(map(_NOT_OF_THE_NET.fullmatch, name.lower().split("."))):
             ignored.append(name)
@@ -86,13 +88,17 @@ def _take_normalization(tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
     return None, None
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    from safetensors import SafetensorError
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], Any]:
+    """Tensors by name, and the mean and std in the metadata of a file that `export` wrote, else None."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.numpy import load_file
 
     try:
+        with safe_open(path, "numpy") as file:
+            written = json.loads((file.metadata() or {}).get("normalization", "{}"))
         tensors = sorted(load_file(path).items())  # the file is sorted by dtype
-        return {name: array.astype("float32", casting="same_kind") for name, array in tensors}
+        floats = {name: array.astype("float32", casting="same_kind") for name, array in tensors}
+        return floats, (written["mean"], written["std"]) if written else None
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 

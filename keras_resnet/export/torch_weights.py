@@ -47,11 +47,8 @@ def write(net: keras.Model, path: Path) -> None:
 
 def load(path: Path) -> Predict:
     """Open the file as our converter does."""
-    from safetensors import safe_open
-
-    with safe_open(path, "numpy") as file:
-        normalization = json.loads(file.metadata()["normalization"])
-    net = convert(read_checkpoint(path).tensors, padding="split", **normalization)
+    checkpoint = read_checkpoint(path)
+    net = convert(checkpoint.tensors, padding="split", mean=checkpoint.mean, std=checkpoint.std)
     return lambda images: {"probabilities": np.asarray(net(images.astype("float32")))}
 
 

@@ -95,7 +95,7 @@ class TrainConfig:
 
     @property
     def experiment(self) -> str:
-        """Name of the experiment's folder: `name`, else made from the settings that are not defaults."""
+        """Name of the experiment's folder: `name`, else made of net, data set and recipe."""
         if self.name:
             return self.name
         shortcut = "" if self.shortcut == "zeropad" else f"-{self.shortcut}"

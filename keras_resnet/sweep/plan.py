@@ -100,7 +100,7 @@ def plan_runs(
         chosen = [{**own, "model": m, "depth": d} for own in chosen for m, d in nets]
     configs: dict[str, TrainConfig] = {}
     for own in chosen:
-        if own.get("model") == "plain" and "resnet" in several.get("model", ()):
+        if own.get("model") == "plain" and (nets or "resnet" in several.get("model", ())):
             own.pop("shortcut", None)  # it is for the residual nets
         try:
             config = TrainConfig(**{**settings, **own, "name": None})

@@ -35,6 +35,8 @@ def test_every_net_with_every_seed_the_longest_first():
     words = "--model resnet plain --shortcut projection zeropad"  # plain nets have none
     names = ["resnet20-projection/seed-0", "resnet20/seed-0", "plain20/seed-0"]
     assert planned(*words.split()) == names
+    preset = planned("--preset", "paper-table", "--shortcut", "projection")
+    assert {"resnet110-projection/seed-4", "plain56/seed-4"} < {*preset} and len(preset) == 25
 
 
 def test_several_values_name_their_runs():
