@@ -58,14 +58,14 @@ def print_result(text: str) -> None:
 
 
 def print_status(text: str) -> None:
-    """Print on stderr what takes a while, if that is a terminal; a log gets the results alone."""
+    """Say on stderr what takes a while, if it is a terminal: a log gets the results alone."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if sys.stderr.isatty():
             print_error(text)
 
 
 def image_bar(images: int, done: Iterable[Any] | None = None) -> Any:
-    """A bar of tqdm, over what is `done` if that is given; nothing where stderr is no terminal."""
+    """A progress bar, over `done` if that is given; nothing where stderr is no terminal."""
     from tqdm import tqdm
 
     options = {"unit": "image", "disable": None, "dynamic_ncols": True, "leave": False}

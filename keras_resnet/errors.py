@@ -1,6 +1,6 @@
-"""Errors that the user can mend, exit codes, and checks of argument types.
+"""Errors that the user can fix, exit codes, and checks of argument types.
 
-A message says what was expected, what came and what to do. It names arguments in backticks, as the
+A message says what was expected, what came and what to do. It names settings in backticks, as the
 library calls them (`batch_size`); commands print those as their flags (--batch-size).
 """
 
@@ -10,8 +10,8 @@ import operator
 from collections.abc import Iterable
 from numbers import Real
 
-# Exit codes, beside 0 (done), 1 (some inputs failed) and 128 + n (stopped by signal n).
-USER_ERROR = 2  # something to mend
+# Exit codes, besides 0 (done), 1 (some inputs failed) and 128 + n (stopped by signal n).
+USER_ERROR = 2  # something to fix
 DIVERGED = 3  # the loss became NaN or infinite
 DISAGREES = 4  # an exported file does not compute what Keras computes
 LOST = 5  # a process of a run on several hosts did not join in time
@@ -25,7 +25,7 @@ EXTRAS = {
 
 
 class UserError(Exception):
-    """Something the user can mend. Commands print it as one line on stderr, and exit with `exit_code`."""
+    """Something the user can fix. Commands print it as one line on stderr, and exit with `exit_code`."""
 
     def __init__(self, message: str, exit_code: int = USER_ERROR):
         super().__init__(message)

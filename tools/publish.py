@@ -32,7 +32,7 @@ from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig, RunFolder, RunResults
 from keras_resnet.runs.provenance import without_folders
-from keras_resnet.runs.resume import INTERVALS, PLACES
+from keras_resnet.runs.resume import CHANGEABLE, INTERVALS
 from keras_resnet.runs.run import Run, read_run, runs_of
 
 # The nets of the paper's Fig. 6 and table 6 that a wheel has room for.
@@ -140,7 +140,7 @@ def _checked(path: Path) -> tuple[Run, Candidate]:
     different = [
         f"{key} {received.get(key)!r}"
         for key in expected
-        if key not in (*PLACES, *INTERVALS) and received.get(key) != expected[key]
+        if key not in (*CHANGEABLE, *INTERVALS) and received.get(key) != expected[key]
     ]
     if run.config.depth not in NETS[run.config.model]:
         different.append(f"{run.config.model} of depth {run.config.depth}")

@@ -26,11 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     # fmt: off
     add("--dataset", metavar="NAME|PATH",
-        help="(default: what the files beside the model say, else cifar10)")
+        help="what to measure on (default: what the files beside the model say, else cifar10)")
     add("--data-dir", metavar="DIR",
         help="folder of tensorflow_datasets (default: the run's where it is here, else "
         "$TFDS_DATA_DIR, else ~/tensorflow_datasets)")
-    add("--split", choices=("test", "train"), default="test", help="(default: %(default)s)")
+    add("--split", choices=("test", "train"), default="test", help="part of it (default: %(default)s)")
     add("--plot", metavar="FILE", help="draw the confusion matrix: .png, .svg or .pdf")
     add("--json", action="store_true", help="one JSON object on stdout")
     # fmt: on
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             result = evaluate(classifier, images, labels, bar.update)
         except ValueError as error:
-            raise UserError(f"{name} does not fit the net: {error}") from None
+            raise UserError(f"{name} does not fit the net: {str(error).replace('`', '')}") from None
     title = f"{data.name}, {arguments.split} split"
     if arguments.plot:
         plot(Path(arguments.plot), result, data.class_names, title)

@@ -59,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--dataset", help="the net's data set (default: the one it was trained on)")
     text = "of tensorflow_datasets (default: the run's if it exists here, else $TFDS_DATA_DIR)"
     add("--data-dir", metavar="DIR", help=text)
-    text = f"then serve the page on 127.0.0.1 until Ctrl-C (default: {PORT})"
+    text = f"then serve the page on 127.0.0.1 until Ctrl-C (port {PORT} if none is given)"
     add("--serve", nargs="?", type=int, const=PORT, metavar="PORT", help=text)
     return parser

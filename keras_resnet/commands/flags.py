@@ -16,7 +16,7 @@ from keras_resnet.inference.zoo import DEFAULT, EXPECTED
 class ArgumentParser(argparse.ArgumentParser):
     """`argparse` with one line per error (exit code 2), no abbreviated flags, and hints for unknown ones.
 
-    `hints`: flag without dashes that does not exist -> what to say, made from its value (or "").
+    `hints`: name of a flag that does not exist -> makes a hint from the value that was given (or "").
     """
 
     def __init__(self, hints: Mapping[str, Callable[[str], str]] | None = None, **options: Any):

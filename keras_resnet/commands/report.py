@@ -1,4 +1,4 @@
-"""`keras-resnet report`: figure 6, the table of results and a page from run folders."""
+"""Write figure 6, the table of results and a page from run folders."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,7 @@ from keras_resnet.report.rows import find_runs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write figure 6, the results table and a page from run folders."""
-    parser = flags.ArgumentParser(prog="keras-resnet report", description=main.__doc__)
+    parser = flags.ArgumentParser(prog="keras-resnet report", description=__doc__)
     add = parser.add_argument
     # fmt: off
     add("paths", nargs="+", metavar="PATH", help="folders with runs, e.g. experiments/")
@@ -27,5 +26,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_resnet.report.build import build
 
     written = build(arguments.paths, arguments.output, arguments.data_dir)
-    console.print_line(f"written: {written}")
+    console.print_line(f"wrote {written}")
     return 0

@@ -1,10 +1,10 @@
 """Start Keras for a command: its backend, TensorFlow's fast CPU kernels, no start-up notes.
 
 TensorFlow uses oneDNN's convolutions unasked only on a CPU with AVX512_VNNI, AVX_VNNI, AVX512_BF16 or AMX.
-With AVX2 alone, too, they train ResNet-20 three times as fast as TensorFlow's (docs/speed.md), so a command
-asks for them; TF_ENABLE_ONEDNN_OPTS=0 wins. TensorFlow 2.21 writes notes about oneDNN and missing GPUs to
-stderr before its log level counts. They would bury our one-line errors, so lines of that form are dropped;
-TF_CPP_MIN_LOG_LEVEL=0 shows all. Only commands do this: `import keras_resnet` changes nothing.
+With AVX2 alone they still train ResNet-20 three times as fast as TensorFlow's own (docs/speed.md), so a
+command asks for them; TF_ENABLE_ONEDNN_OPTS=0 wins. TensorFlow 2.21 writes notes about oneDNN and missing
+GPUs to stderr before its log level counts. They would bury our one-line errors, so lines of that form are
+dropped; TF_CPP_MIN_LOG_LEVEL=0 shows all. Only commands do this: `import keras_resnet` changes nothing.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def start_keras(needs: str | None = None) -> None:
         )
     if backend != configured:
         os.environ["KERAS_BACKEND"] = backend
-        console.print_line(f"note: this command runs on {needs}, whatever KERAS_BACKEND says")
+        console.print_line(f"note: this command runs on {needs}, whatever backend is configured")
     # Limits that would end trainings and predictions early.
     for name in ("KERAS_MAX_EPOCHS", "KERAS_MAX_STEPS_PER_EPOCH"):
         os.environ.pop(name, None)
@@ -87,21 +87,23 @@ def load_classifier(model: str | None) -> Classifier:
 
 
 def _need_no_temporary_folder() -> None:
-    """On a read-only system, TensorFlow's import asks for such a folder, and matplotlib's makes one in it.
+    """On a read-only system, TensorFlow's import asks for a temporary folder; matplotlib's makes one in it.
 
-    No command needs their files there: so the first gets any name, and the second is not imported.
+    No command needs their files there: the first gets any name, the second is not imported with TensorFlow.
     """
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
         tempfile.tempdir = os.sep
-        sys.modules["matplotlib"] = None  # type: ignore[assignment]
+        sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
 
 
 def _import_tensorflow() -> None:
     _need_no_temporary_folder()
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    show_all = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"  # of what it writes later
+    show_all = (
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
+    )  # the level of what it writes later
     with contextlib.nullcontext() if show_all else console.without_lines(_NOTES):
         import tensorflow  # noqa: F401

@@ -5,8 +5,9 @@
     keras-resnet sweep --preset paper-table --address auto
 
 Trains all combinations of the given values, each with all seeds. The preset is
-the five nets of the PyTorch reproduction, five seeds each. The same command again goes on where it
-stopped. The flags are those of train; many of them take several values.
+the five nets of the PyTorch reproduction, five seeds each. The same command
+again goes on where it stopped. The flags are those of train; many of them take
+several values.
 
 Needs: pip install -e '.[sweep]'
 """
@@ -44,7 +45,7 @@ GIB = 1 << 30
 def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     arguments = make_parser(words).parse_args(words)
-    runs = plan_runs(arguments)
+    runs = asked_runs(arguments)
     output = Path(runs[0].run.config.output_dir)
     # By this lock, nodes see whether they share the folder.
     locked = contextlib.nullcontext() if arguments.dry_run else files.lock(output)
@@ -106,7 +107,7 @@ def _parse_amount(text: str) -> float:
     return value
 
 
-def plan_runs(arguments: argparse.Namespace) -> list[SweepRun]:
+def asked_runs(arguments: argparse.Namespace) -> list[SweepRun]:
     """The runs that the flags ask for, in folders whose paths mean the same on every node."""
     given = {key: getattr(arguments, key) for key in TrainConfig.__dataclass_fields__}
     several = {key: given.pop(key) for key in plan.SEVERAL}

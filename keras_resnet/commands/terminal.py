@@ -1,4 +1,4 @@
-"""The front door of every command: how it ends, in one line and with which exit code."""
+"""How every command ends: in one line, with its exit code."""
 
 import contextlib
 import os

@@ -35,7 +35,7 @@ HINTS: dict[str, Callable[[str], str]] = {
 
 
 def asked_recipe(arguments: Sequence[str], settings: Mapping[str, Any]) -> tuple[Recipe, int]:
-    """The recipe whose numbers --help shows, and its depth; wrong values are an error later."""
+    """The recipe whose numbers --help shows, and the depth; wrong values are an error later."""
     name, layers = flags.peek(arguments, "--recipe", "--depth")
     recipe = name or settings.get("recipe")
     recipe = recipe if isinstance(recipe, Recipe) else RECIPES.get(recipe or "", PAPER)

@@ -3,6 +3,7 @@
 The first bytes of a file say which it is, not its name: `pytorch_model.bin` may be either.
 """
 
+import contextlib
 import json
 import re
 import zipfile
@@ -23,7 +24,7 @@ _NOT_OF_THE_NET = re.compile(
 
 
 class Checkpoint(NamedTuple):
-    """The weights in a file, and what is beside them."""
+    """The weights in a file, and what else it holds."""
 
     tensors: dict[str, np.ndarray]  # float32, by PyTorch's names, in the order of the file
     mean: list[float] | None  # of the net's input, in units of 0..1; None if the file does not say
@@ -78,7 +79,7 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
 
 
 def _take_normalization(tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
-    """Remove a normalisation module's mean and std, three numbers each, and return them, 0..1."""
+    """Remove a normalization module's mean and std, three numbers each, and return them, 0..1."""
     for name in [name for name in tensors if name.rpartition(".")[2] == "mean"]:
         pair = [name, f"{name.removesuffix('mean')}std"]
         if all(part in tensors and tensors[part].size == 3 for part in pair):
@@ -93,23 +94,27 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     from safetensors import SafetensorError, safe_open
     from safetensors.numpy import load_file
 
+    normalization = None
     try:
         with safe_open(path, "numpy") as file:
-            written = json.loads((file.metadata() or {}).get("normalization", "{}"))
+            metadata = file.metadata() or {}
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # of another program
+            written = json.loads(metadata["normalization"])
+            normalization = written["mean"], written["std"]
         tensors = sorted(load_file(path).items())  # the file is sorted by dtype
         floats = {name: array.astype("float32", casting="same_kind") for name, array in tensors}
-        return floats, (written["mean"], written["std"]) if written else None
+        return floats, normalization
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 
 
 def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Tensors by name, and the names of what is beside them."""
+    """Tensors by name, and the names of what else is there."""
     try:
         import torch
     except ImportError:
         raise UserError(
-            f"{missing('torch', f'reading {path.name}')}; safetensors need none"
+            f"{missing('torch', f'reading {path.name}')}; safetensors need no PyTorch"
         ) from None
     content, classes = _unpickle(path)
     state_dicts = dict(_state_dicts(content, torch.Tensor))

@@ -1,9 +1,9 @@
 """Which padding a checkpoint's shortcuts have, found with images: the wrong one changes all activations.
 
-In training, each BN kept a running mean of what it saw. With the right padding and normalisation, images of
+In training, each BN kept a running mean of what it saw. With the right padding and normalization, images of
 the same data set have nearly these means. Measured on 64 images of CIFAR-10, ResNet-20 and -56, in standard
 deviations: 0.07 and 0.08 when right, 0.28 to 0.41 with the other padding, 0.26 and 0.28 without
-normalisation.
+normalization.
 """
 
 from collections.abc import Callable

@@ -33,7 +33,7 @@ def convert(
         padding: where the zero channels of a zeropad shortcut are in the PyTorch net: `"end"`, or
             `"split"`, half before and half after the others. Ours are at the end: the channels of
             each stage are reordered, which changes no output.
-        mean, std: what the PyTorch net's input was normalised with, one number per channel in units
+        mean, std: what the PyTorch net's input was normalized with, one number per channel in units
             of 0..1; default CIFAR-10's.
 
     Returns:

@@ -20,7 +20,7 @@ PADDING = 4  # pixels on each side (section 4.2)
 def draw_crops(
     seed: int, first: int, steps: int, batch_size: int, padding: int = PADDING
 ) -> np.ndarray:
-    """The random numbers of `steps` updates from update `first` (from 0) on.
+    """The random numbers of `steps` updates, the first of them update `first`, counted from 0.
 
     Returns:
         int32 `(steps, batch_size, 3)`: row, column and mirroring of every image, for a `RandomPadCrop`
@@ -39,7 +39,7 @@ class RandomPadCrop(keras.layers.Layer):
 
     Keras's `RandomCrop` draws one place for the whole batch; this layer has (2 * padding + 1)^2
     equally likely places for each image. It sees raw pixels, so the border is not black but the colour
-    that the net's normalisation maps to the paper's zeros.
+    that the net's normalization maps to the paper's zeros.
 
     Without `draw`, the numbers of the k-th call are a function of (seed, k) alone, which differs between
     backends: `seed_generator.state` is `(seed, k)`, and assigning it continues the stream.
@@ -68,7 +68,11 @@ class RandomPadCrop(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.padding, self.flip, self.seed = integer("padding", padding), bool(flip), int(seed)
+        self.padding, self.flip, self.seed = (
+            integer("padding", padding),
+            bool(flip),
+            integer("seed", seed),
+        )
         if self.padding < 0:
             raise ValueError(f"`padding` must be 0 or more. Received: {padding}")
         self.fill = tuple(number("fill", value) for value in fill)

@@ -17,8 +17,6 @@ from keras_resnet import console
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 
-_MAX_RECORD_BYTES = 1 << 20  # an image of 32x32 pixels has 2 kB
-
 
 def read(name: str, folder: Path) -> Dataset:
     """Read `"cifar10"` or `"cifar100"` from a folder of tensorflow_datasets, after a download if needed.
@@ -84,7 +82,7 @@ def _tfrecords(path: Path) -> Iterator[bytes]:
         while head := file.read(12):
             length = int.from_bytes(head[:8], "little")
             record = b""
-            if checksum(head[:8]) == head[8:] and length <= _MAX_RECORD_BYTES:
+            if checksum(head[:8]) == head[8:]:
                 record = file.read(length)
             if not record or checksum(record) != file.read(4):
                 raise ValueError(f"{path.name} is damaged")

@@ -14,7 +14,7 @@ from keras_resnet import console
 from keras_resnet.console import printable
 from keras_resnet.data import folders, stream
 from keras_resnet.data.constants import NORMALIZATION, VAL_SIZE
-from keras_resnet.errors import UserError
+from keras_resnet.errors import UserError, integer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Dataset:
         train_labels, test_labels: integers `(N,)`, each an index into `class_names`.
         val_count: how many images at the end of `train_images` are for validation; 0 leaves that to `split`.
         data_dir: the parent of that folder or file.
-        split_note: where the test images come from, if none were given.
+        split_note: end of a sentence: where the test images come from, if none were given.
 
     Raises:
         ValueError: where an array is of another type, shape or range, or has no images.
@@ -97,7 +97,7 @@ class Dataset:
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Channel standard deviations of the training images, in pixel units."""
+        """Channel standard deviations of the training images, in pixel units, at least 1."""
         return self._normalization[1]
 
     @functools.cached_property
@@ -151,7 +151,7 @@ class Dataset:
         """Read your own images.
 
         Args:
-            path: a folder with one subfolder per class, named as the class, or with `train/` and `test/` or
+            path: a folder with one subfolder per class, named after it, or with `train/` and `test/` or
                 `val/` that hold these. Without test/, val/ is the test set; without both, a fixed fifth of
                 each class is. Or an `.npz` file with x_train, y_train, x_test, y_test (and class_names).
             image_size: every image of a folder is resized to this height and width; default 32. Those of an
@@ -160,15 +160,14 @@ class Dataset:
                 are named in either case.
 
         Raises:
-            UserError: for anything that does not fit; the message names it.
+            TypeError, ValueError: for another `image_size` or `unreadable`.
+            UserError: for images, folders or arrays that do not fit; the message names them.
         """
-        if image_size is not None and not (type(image_size) is int and 1 <= image_size <= 10_000):
+        if image_size is not None and not 1 <= integer("image_size", image_size) <= 10_000:
             raise ValueError(f"`image_size` must be 1 to 10000. Received: {image_size!r}")
         if unreadable not in ("refuse", "skip"):
             raise ValueError(f"`unreadable` must be refuse or skip. Received: {unreadable!r}")
         root = Path(os.path.abspath(os.path.expanduser(path)))
-        if root.name in NORMALIZATION:
-            raise UserError(f"{root} must have another name: {root.name} is a data set already")
         if root.is_dir():
             arrays = folders.read_folder(root, image_size or folders.IMAGE_SIZE, unreadable)
         elif root.suffix == ".npz" and root.is_file():
@@ -181,7 +180,7 @@ class Dataset:
         try:
             return cls.from_arrays(**arrays, name=root.name, data_dir=str(root.parent))
         except (ValueError, TypeError, IndexError) as error:
-            raise UserError(f"{root}: {error}") from None
+            raise UserError(f"{root}: {str(error).replace('`', '')}") from None
 
     @classmethod
     def from_arrays(
@@ -209,13 +208,18 @@ class Dataset:
             data_dir: the folder that holds the data set, if it was read from one.
 
         Raises:
-            ValueError: for arrays of another kind, a class without training images, or one class alone.
+            ValueError: for arrays of another kind, a class without training images, one class alone, or the
+                name of another data set.
         """
+        if name in NORMALIZATION or not name or "/" in name:
+            raise ValueError(
+                f"`name` must have no slash and be none of {', '.join(NORMALIZATION)}. Received: {name}"
+            )
         images, labels = _as_arrays("train", train_images, train_labels)
         if class_names is None:
             if labels.max() >= len(labels):
                 raise ValueError(
-                    "labels must be 0, 1, ..., each with images. "
+                    "labels must be 0, 1, ... without gaps. "
                     f"Received: {labels.max()} as the largest of {len(labels)}"
                 )
             class_names = [str(label) for label in range(labels.max() + 1)]
@@ -249,7 +253,7 @@ def _check(part: str, images: np.ndarray, labels: np.ndarray) -> None:
     if kind != "uint8" or images.ndim != 4 or not len(images):
         hint = "; (255 * images).round().astype('uint8') makes pixels of 0 to 1"
         raise ValueError(
-            f"`{part}_images` must be a uint8 array (N, height, width, channels), N of 1 or more. "
+            f"`{part}_images` must be a uint8 array (N, height, width, channels), at least one. "
             f"Received: {kind} {images.shape}{hint if kind.startswith('float') else ''}"
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:

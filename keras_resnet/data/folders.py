@@ -36,8 +36,8 @@ def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
         parts, strange = {"train": root}, [name for name in inside if name.lower() in _SPLITS]
     if strange:
         raise UserError(
-            f"{root} must hold train/, and test/ or val/ or both, or one subfolder per class. Received: "
-            f"{', '.join(inside)}; rename or move {', '.join(strange)}"
+            f"{root} must hold train/, and test/ or val/ or both, with a subfolder per class, or these. "
+            f"Received: {', '.join(inside)}; rename or move {', '.join(strange)}"
         )
     names = [folder.name for folder in _subfolders(parts["train"])]
     if len(names) < 2:
@@ -100,7 +100,7 @@ def _decode(
         text = f"{len(bad):,} of {len(files):,} files of {root} could not be read as images: "
         text += "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else "")
         if unreadable != "skip":
-            raise UserError(f"{text}. Mend or remove them, or leave them out: `unreadable` skip")
+            raise UserError(f"{text}. Repair or remove them, or leave them out: `unreadable` skip")
         console.print_error(f"warning: left out {text}")
     return images, np.array([not problem for problem in problems])
 
@@ -135,9 +135,9 @@ def free_memory() -> int:
 
 
 def refuse_what_does_not_fit(size: int, what: str) -> None:
-    """Raise UserError where images of so many bytes, with training's copies, exceed the free memory."""
+    """Raise UserError where images of this many bytes, with training's copies, exceed the free memory."""
     if 3 * size > (free := free_memory()):
         raise UserError(
             f"{what} need {3 * size / 2**30:.1f} GiB of memory with training's copies, but "
-            f"{free / 2**30:.1f} GiB are free: give a smaller `image_size`, or fewer images"
+            f"{free / 2**30:.1f} GiB are free: take fewer images, or smaller ones (`image_size`)"
         )

@@ -22,7 +22,7 @@ SUFFIXES = (
     ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".tga",
 )  # fmt: skip
 MAX_PIXELS = 64_000_000  # of an image, checked before it is decoded: 192 MB as RGB
-MAX_SIDE = 65_535  # pixels; bounds the rows of an image that is resized in width only so far
+MAX_SIDE = 65_535  # pixels; the width is resized first: this bounds the rows in between
 CHUNK = 256  # images decoded and run at a time, fewer of large ones: bounds the memory
 # EXIF's tag, and the turn that sets a picture of each value upright. Pillow's `exif_transpose` also writes
 # the other tags anew, which raises where one of them makes no sense.
@@ -149,6 +149,6 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
 @functools.cache  # once
 def _note_squashed() -> None:
     console.print_error(
-        "note: a picture of another shape than the net takes is squashed; cropped to its object, it may get "
-        "a better answer"
+        "note: pictures of another shape than the net takes are squashed; cropped to their objects, they may "
+        "be classified better"
     )

@@ -18,7 +18,7 @@ _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 def integers(seed: int, first: int, steps: int, count: int) -> np.ndarray:
-    """`count` numbers for each of `steps` steps from step `first` (from 0) on: uint32 `(steps, count)`."""
+    """`count` numbers for each of `steps` steps, the first of them `first`: uint32 `(steps, count)`."""
     step = (np.arange(first, first + steps) % _SEEDS).astype(np.uint32)[:, None]
     zero = np.zeros_like(step)
     # Key, and high half of the counter, of the seeds (seed, step).

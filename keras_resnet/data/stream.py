@@ -7,12 +7,12 @@ import numpy as np
 from keras_resnet.errors import UserError
 
 # Salts that keep the random streams of one seed apart.
-_SPLIT, _ORDER, _STRATA = 1, 2, 4  # 3 is synthetic.py's
+_SPLIT, _ORDER, _STRATA = 1, 2, 4  # synthetic.py has 3; augmentation.py has 1, too, in another form
 
 
 def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and the validation images: a random split of `range(size)` by seed."""
-    training_size(size, val_size)
+    check_val_size(size, val_size)
     order = np.random.default_rng([seed, _SPLIT]).permutation(size)
     return np.sort(order[val_size:]), np.sort(order[:val_size])
 
@@ -20,9 +20,9 @@ def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def stratified_split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Split off `count` images, drawn by seed, in which each class has its share.
 
-    Returns the indices of the other images, at least one of each class, and those of the `count`.
+    Returns the indices of the other images, one of each class if so many are left, and those of the `count`.
     """
-    training_size(len(labels), count)
+    check_val_size(len(labels), count)
     random = np.random.default_rng([seed, _STRATA])
     place = np.empty(len(labels))  # 0 to 1, evenly within each class
     for label in np.unique(labels):
@@ -33,13 +33,12 @@ def stratified_split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndar
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def training_size(size: int, val_size: int) -> int:
-    """How many of `size` images are left to train on. Raises UserError where there is none."""
+def check_val_size(size: int, val_size: int) -> None:
+    """Raise UserError where `val_size` of `size` images leave none to train on."""
     if not 0 <= val_size < size:
         raise UserError(
             f"`val_size` must be 0 or more and below the {size} training images. Received: {val_size}"
         )
-    return size - val_size
 
 
 def batch_indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarray:

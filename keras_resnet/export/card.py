@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from keras_resnet.export import litert, onnx_file, openvino, saved_model, torch_weights, web_page
-from keras_resnet.export.facts import DATASETS
+from keras_resnet.export.facts import HUB_NAMES
 from keras_resnet.export.snippets import render_snippet
 from keras_resnet.runs.resume import upgrade
 
@@ -73,7 +73,7 @@ def _axes(shape: Sequence[int | None]) -> str:
 def front_matter(facts: Mapping[str, Any]) -> str:
     """What the Hugging Face hub reads: data set, tags, metrics."""
     # JSON is YAML: quoting and lists need no YAML library.
-    name, identifier = DATASETS.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
+    name, identifier = HUB_NAMES.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
     tags = ["image-classification", "keras", *(["resnet", "cifar"] if facts.get("model") else [])]
     card: dict[str, Any] = {
         **({"license": "mit"} if facts["training"] else {}),  # unknown for weights from elsewhere
@@ -81,7 +81,7 @@ def front_matter(facts: Mapping[str, Any]) -> str:
         "pipeline_tag": "image-classification",
         "tags": tags + [tag for file, tag in _TAGS.items() if file in facts["files"]],
     }
-    if facts["dataset"] in DATASETS:
+    if facts["dataset"] in HUB_NAMES:
         card["datasets"] = [identifier]
     if facts["test_error"] and facts["dataset"]:
         metrics = [
@@ -116,7 +116,7 @@ def training(facts: Mapping[str, Any]) -> str:
     lines += [f"- device: {config['device'].get('name')}"] if config.get("device") else []
     if results.get("seconds"):
         lines.append(f"- time: {results['seconds'] / 3600:.2f} hours")
-    lines.append(f"- commit: {results.get('git_commit') or config.get('git_commit', '?')}")
+    lines.append(f"- commit: {results.get('git_commit') or config.get('git_commit') or '?'}")
     lines.append(f"- versions: {json.dumps(config.get('versions', {}))}")
     return "\n".join(["## Training", "", *lines, ""])
 

@@ -8,7 +8,7 @@ import keras
 from keras_resnet.data import constants, datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
-from keras_resnet.inference.open import names_beside
+from keras_resnet.inference.open import names_beside, run_config
 from keras_resnet.nets.describe import (
     count_parameters,
     describe,
@@ -19,7 +19,7 @@ from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunFolder
 
 # Name, and identifier on the Hugging Face hub.
-DATASETS = {
+HUB_NAMES = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
     "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
 }
@@ -35,11 +35,8 @@ def collect_facts(
     With `needs_data`, it is downloaded where it is missing. Raises UserError where it is needed but not
     known, cannot be read, or has other classes or images.
     """
-    run = RunFolder(file.parent)
-    # The config.json of an export folder is Keras's.
-    of_run = file.name == "model.keras" and not (file.parent / "export.json").is_file()
-    config: Any = (of_run and run.read_config()) or {}
-    results: Any = (of_run and run.read_results()) or {}
+    config: Any = (file.name == "model.keras" and run_config(file.parent)) or {}
+    results: Any = (config and RunFolder(file.parent).read_results()) or {}
     settings = config.get("settings", {})
     name = dataset or settings.get("dataset") or recognize_dataset(net)
     if needs_data and not name:
@@ -55,7 +52,8 @@ def collect_facts(
         folder = datasets.folder_of(name, data_dir, recorded=settings.get("data_dir"))
         if dataset or needs_data or datasets.is_in(folder, name):
             data = datasets.load_for_net(name, str(folder), net.input_shape[1:3])
-            if dataset:
+            name = data.name
+            if dataset or needs_data:
                 data.check_classes(names)
             shape = data.train_images.shape[1:]
             if needs_data and shape != net.input_shape[1:]:

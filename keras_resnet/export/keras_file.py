@@ -23,7 +23,8 @@ def write(net: keras.Model, file: Path) -> None:
         archive.extractall(file.parent)
         names = archive.namelist()
     if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
-        date, metadata = time.gmtime(int(epoch)), file.with_name("metadata.json")
+        seconds = max(int(epoch), 315_532_800)  # ZIP's dates begin with 1980
+        date, metadata = time.gmtime(seconds), file.with_name("metadata.json")
         content = json.loads(metadata.read_text())
         content["date_saved"] = time.strftime("%Y-%m-%d@%H:%M:%S", date)
         metadata.write_text(json.dumps(content))

@@ -1,7 +1,5 @@
 """OpenVINO's own format, converted from the ONNX file: write it, and open it as its users do."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from keras_resnet.export import onnx_file

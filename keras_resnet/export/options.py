@@ -56,7 +56,10 @@ class Options:
     def __post_init__(self) -> None:
         for name, known in _KNOWN.items():
             given = getattr(self, name)
-            given = [given] if isinstance(given, str) else given
+            if isinstance(given, str):
+                given = (given,)
+                if name in ("formats", "outputs"):
+                    object.__setattr__(self, name, given)
             unknown = next((value for value in given if value not in known), None)
             if unknown or not given:
                 hint = did_you_mean(_OTHER_NAMES.get(str(unknown), str(unknown)), known)

@@ -39,7 +39,7 @@ from keras_resnet.export.signature import (
 )
 from keras_resnet.export.verify import LOADERS, top_class, verify
 from keras_resnet.inference import zoo
-from keras_resnet.inference.open import load_keras, model_file
+from keras_resnet.inference.open import exported_sha256, load_keras, model_file
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import files
 
@@ -140,12 +140,8 @@ def _check_replaceable(folder: Path) -> None:
         raise UserError(f"the output must have a printable name. Received: {folder}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the output must be a folder. Received: {folder}, which is a file")
-    try:
-        data = files.read_bytes(folder / "export.json")
-        written = {*json.loads(data or b"{}")["sha256"], "export.json"}
-    except (UserError, ValueError, KeyError, TypeError):
-        written = set()
-    found = folder.glob("*")
+    exported, found = exported_sha256(folder), folder.glob("*")
+    written = set() if exported is None else {*exported, "export.json"}
     if written:  # else one look is enough, also at the whole disk
         found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
     if others := sorted({str(item.relative_to(folder)) for item in found} - written)[:3]:

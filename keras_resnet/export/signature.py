@@ -35,7 +35,7 @@ class _ClassId(keras.layers.Layer):
 
 
 def with_probabilities(net: keras.Model, file: Path) -> keras.Model:
-    """The net, followed by a softmax if it returns logits, which its outputs for noise show.
+    """The net, followed by a softmax if it returns logits, as its outputs for noise tell.
 
     Raises UserError where it is not a classifier of RGB images of one size.
     """

@@ -27,7 +27,7 @@ def write(net: keras.Model, path: Path) -> None:
     facts, normalization = describe(net), normalization_of(net)
     if (facts["model"], facts["shortcut"]) != ("resnet", "zeropad") or normalization is None:
         raise UserError(
-            "`safetensors` is for this package's resnets with shortcut zeropad. Received: "
+            "the format safetensors is for this package's resnets with shortcut zeropad. Received: "
             f"{facts['model'] or net.name}, shortcut {facts['shortcut']}; leave it out of `formats`"
         )
     order = {stage: np.argsort(theirs) for stage, theirs in channel_order("split").items()}

@@ -20,7 +20,6 @@ TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
 IMAGES = 256
 BATCHES = (1, 7, IMAGES)
 
-
 LOADERS: dict[str, Callable[[Path], Predict]] = {
     keras_file.FILE: keras_file.load,
     saved_model.FOLDER: saved_model.load,
@@ -76,7 +75,7 @@ def verify(
     if failed := [row["file"] for row in rows if row["passed"] is False]:
         raise UserError(
             f"{', '.join(failed)} does not compute what Keras computes (see the table: a difference "
-            f"above {TOLERANCE}, or another top-1 class); nothing was exported",
+            f"above {TOLERANCE} (float16: {HALF_TOLERANCE}), or another top-1 class); nothing was exported",
             exit_code=DISAGREES,
         )
     check = {"images": kind, "count": IMAGES, "batches": list(BATCHES), "tolerance": TOLERANCE}

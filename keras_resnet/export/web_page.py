@@ -17,7 +17,7 @@ from string import Template
 from typing import Any
 
 from keras_resnet.errors import UserError
-from keras_resnet.export.facts import DATASETS
+from keras_resnet.export.facts import HUB_NAMES
 
 FOLDER = "web"
 PAGE = Path(__file__).resolve().parent / "web"  # what is copied
@@ -107,7 +107,7 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
     paper = "Built as in He et al. 2015, Deep Residual Learning for Image Recognition. "
     kinds = {"resnet": f"ResNet-{facts['depth']}", "plain": f"Plain-{facts['depth']}"}
     title = kinds.get(facts["model"], facts["name"])
-    title += f", trained on {DATASETS.get(dataset, (dataset,))[0]}" if dataset else ""
+    title += f", trained on {HUB_NAMES.get(dataset, (dataset,))[0]}" if dataset else ""
     texts = {
         "title": title,
         "classes": facts["num_classes"],
@@ -120,9 +120,8 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
     }
     values = {name: html.escape(str(text)) for name, text in texts.items()}
     values["title_json"] = json.dumps(title)
-    values["license"] = (
-        "\nlicense: mit" if facts["training"] else ""
-    )  # unknown for weights from elsewhere
+    # Unknown for weights from elsewhere.
+    values["license"] = "\nlicense: mit" if facts["training"] else ""
     buttons = "".join(
         f'<li><button type="button"><img src="examples/{html.escape(item.name)}" '
         f'alt="{html.escape(item.stem)}" draggable="false"></button></li>'

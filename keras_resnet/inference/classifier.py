@@ -24,7 +24,9 @@ from keras_resnet.data.images import images_per_chunk, read_image
 from keras_resnet.errors import UserError
 from keras_resnet.inference.open import OpenedNet, Shapes, names_beside, one_line, open_net
 
-MAX_SIDE = 4096  # pixels per side of a net's input, so that no file makes us reserve gigabytes
+MAX_INPUT_SIDE = (
+    4096  # pixels per side of a net's input, so that no file makes us reserve gigabytes
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Classifier:
         image_size: (height, width).
         class_names: in the order of the probabilities; `class 0`, ... where nothing names them.
         run: from uint8 `(N, height, width, 3)` to probabilities or logits `(N, classes)`.
-        output_name: of the net; one that is named `probabilities` must hold some.
+        output_name: of the net; under the name `probabilities` it must return probabilities.
     """
 
     path: Path
@@ -68,9 +70,7 @@ class Classifier:
         def run(images: np.ndarray) -> Any:
             try:
                 return net.run(images)[target]
-            except (
-                Exception
-            ) as error:  # each format raises others: of dtypes, of shapes fixed inside
+            except Exception as error:  # each format raises others, of dtypes and fixed shapes
                 raise UserError(
                     f"{net.path} could not run {len(images)} uint8 images: {one_line(error)}"
                 ) from None
@@ -120,7 +120,7 @@ def classifier_of(path: Path, inputs: Shapes, outputs: Shapes) -> tuple[str, tup
     targets = ["probabilities"] if "probabilities" in targets else targets
     match [*inputs.values()], [outputs[name] for name in targets]:
         case [(None, int(height), int(width), 3)], [(_, int(classes))] if (
-            classes > 1 and max(height, width) <= MAX_SIDE
+            classes > 1 and max(height, width) <= MAX_INPUT_SIDE
         ):
             return targets[0], (height, width), classes
     received = " -> ".join(
@@ -128,8 +128,8 @@ def classifier_of(path: Path, inputs: Shapes, outputs: Shapes) -> tuple[str, tup
         for shapes in (inputs, outputs)
     )
     raise UserError(
-        f"{path} must take RGB images (N, height, width, 3), N not fixed, at most {MAX_SIDE} pixels per "
-        f"side, and return probabilities or logits (N, classes). Received: {received}"
+        f"{path} must take RGB images (N, height, width, 3), N not fixed, at most {MAX_INPUT_SIDE} pixels "
+        f"per side, and return probabilities or logits (N, classes). Received: {received}"
     )
 
 

@@ -1,12 +1,11 @@
 """A confusion matrix as a table and as a picture."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from keras_resnet.errors import UserError, missing
+from keras_resnet.errors import UserError
 from keras_resnet.inference.evaluate import Evaluation
 from keras_resnet.runs import files
 
@@ -44,8 +43,7 @@ def check_plot(path: Path) -> None:
         raise UserError(
             f"`plot` must end in .png, .svg or .pdf, in a folder that exists. Received: {path}"
         )
-    if importlib.util.find_spec("matplotlib") is None:
-        raise missing("matplotlib", "`plot`")
+    import matplotlib  # noqa: F401  before the work: it may be missing
 
 
 def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> None:

@@ -85,7 +85,7 @@ def evaluate(
     are_labels = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
     if not are_images or not are_labels or not images.size:
         raise ValueError(
-            f"`images` must be uint8 (N, height, width, channels), N of 1 or more, each of {size} pixels, "
+            f"`images` must be uint8 (N, height, width, channels), at least one, each of {size} pixels, "
             f"`labels` N integers. Received: images {images.dtype} {images.shape}, labels {labels.dtype} "
             f"{labels.shape}"
         )

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 MAX_NET_BYTES = 1 << 30  # of a file's weights and config, unpacked: ResNet-1202 has 85 MB
 
-
 Shapes = Mapping[str, Sequence[Any]]  # by name, with None for a side that is not fixed
 
 
@@ -98,6 +97,7 @@ def model_file(path: Path) -> Path:
         return file
     if not path.is_dir():
         kind = "is another file" if os.path.exists(path) else "does not exist"
+        kind = "only predict and evaluate can use" if file.suffix == ".onnx" else kind
         raise UserError(f"the model must be {zoo.EXPECTED}. Received: {path}, which {kind}")
     contents = {
         "results.json": "has only the small files of a run; `keras-resnet models` lists trained nets",
@@ -121,7 +121,7 @@ def names_beside(path: Path, classes: int) -> tuple[str, ...]:
     if names and len(names) != classes:
         raise UserError(
             f"labels.txt or config.json in {path.parent} must name the {classes} classes of {path.name}. "
-            f"Received: {len(names)} names; mend or move it"
+            f"Received: {len(names)} names; correct or move it"
         )
     return tuple(map(printable, names))
 
@@ -139,7 +139,7 @@ def run_config(folder: Path) -> RunConfig | None:
 
 
 def keras_shapes(net: keras.Model) -> tuple[Shapes, Shapes]:
-    """Of the inputs and the outputs of a Keras model; none of one that is not built of layers."""
+    """Shapes of a Keras model's inputs and outputs, by name; none where it is not built of layers."""
     names = getattr(net, "output_names", None) or [net.layers[-1].name]
     inputs, outputs = getattr(net, "inputs", None) or [], getattr(net, "outputs", None) or []
     return (
@@ -216,14 +216,16 @@ def _open_onnx(path: Path) -> OpenedNet:
     return OpenedNet(path, "onnx", inputs, outputs, run, names)
 
 
+def exported_sha256(folder: Path) -> dict[str, str] | None:
+    """The SHA-256 of each file of an export, from its export.json; None for any other folder."""
+    with contextlib.suppress(UserError, ValueError, KeyError, TypeError):
+        return {**json.loads(files.read_bytes(folder / "export.json") or b"{}")["sha256"]}
+    return None
+
+
 def _compare_sha256(path: Path) -> None:
-    """Compare a file of an export with its SHA-256 in the export.json beside it, if that has one."""
-    try:
-        data = files.read_bytes(path.parent / "export.json")
-        expected = json.loads(data or b"{}")["sha256"][path.name]
-    except (UserError, ValueError, KeyError, TypeError):
-        return
-    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+    expected = (exported_sha256(path.parent) or {}).get(path.name)
+    if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
         raise UserError(
             f"{path} is damaged: its SHA-256 is not that of export.json beside it; copy or export it again"
         )

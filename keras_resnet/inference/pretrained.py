@@ -71,7 +71,7 @@ def plain(depth: int = 20, **options: Any) -> keras.Model:
     return _build("plain", depth, shortcut=None, **options)
 
 
-def load_trunk(
+def load_trained(
     weights: str | os.PathLike[str],
     num_classes: int | None = None,
     *,
@@ -136,7 +136,7 @@ def _build(
     elif "mean" in options or "std" in options:
         raise ValueError("mean and std are those of the weights: leave them out")
     else:
-        net = load_trunk(_folder_of(model, depth, weights), **options)
+        net = load_trained(_folder_of(model, depth, weights), **options)
         here, there = {"model": model, "depth": depth, "shortcut": shortcut}, describe(net)
         different = [
             f"{k} {there[k]} in the file, {v} here" for k, v in here.items() if there[k] != v

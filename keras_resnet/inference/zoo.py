@@ -26,7 +26,7 @@ EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A run that a net was chosen from, by the lowest `val_error`, in percent."""
+    """A run that a net was chosen from, by the lowest `val_error`. Errors are in percent."""
 
     recipe: str
     steps: int
@@ -36,7 +36,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Entry(Candidate):
-    """A trained net that comes with the package, and the run that trained it. Errors are in percent."""
+    """A trained net that comes with the package, and the run that trained it."""
 
     name: str  # for `--model`, e.g. "resnet20"
     model: Literal["resnet", "plain"]
@@ -79,8 +79,9 @@ def resolve(model: str | os.PathLike[str] | None = None) -> Path:
 
     None means the net `DEFAULT`, whatever is in the working directory.
     """
-    if model is not None and os.path.exists(model):
-        return Path(model)
+    path = None if model is None else os.path.expanduser(model)
+    if path is not None and os.path.exists(path):
+        return Path(path)
     return folder(DEFAULT if model is None else os.fspath(model))
 
 

@@ -1,4 +1,4 @@
-"""What a built net is, read from its layers: as it was trained, or rebuilt by `stock`."""
+"""What a net is, read from its layers, whether it is as trained or rebuilt by `stock`."""
 
 import math
 import re
@@ -11,7 +11,7 @@ from keras_resnet.data import constants
 
 
 def describe(net: keras.Model) -> dict[str, Any]:
-    """Which of our nets a Keras model is, its head aside; model, depth and shortcut are None for any other.
+    """Which of our nets a Keras model is, whatever its classes; model, depth, shortcut are None for others.
 
     Returns:
         `{"model": "resnet" | "plain" | None, "depth": int | None, "shortcut": str | None,
@@ -41,7 +41,7 @@ def count_parameters(net: keras.Model) -> int:
 
 
 def normalization_of(net: keras.Model) -> np.ndarray | None:
-    """Mean and std per channel in pixel units, float64 `(2, channels)`; None for any other net."""
+    """Mean and std per channel in pixel units, float64 `(2, channels)`; None without our Rescaling."""
     layer = next((layer for layer in net.layers if layer.name == "normalization"), None)
     if not isinstance(layer, keras.layers.Rescaling) or not np.all(layer.scale):
         return None

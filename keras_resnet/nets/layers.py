@@ -1,6 +1,6 @@
 """The two layers of a net that Keras does not have in the form the paper needs.
 
-They run on any backend and are registered for serialisation, so that `keras.models.load_model` opens a
+They run on any backend and are registered for serialization, so that `keras.models.load_model` opens a
 saved net after `import keras_resnet`.
 """
 

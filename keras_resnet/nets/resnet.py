@@ -68,7 +68,7 @@ def build(
     seeds = iter(np.random.SeedSequence(seed).generate_state(2 * depth).tolist())
 
     def conv_bn(x: Any, filters: int, size: int, strides: int, path: str) -> Any:
-        """The only place with the padding, the initialisation and the constants of BN."""
+        """The only place with the padding, the initialization and the constants of BN."""
         if strides > 1 and size > 1:
             # One pixel on every side; Keras's "same" pads (0, 1) on even sizes, off by one pixel.
             pad = layers.ZeroPadding2D(size // 2, "channels_last", dtype=dtype, name=f"{path}_pad")

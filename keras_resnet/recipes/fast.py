@@ -19,14 +19,14 @@ FAST = Recipe(
     name="fast",
     steps=10_000,           # 28 epochs of 45,000 images
     batch_size=128,
-    learning_rate=0.2,      # of batch normalisation and the last layer, by SGD
+    learning_rate=0.2,      # of batch normalization and the last layer, by SGD
     schedule="cosine",      # no plateaus: the error falls until the last update
     warmup_steps=625,       # a sixteenth of the updates
     warmup_shape="linear",  # 0.2 from the first update on costs the deep nets their start
     warmup_min_depth=0,
     momentum=0.9,
     nesterov=True,
-    weight_decay=5e-4,      # of batch normalisation and the last layer
+    weight_decay=5e-4,      # of batch normalization and the last layer
     kernel_rate=0.02,       # of the kernels, by Muon; 0.015 to 0.03 are alike
     crop_padding=2,         # in few epochs the images need to vary less
 )

@@ -18,7 +18,7 @@ from keras_resnet.recipes.optimizer import SGD
 # that five of them bring singular values from 0.01 to 1 near 1.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
-_EPSILON = 1e-7  # keeps a gradient of zeros at zero
+_EPSILON = 1e-7  # against division by zero
 
 
 @keras.saving.register_keras_serializable(package="keras_resnet")
@@ -30,7 +30,7 @@ class Muon(SGD):
         m = momentum * m + g;  u = orthogonal(g + momentum * m)
         w = w * sqrt(filters) / |w| - learning_rate * kernel_scale * u
 
-    A batch normalisation must follow the kernel: then the kernel's length changes no output, and is held
+    A batch normalization must follow the kernel: then the kernel's length changes no output, and is held
     at sqrt(filters) in place of a weight decay. `SGD` trains all other variables.
 
     Args:

@@ -22,7 +22,7 @@ class SGD(_KerasSGD):
 
     Keras's own `weight_decay` subtracts `learning_rate * weight_decay * w` outside the momentum: at
     momentum 0.9 that is ten times weaker. Ours applies to every trainable variable, batch
-    normalisation's and biases too, as `torch.optim.SGD(model.parameters(), weight_decay=...)` does.
+    normalization's and biases too, as `torch.optim.SGD(model.parameters(), weight_decay=...)` does.
 
     Args:
         learning_rate: float or `keras.optimizers.schedules.LearningRateSchedule`.

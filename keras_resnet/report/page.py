@@ -66,6 +66,7 @@ def render_mistakes(best: Record, data_dir: str | None) -> str:
         raise UserError(f"{dataset} is not in {folder}: name its folder with --data-dir")
     classifier = Classifier.load(path)
     data = datasets.load_for_net(dataset, str(folder), classifier.image_size)
+    data.check_classes(classifier.class_names)
     probabilities = classifier.predict(data.test_images)
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != data.test_labels)

@@ -10,6 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_resnet.nets.family import MODELS
 from keras_resnet.recipes import Recipe
 from keras_resnet.report.rows import Record, Row
 
@@ -119,7 +120,9 @@ def _draw_errors(axes: Axes, rows: Sequence[Row], top: float) -> None:
     lines = [(row, row.finished) for row in rows if row.finished]
     lines += [(row, [record]) for row in rows for record in row.unfinished]
     for row, records in lines:
-        color = COLORS.get(row.config.depth) or OTHER_COLORS[row.config.depth // 6 % 3]
+        depth = row.config.depth
+        color = COLORS.get(depth) if row.kind in MODELS else None
+        color = color or OTHER_COLORS[(depth // 6 if row.kind in MODELS else rows.index(row)) % 3]
         finished = bool(records[0].results)
         label = row.name if finished else f"{row.name}, unfinished"
         for column, style in (("train_error", TRAINING), ("val_error", VALIDATION)):

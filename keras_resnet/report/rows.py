@@ -34,7 +34,7 @@ class Record(NamedTuple):
 
 
 class Row:
-    """Runs that agree in everything but the seed, ordered by seed. Its numbers count the finished ones."""
+    """Runs that agree in everything but the seed, ordered by seed. Its means are of the finished ones."""
 
     def __init__(self, records: Sequence[Record]):
         run, self.settings = records[0].run, records[0].settings
@@ -85,7 +85,7 @@ class Row:
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """Folders that hold config.json and metrics.csv, at or below the paths, each once.
 
-    Folders moved aside (`seed-0.old-1`) and hidden ones are passed over. Raises UserError where a path is not
+    Folders moved aside (`seed-0.old-1`) and hidden ones are skipped. Raises UserError where a path is not
     a folder, or none holds a run.
     """
     folders: dict[Path, Path] = {}
@@ -133,7 +133,7 @@ def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:
 
 
 def choose_best(rows: Iterable[Row]) -> Record | None:
-    """The finished run of lowest validation error, on CIFAR-10 if there is one; None without runs."""
+    """The finished run of lowest validation error, on CIFAR-10 if there is one; None if there is none."""
     records = [r for row in rows for r in row.finished if r.results.get("val_error") is not None]
     key = lambda r: (r.run.config.dataset != "cifar10", r.results["val_error"])  # noqa: E731
     return min(records, key=key, default=None)

@@ -30,7 +30,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class State(TypedDict):
-    """What a checkpoint holds beside the variables."""
+    """What a checkpoint holds besides the variables."""
 
     step: Count
     rows: list[MetricsRow]
@@ -59,7 +59,7 @@ def restore(net: keras.Model, model: keras.Model, arrays: Mapping[str, np.ndarra
     if different:
         raise UserError(
             f"the newest checkpoint does not fit this version of the program ({len(different)} "
-            f"variables differ, e.g. {different[0]}); use `restart`"
+            f"variables differ, e.g. {different[0]}); use train's `restart`"
         )
     for name, variable in variables.items():
         variable.assign(arrays[name])

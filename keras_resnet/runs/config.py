@@ -25,7 +25,7 @@ def _setting(default: Any, text: str, **metadata: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run. Numbers of the group "recipe" that are None are the recipe's; see `resolve_recipe`.
+    """Settings of a run. Where a number of the recipe is None, the recipe's own counts; see `resolve_recipe`.
 
     Raises:
         ValueError: for a value of another type or out of range; the message says what was expected and
@@ -56,7 +56,7 @@ class TrainConfig:
     precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS, group="run")
     seed: Annotated[int, Meta(ge=0)] = _setting(0, "seed of weights, split, order, crops and flips", group="run")
     runs: Annotated[int, Meta(ge=1, le=10_000)] = _setting(1, "train seeds SEED .. SEED+RUNS-1", group="run")
-    eval_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between validations", group="run")
+    eval_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between evaluations", group="run")
     checkpoint_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between checkpoints", group="run")
     keep: str | None = _setting(None, "which net is saved: best (lowest validation error) or last (default: best for your own images, else last)", choices=("best", "last"), group="run")
     output_dir: str = _setting("experiments", "run folders are <output-dir>/<name>/seed-<k>", group="output")
@@ -134,7 +134,7 @@ def check_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _convert(name: str, kind: Any, value: Any) -> Any:
     if isinstance(value, Recipe):
-        return value
+        value, kind = dataclasses.asdict(value), Recipe
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     value = value.item() if hasattr(value, "item") else value
     try:

@@ -98,7 +98,7 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """A whole file; None where there is none. Raises UserError where it cannot be read, as a FIFO."""
+    """A whole file; None where there is none. Raises UserError where it cannot be read, e.g. a FIFO."""
     try:
         if path.exists() and not path.is_file():
             raise OSError(0, "it is not a regular file")
@@ -125,7 +125,9 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file.acquire()
     except filelock.Timeout:
-        raise UserError(f"{BUSY} {folder}: wait for it, stop it or give another `name`") from None
+        raise UserError(
+            f"{BUSY} {folder}: wait for it, stop it or give another `output_dir`"
+        ) from None
     except (OSError, NotImplementedError) as error:
         raise UserError(
             f"{folder / 'lock'} could not be locked ({getattr(error, 'strerror', error)}): the output folder "

@@ -51,10 +51,19 @@ def peak_memory_mib() -> int | None:
 
 def without_folders(config: RunConfig) -> RunConfig:
     """config.json as it may be published: without the folders of the machine that made it."""
-    settings = {k: v for k, v in config["settings"].items() if k not in ("data_dir", "output_dir")}
+
+    def name_of(value: Any) -> Any:
+        flag, equals, path = str(value).rpartition("=")
+        return f"{flag}{equals}{Path(path).name}" if path.startswith("/") else value
+
+    settings = {
+        key: name_of(value)
+        for key, value in config["settings"].items()
+        if key not in ("data_dir", "output_dir")
+    }
     words = shlex.split(config.get("command", ""))
     kept = [
-        Path(word).name if word.startswith("/") else word
+        name_of(word)
         for before, word in zip(["", *words], words, strict=False)
         if before not in FOLDER_FLAGS and word.partition("=")[0] not in FOLDER_FLAGS
     ]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Settings = Mapping[str, Any]
 # What a resume may change: where a run's files are, which of several seeds it is, and its devices. The
 # setting `precision` is among them because "auto" depends on the machine: config.json has the
-# precision that was used beside the settings, and it is compared separately.
-PLACES = (
+# precision that was used next to the settings, and it is compared separately.
+CHANGEABLE = (
     "data_dir", "unreadable", "output_dir", "name", "runs", "seed", "precision", "devices", "log",
 )  # fmt: skip
 # How often a run is evaluated and saved changes the rows of metrics.csv, but not the weights.
@@ -57,7 +57,7 @@ def upgrade(settings: Settings) -> dict[str, Any]:
 def decisive_settings(config: RunConfig) -> dict[str, Any]:
     """What decides a run's weights, but for its seed: runs that agree in it may be averaged."""
     settings = upgrade(config["settings"])
-    kept = {k: v for k, v in settings.items() if k not in (*PLACES, *INTERVALS)}
+    kept = {k: v for k, v in settings.items() if k not in (*CHANGEABLE, *INTERVALS)}
     images = config.get("content_hash", "")[:12] or None
     return {**kept, "precision": config.get("precision"), "images": images}
 
@@ -75,7 +75,7 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
     if began is None or "precision" not in began:
         raise UserError(
             f"{path} has no config.json of this program beside its other files; use another `name`, or "
-            "`restart` to move the run aside and start over"
+            "train's `restart` to move the run aside and start over"
         )
     now, used, asked = run.settings(), began["precision"], run.config.precision
     if run.config.weights:  # set by the weights, which a sweep does not open
@@ -107,12 +107,12 @@ def refuse_others(path: Path, there: Settings, now: Settings, what: str = "setti
     different = [
         f"{f'`{key}`' if hasattr(TrainConfig, key) else key} {there.get(key)} there, {now.get(key)} now"
         for key in {**there, **now}  # settings that only one of the two versions has, too
-        if key not in PLACES and there.get(key) != now.get(key)
+        if key not in CHANGEABLE and there.get(key) != now.get(key)
     ]
     if different:
         raise UserError(
             f"{path} holds a run with other {what}: {'; '.join(different)}. Give the same {what} "
-            "to resume it, another `name`, or `restart` to move it aside and start over"
+            "to resume it, another `name`, or train's `restart` to move it aside and start over"
         )
 
 
@@ -135,8 +135,8 @@ def find_checkpoint(run: Run) -> tuple[Arrays, State] | None:
     if newest is None and (problems or (rows and rows[-1]["step"] >= run.config.checkpoint_every)):
         raise UserError(
             f"{path} holds a run that has begun, but no checkpoint in it is good "
-            f"({'; '.join(problems) or 'there is none'}). Nothing was deleted; `restart` moves the run "
-            "aside and starts over"
+            f"({'; '.join(problems) or 'there is none'}). Nothing was deleted; train's `restart` moves "
+            "the run aside and starts over"
         )
     if newest and "settings" in newest[1]:  # config.json may have been changed since
         refuse_others(path, upgrade(newest[1]["settings"]), run.settings())

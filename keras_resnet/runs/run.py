@@ -35,10 +35,6 @@ class Run:
     def __str__(self) -> str:
         return f"{self.config.experiment}/seed-{self.config.seed}"
 
-    def evaluates(self, step: int) -> bool:
-        """Whether the run is evaluated after this update."""
-        return step == self.recipe.steps or step % self.config.eval_every == 0
-
     def settings(self) -> dict[str, Any]:
         """All settings as config.json and checkpoints hold them, the recipe's numbers among them."""
         settings = {**vars(self.config), "recipe": self.recipe.name, **self.recipe.settings()}

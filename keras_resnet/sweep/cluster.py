@@ -37,7 +37,7 @@ def connected(address: str | None) -> Iterator[None]:
         # Near Ray's minimum: only exit codes go through it.
         options |= {"include_dashboard": False, "object_store_memory": 80 << 20}
     import ray
-    import rich  # noqa: F401  else it would be missing after Ray has started
+    import rich  # noqa: F401  if it is missing, say so before Ray starts
 
     # Drop what Ray prints about lost workers and nodes: the driver reports them.
     ray._private.worker.print_to_stdstream = lambda *_, **__: None

@@ -21,7 +21,7 @@ from keras_resnet.training.signals import Signals
 MAX_LOSSES = 3  # without a new checkpoint between them
 WAIT = 0.5  # seconds between two questions to Ray
 LOOK = 2.0  # seconds between two looks at the run folders
-BUSY_WAIT = 10.0  # seconds until a run is tried again that another process trains
+BUSY_WAIT = 10.0  # seconds before a run that another process trains is tried again
 END = task.END + 4  # seconds in which all trainings must end
 STOPPING = "stopping: every training saves a checkpoint; a second signal does not wait"
 ADVICE = "give a smaller `learning_rate` or more `warmup_steps`, with another `name`"
@@ -78,7 +78,7 @@ class Driver:
         run.task = train.remote(run.job)
 
     def _update(self, run: SweepRun) -> None:
-        """Read in the log of a run whether and where it has started; once it has, look how far it is."""
+        """Look in a run's log for where it has started; once it has, look how far it is."""
         steps = run.run.recipe.steps
         if run.state == "running":
             tenth = 10 * run.step // steps
@@ -131,7 +131,7 @@ class Driver:
             raise UserError(
                 "a node must see the output folder, its locks and the data, and have this package. No node "
                 f"does; the last one: {outcome.problem}. Name shared folders with `output_dir` and "
-                "`data_dir`; `train` downloads a data set, a sweep does not"
+                "`data_dir`; train downloads a data set, a sweep does not"
             )
         console.print_line(f"no runs for a node: {outcome.problem}")
 

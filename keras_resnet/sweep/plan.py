@@ -108,7 +108,7 @@ def plan_runs(
             raise UserError(str(error)) from None
         name = "-".join([config.experiment, *(f"{SEVERAL[key]}{own[key]}" for key in labels)])
         if configs.setdefault(name, config) != config:
-            raise UserError(f"two data sets would both be trained in {name}; rename one")
+            raise UserError(f"{name} would be the name of two experiments: train them separately")
     runs = []
     for name, config in configs.items():
         if given := settings.get("name"):

@@ -27,7 +27,7 @@ REFUSED = (callbacks.LearningRateScheduler, callbacks.ReduceLROnPlateau, callbac
 
 
 class Restore(RunCallback):
-    """Gives the variables a checkpoint's values when `fit` begins, which has just reset the metrics."""
+    """Gives the variables a checkpoint's values once `fit` has begun and reset the metrics."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.progress.step:
@@ -61,13 +61,14 @@ class Evaluate(RunCallback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         if not self.progress.evaluation_due:
             return
-        assert logs and self.model is not None  # on JAX, this updates the net's variables
+        model: Any = self.model  # on JAX, reading it updates the net's variables
+        assert logs
         loss, error = None, None
         if len(self.labels):
             logits = backends.current().predict(self.logits, self.images)
             loss, error = loss_and_error(logits, self.labels)
         # Updates that were skipped, because a gradient overflowed in float16, do not count here.
-        made = int(self.model.optimizer.iterations)
+        made = int(model.optimizer.iterations)
         row: MetricsRow = {
             "step": self.progress.step,
             "learning_rate": _rounded(float(self.schedule(max(made - 1, 0))), 6),
@@ -81,7 +82,7 @@ class Evaluate(RunCallback):
         if self.progress.keep == "best" and self.progress.kept is row:
             self.progress.best = {v.path: v.numpy().copy() for v in self.net.variables}
         self.progress.begin_interval()
-        self.model.reset_metrics()
+        model.reset_metrics()
         print_above_bar(describe_row(row, self.run.recipe.steps))
 
 
@@ -107,7 +108,7 @@ class CallUsers(RunCallback):
         step, rows = self.progress.step, self.progress.rows
         self.users.on_train_batch_end(step - 1, dict(logs or {}))
         if self.progress.evaluation_due:
-            assert self.model is not None  # on JAX, this updates the net's variables
+            _ = self.model  # on JAX, reading it updates the net's variables
             self.users.on_epoch_end(len(rows) - 1, keras_logs(rows[-1]))
         if self.net.stop_training:
             self.progress.stopped_early = not self.progress.ended
@@ -115,7 +116,7 @@ class CallUsers(RunCallback):
             self.users.on_epoch_begin(len(rows))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        assert self.model is not None  # EarlyStopping may give the net its best weights here
+        _ = self.model  # as above: EarlyStopping may give the net its best weights here
         self.users.on_train_end()
 
 
@@ -154,7 +155,7 @@ def diverged(what: str, step: int) -> UserError:
     """The error for a run that holds NaN or infinity."""
     return UserError(
         f"{what} became NaN or infinite at or before update {step}: training has diverged. "
-        "Try `restart` with a smaller `learning_rate` or with `warmup_steps`",
+        "Try train's `restart` with a smaller `learning_rate` or with `warmup_steps`",
         exit_code=DIVERGED,
     )
 

@@ -22,7 +22,7 @@ def facts() -> Device:
 
 @contextlib.contextmanager
 def distributed(devices: int | None) -> Iterator[int]:
-    """Train on so many devices of each host, None for all that it can use; gives the sum over hosts."""
+    """Train on this many devices of each host, None for all it can use; yields their number on all hosts."""
     before = keras.distribution.distribution()
     try:
         yield backends.current().distribute(devices)

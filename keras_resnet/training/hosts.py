@@ -26,7 +26,7 @@ ADDRESSES = "KERAS_DISTRIBUTION_JOB_ADDRESSES"
 PROCESSES = "KERAS_DISTRIBUTION_NUM_PROCESSES"
 PROCESS = "KERAS_DISTRIBUTION_PROCESS_ID"
 JOIN_SECONDS = 120.0  # how long a process waits for the others at the start
-SILENT_SECONDS = 30  # a process that is silent for so long is lost
+SILENT_SECONDS = 30  # a process that is silent for this long is lost
 
 
 def join() -> None:

@@ -1,17 +1,17 @@
 """Log the rows of metrics.csv elsewhere: TensorBoard, Weights & Biases, MLflow. Steps are updates.
 
-A log's id is kept in the run folder, so that a resume goes on in it.
+A log's id is kept in the run folder, so that a resume continues that log.
 """
 
+import contextlib
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from keras_resnet import console
 from keras_resnet.runs import files
 from keras_resnet.runs.run import Run
-from keras_resnet.training.progress import RunCallback
+from keras_resnet.training.progress import RunCallback, print_above_bar
 
 # Two functions: write the numbers of an evaluation and its update; end the log for this session.
 Writer = tuple[Callable[[dict[str, float], int], object], Callable[[], object]]
@@ -27,15 +27,22 @@ class Log(RunCallback):
             return
         row, log = self.progress.rows[-1], self.run.config.log
         values = {name: value for name, value in row.items() if isinstance(value, float)}
-        try:
+        with self._warning_of_errors():
             self._writer = self._writer or OPENERS[log](self.run)
             self._writer[0](values, self.progress.step)
-        except Exception as error:  # metrics.csv has the same numbers: no reason to end the run
-            console.print_line(f"warning: the log ({log}) could not be written ({error})")
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._writer is not None:
-            self._writer[1]()
+            with self._warning_of_errors():
+                self._writer[1]()
+
+    @contextlib.contextmanager
+    def _warning_of_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # metrics.csv has the same numbers: no reason to end the run
+            log = self.run.config.log
+            print_above_bar(f"warning: the log ({log}) could not be written ({error})")
 
 
 def _tensorboard(run: Run) -> Writer:

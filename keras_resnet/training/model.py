@@ -88,7 +88,7 @@ def optimizer_of(recipe: Recipe, net: keras.Model) -> keras.optimizers.Optimizer
 
 
 def normalized_kernels(net: keras.Model) -> list[str]:
-    """Paths of the kernels whose output goes into a batch normalisation and nowhere else."""
+    """Paths of the kernels whose output goes into a batch normalization and nowhere else."""
     paths = []
     for layer in net.layers:
         if isinstance(layer, layers.Conv2D | layers.Dense) and layer.trainable:

@@ -16,7 +16,7 @@ from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.open import load_keras
-from keras_resnet.inference.pretrained import load_trunk
+from keras_resnet.inference.pretrained import load_trained
 from keras_resnet.nets.describe import describe
 from keras_resnet.nets.family import MODELS
 from keras_resnet.nets.resnet import build
@@ -28,7 +28,7 @@ from keras_resnet.training import devices
 def settings_of_weights(config: TrainConfig) -> TrainConfig:
     """The same settings, with the model, depth and shortcut of the net of `weights`.
 
-    Raises UserError where one of them is given, and is not that of the net.
+    Raises UserError where one of them is given, and is not that of the net or does not go with it.
     """
     if config.weights is None:
         return config
@@ -38,19 +38,25 @@ def settings_of_weights(config: TrainConfig) -> TrainConfig:
         given = getattr(config, key)
         if given not in (value, getattr(TrainConfig, key)):
             raise UserError(f"`{key}` must be {value}, as in `weights`. Received: {given}")
-    return dataclasses.replace(config, **net)
+    try:
+        return dataclasses.replace(config, **net)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
-    """The net that is trained, from pixels to probabilities or logits."""
+    """The net that is trained, from pixels to probabilities or logits. Raises UserError."""
     if config.model not in MODELS:
         return _own_net(config, data, dtype)
-    if config.weights is not None:
-        return _trained_net(config, config.weights, data, dtype)
     shape, classes = data.train_images.shape[1:], len(data.class_names)
     options: dict[str, Any] = {"shortcut": config.shortcut, "seed": config.seed, "dtype": dtype}
     options |= {"num_classes": classes, "input_shape": shape, "mean": data.mean, "std": data.std}
-    return build(config.model, config.depth, **options)
+    try:
+        if config.weights is not None:
+            return _trained_net(config, config.weights, data, dtype)
+        return build(config.model, config.depth, **options)
+    except ValueError as error:  # images of a size that the shortcut cannot halve
+        raise UserError(str(error)) from None
 
 
 def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -> keras.Model:
@@ -62,7 +68,7 @@ def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -
         new_head = True
     options: dict[str, Any] = {"new_head": new_head, "seed": config.seed, "dtype": dtype}
     shape, classes = data.train_images.shape[1:], len(data.class_names)
-    net = load_trunk(weights, classes, input_shape=shape, **options)
+    net = load_trained(weights, classes, input_shape=shape, **options)
     if not new_head:
         console.print_line(f"took all of {net.name} from {weights}: its classes are the same")
     if config.freeze:
@@ -81,7 +87,7 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
     try:
         function = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
-        raise UserError(f"{expected}; {error}, nor in {os.getcwd()}") from None
+        raise UserError(f"{expected}; {error} (also looked in {os.getcwd()})") from None
     if not callable(function):
         raise UserError(f"{expected}; {module} has no function {name}")
     shape, classes = data.train_images.shape[1:], len(data.class_names)

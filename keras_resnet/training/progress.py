@@ -28,9 +28,9 @@ class Progress:
         self.arrays = {name: array for name, array in arrays.items() if name[:5] != "best/"}
         # Those of the net of the lowest validation error so far, by path.
         self.best = {name[5:]: array for name, array in arrays.items() if name[:5] == "best/"}
-        self.keep = "last"  # which net is saved, or "best"
+        self.keep = "last"  # which net is saved: "last" or "best"
         self.step, self.rows = state["step"], state["rows"]  # updates made; rows of metrics.csv
-        # Spent on updates, without validations and checkpoints; and how many took them. The first call of
+        # Spent on updates, without evaluations and checkpoints; and how many took them. The first call of
         # a session pays for tracing and compiling and is not counted.
         self.seconds, self.timed = state["seconds"], state.get("timed", self.step)
         self.stopped_early = state.get("stopped_early", False)  # by a callback of the user's
@@ -39,7 +39,7 @@ class Progress:
         self.begin_interval()
 
     def state(self) -> State:
-        """What a checkpoint holds beside the variables."""
+        """What a checkpoint holds besides the variables."""
         return {
             "step": self.step,
             "rows": self.rows,
@@ -64,7 +64,8 @@ class Progress:
     @property
     def evaluation_due(self) -> bool:
         """Whether the run is evaluated after this update."""
-        return self.run.evaluates(self.step)
+        every = self.run.config.eval_every
+        return self.step == self.run.recipe.steps or self.step % every == 0
 
     def count(self, step: int) -> None:
         """Count the updates up to `step`, and the time since `resume_clock` as theirs."""
@@ -74,7 +75,7 @@ class Progress:
         self.step = step
 
     def resume_clock(self) -> None:
-        """What was done since the last update does not count."""
+        """Restart the clock: what was done since the last update does not count."""
         self._last = time.perf_counter()
 
     def begin_interval(self) -> None:

@@ -30,8 +30,8 @@ class Interrupted(Exception):
 class Signals:
     """In its `with` block, remembers the first of `SIGNALS`. A second one has its usual effect.
 
-    Ignored signals, as under `nohup`, stay ignored; so do all in a thread, where Python allows no handlers.
-    `message` is printed when the first one comes.
+    Ignored signals, as under `nohup`, stay ignored. In a thread, where Python allows no handlers, it does
+    nothing. `message` is printed when the first one comes.
     """
 
     def __init__(self, message: str = STOPPING) -> None:

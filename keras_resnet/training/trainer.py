@@ -61,7 +61,8 @@ def train(
         The experiment's folder, with one run folder per seed and summary.json.
 
     Raises:
-        UserError: for everything the user can mend, and (exit code 3) for a loss that became NaN.
+        ValueError: for arguments of another type.
+        UserError: for everything that the user can fix, and (exit code 3) for a loss that became NaN.
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
     if not isinstance(config, TrainConfig) or not isinstance(data, Dataset | None):
@@ -75,19 +76,21 @@ def train(
     refuse_callbacks(callbacks)
     if limit := keras.config.max_steps_per_epoch():
         raise UserError(f"KERAS_MAX_STEPS_PER_EPOCH must not be set. Received: {limit}")
-    if importlib.util.find_spec(config.log) is None:
+    if config.log != "tensorboard" and importlib.util.find_spec(config.log) is None:
         raise missing(config.log, f"`log` {config.log}")
     config = settings_of_weights(config)
     runs, backend = runs_of(config), keras.backend.backend()
     with devices.distributed(config.devices) as count:
         # Each host may have its own folders.
         shared = {**dataclasses.asdict(config), "output_dir": None, "data_dir": None}
-        hosts.check_same({**shared, "restart": restart, "precision": devices.precision("auto")[0]})
+        hosts.check_same(
+            {**shared, "restart": restart, "precision": devices.precision(config.precision)[0]}
+        )
         # All seeds are checked before the first trains, not hours later.
         results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in runs])
         if restart or not all(results):
             data = _load(config, data, count)
-            hosts.check_same({"images": data.content_hash})
+            hosts.check_same({"dataset": data.content_hash})
         for run in runs if restart else ():
             hosts.on_first(_move_aside, run)
         for run in runs:

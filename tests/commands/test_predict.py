@@ -144,4 +144,4 @@ def test_a_read_only_container_without_network(tmp_path):
     assert code == 1 and out.startswith("examples/ship.png: ship ") and out.count("\n") == 3, err
     url, note = err.splitlines()
     assert "https://example.org/cat.png could not be read" in url and "curl" in url
-    assert note.startswith("note: a picture of another shape") and "squashed" in note
+    assert note.startswith("note: pictures of another shape") and "squashed" in note

@@ -134,7 +134,7 @@ def test_a_damaged_file_ends_in_one_line(toronto, tmp_path):
     [
         ("train_images", lambda a: a / np.float32(255), r"float32 .*; \(255 \* images\)"),
         ("test_images", lambda a: a[:, 1:], r"of the same size .*\(2, 7, 8, 3\)"),
-        ("test_images", lambda a: a[:0], r"N of 1 or more.*uint8 \(0, 8, 8, 3\)"),
+        ("test_images", lambda a: a[:0], r"at least one.*uint8 \(0, 8, 8, 3\)"),
         ("train_labels", lambda a: a[:3], r"integer array \(4,\).*int64 \(3,\)"),
         ("train_labels", lambda a: a.astype(bool), r"bool \(4,\)"),
         ("test_labels", lambda a: a + 1, r"of 0 to 1: .*from 1 to 2"),

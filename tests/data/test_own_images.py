@@ -162,13 +162,13 @@ def test_a_folder_that_cannot_be_trained_on(change, flags, told, tmp_path, refus
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"y_test": np.full(8, 4)}, "`test_labels` must .*of 0 to 3.*from 4 to 4"),
+        ({"y_test": np.full(8, 4)}, "test_labels must .*of 0 to 3.*from 4 to 4"),
         ({"y_train": np.full(20, 3)}, "4 classes, without images: .*'0', '1', '2'"),
-        ({"x_test": np.zeros((8, 13, 12), np.uint8)}, "`test_images` must .*same size"),
-        ({"x_train": np.zeros((20, 12, 12))}, r"`train_images` must be a uint8 .*float64"),
+        ({"x_test": np.zeros((8, 13, 12), np.uint8)}, "test_images must .*same size"),
+        ({"x_train": np.zeros((20, 12, 12))}, r"train_images must be a uint8 .*float64"),
         ({"y_test": None}, "must hold x_train, .*Missing: y_test"),
         ({"x_train": np.array([{}] * 20)}, "could not be read as an .npz file"),
-        ({"y_train": np.arange(20) % 4 / 1}, "`train_labels` must be an integer array .*float64"),
+        ({"y_train": np.arange(20) % 4 / 1}, "train_labels must be an integer array .*float64"),
         ({"y_train": np.arange(20) + 10**9}, "Received: 1000000019 as the largest of 20"),
         ({"class_names": np.array(["a", "a", "c", ""])}, "class names must differ"),
     ],

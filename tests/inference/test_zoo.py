@@ -17,7 +17,7 @@ import keras_resnet
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
-from keras_resnet.inference.pretrained import load_trunk
+from keras_resnet.inference.pretrained import load_trained
 from keras_resnet.inference.zoo import WEIGHTS
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs.folder import RunFolder
@@ -124,13 +124,13 @@ def test_a_trunk_with_a_new_head(tmp_path, capsys):
             np.testing.assert_array_equal(pooled.predict_on_batch(images), expected)
         new = keras_resnet.resnet(depth, num_classes=5, seed=3).get_layer("head_dense")
         np.testing.assert_array_equal(net.get_layer("head_dense").kernel, new.kernel)
-    again = load_trunk("resnet20", 10, new_head=True)
+    again = load_trained("resnet20", 10, new_head=True)
     assert "for 10 classes" in capsys.readouterr().out
     assert np.abs(again.get_layer("head_dense").bias).max() == 0
     foreign = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
     foreign.save(tmp_path / "foreign.keras")
     with pytest.raises(UserError, match="must be those of a resnet or plain net"):
-        load_trunk(tmp_path / "foreign.keras")
+        load_trained(tmp_path / "foreign.keras")
 
 
 def test_weights_of_a_file(tmp_path):
@@ -175,7 +175,7 @@ def test_the_page_of_trained_nets_word_for_word(tmp_path, monkeypatch, capsys, d
     for name in ("mine.keras", "mine-export/model.onnx"):
         probabilities = keras_resnet.Classifier.load(name).predict(images)
         np.testing.assert_allclose(probabilities, expected, atol=1e-4)
-    again = load_trunk("mine.keras")
+    again = load_trained("mine.keras")
     assert "its dense layer is new, for 3 classes" in capsys.readouterr().out
     np.testing.assert_array_equal(again.get_weights()[0], values["mine"].get_weights()[0])
 

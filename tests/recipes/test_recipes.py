@@ -13,7 +13,7 @@ from keras_resnet.recipes import FAST, FAST_0_2, PAPER, RECIPES
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.resume import BEFORE, PLACES
+from keras_resnet.runs.resume import BEFORE, CHANGEABLE
 from keras_resnet.runs.run import read_run, runs_of
 from tests.helpers import REPOSITORY, contents, train
 
@@ -156,7 +156,7 @@ def as_0_2_0(folder):
 
 def test_every_setting_that_is_new_since_0_1_0_has_the_value_of_that_time():
     paper = runs_of(TrainConfig())[0].settings()
-    new = paper.keys() - SETTINGS_OF_0_1_0 - set(PLACES)
+    new = paper.keys() - SETTINGS_OF_0_1_0 - set(CHANGEABLE)
     assert new == BEFORE.keys()
     assert {key: paper[key] for key in new} == BEFORE
 

@@ -23,7 +23,7 @@ needs_ray = pytest.mark.skipif(
 
 def planned(*words):
     """Names of the runs."""
-    return [str(run) for run in sweep.plan_runs(sweep.make_parser(words).parse_args(words))]
+    return [str(run) for run in sweep.asked_runs(sweep.make_parser(words).parse_args(words))]
 
 
 def test_every_net_with_every_seed_the_longest_first():
@@ -65,7 +65,7 @@ def test_the_papers_table():
     [
         ("--depth 20 57", "nearest: 56, 62"),
         ("--momentum 0.9 2", "--momentum must be"),
-        ("--dataset a/photos b/photos", "would both be trained in resnet20-photos"),
+        ("--dataset a/photos b/photos", "resnet20-photos would be the name of two experiments"),
         ("--model plain --shortcut projection", "--shortcut must be left out for --model plain"),
         ("--preset paper-table --depth 20", "names the nets: leave out --model and --depth"),
         ("--gpus-per-run nan", "must be below 1 or whole. Received: nan"),

@@ -33,7 +33,7 @@ class Backend:
         raise NotImplementedError
 
     def distribute(self, devices: int | None) -> int:
-        """Train on so many devices of this host, None for all; returns the sum over all hosts.
+        """Train on this many devices of this host, None for all; returns their number on all hosts.
 
         Call it before anything is built. Raises UserError if there are fewer.
         """
