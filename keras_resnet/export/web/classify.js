@@ -2,7 +2,7 @@
 
 import { PictureError, decode, resize } from "./picture.js";
 
-const SHOWN = 10; // bars; of a net with more classes the most probable
+const SHOWN = 10; // bars, of the most probable classes
 const CAMERA_PAUSE = 100; // milliseconds from one frame of the webcam to the next
 const PREVIEW = 320; // pixels of a side
 const NOT_LOADED = "The net could not be loaded";
@@ -110,8 +110,7 @@ function showPixels(rgb, [height, width]) {
 function showBars(probabilities) {
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
   const best = order[0];
-  const shown = classes.length > SHOWN ? order.slice(0, SHOWN) : [...classes.keys()];
-  drawBars(shown.map((k) => [classes[k], probabilities[k], k === best]));
+  drawBars(order.slice(0, SHOWN).map((k) => [classes[k], probabilities[k], k === best]));
   answer.replaceChildren(strong(classes[best]), ` ${percent(probabilities[best])}`);
 }
 
@@ -262,6 +261,7 @@ net.then(
   () => {
     loaded = true;
     clear();
+    if (!latest) document.querySelector("#examples button")?.click(); // shows what the page does
   },
   (error) => {
     broken = error;
