@@ -6,8 +6,8 @@ CHECKPOINT is a state_dict: safetensors, or what `torch.save` wrote, alone or
 inside a larger checkpoint. Its layers are matched by shape and order
 (docs/pytorch.md).
 
-Give the mean and std that it was trained with, `--mean` and `--std`, in units of
-0..1.
+Give the mean and std that it was trained with, `--mean` and `--std`, in units
+of 0..1.
 """
 
 import argparse

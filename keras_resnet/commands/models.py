@@ -2,7 +2,7 @@
 
     keras-resnet models
 
-The names are those that predict and evaluate take with --model, and export as PATH.
+predict and evaluate take a name with --model, export takes it as PATH.
 """
 
 from collections.abc import Sequence
@@ -21,6 +21,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{net.name:<9}  {net.parameters:10,}  {net.dataset:<7}  {net.recipe:<8}  {net.steps:7,}  "
             f"{net.seed:4}  {net.val_error:6.2f}  {net.test_error:6.2f}  {net.commit[:7]}"
         )
-    lines += ["", "predict and evaluate take a name with --model, export as PATH."]
+    lines += ["", "predict and evaluate take a name with --model, export takes it as PATH."]
     console.print_result("\n".join(lines))
     return 0

@@ -153,7 +153,7 @@ def test_the_page_of_trained_nets_word_for_word(tmp_path, monkeypatch, capsys, d
     """Its Python and its commands; its net with a new head is evaluated, exported, and a trunk again."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
-    shutil.copy(REPOSITORY / "examples/ship.png", "ship.png")
+    Path("examples").symlink_to(REPOSITORY / "examples")
     Path("experiments/resnet20-mine/seed-0").mkdir(parents=True)
     keras_resnet.resnet(20).save("experiments/resnet20-mine/seed-0/model.keras")
     rng = np.random.default_rng(0)
