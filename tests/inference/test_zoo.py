@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import keras
