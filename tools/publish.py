@@ -140,7 +140,7 @@ def _checked(path: Path) -> tuple[Run, Candidate]:
     different = [
         f"{key} {received.get(key)!r}"
         for key in expected
-        if key not in (*CHANGEABLE, *INTERVALS) and received.get(key) != expected[key]
+        if key not in (*CHANGEABLE, *INTERVALS, "seed") and received.get(key) != expected[key]
     ]
     if run.config.depth not in NETS[run.config.model]:
         different.append(f"{run.config.model} of depth {run.config.depth}")

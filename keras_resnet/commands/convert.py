@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     names = CLASS_NAMES.get(given.dataset, ())
     text = "".join(f"{name}\n" for name in names)
-    if names and labels.exists() and labels.read_text() != text:
+    if names and files.read_bytes(labels) not in (None, text.encode()):
         raise UserError(f"`dataset` would replace {labels}: name another folder with `output`")
     checkpoint = read_checkpoint(given.checkpoint, given.key)
     usual = [[value / 255 for value in part] for part in NORMALIZATION[given.dataset or "cifar10"]]

@@ -25,6 +25,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     startup.start_keras()
     from keras_resnet.report.build import build
 
-    written = build(arguments.paths, arguments.output, arguments.data_dir)
+    written = build(arguments.paths, arguments.output.expanduser(), arguments.data_dir)
     console.print_line(f"wrote {written}")
     return 0

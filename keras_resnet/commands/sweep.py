@@ -127,6 +127,8 @@ def choose_share(arguments: argparse.Namespace) -> dict[str, float]:
     """What one run takes of a node, as Ray counts it; memory in bytes."""
     import ray
 
+    if not 0 <= arguments.memory_per_run < float("inf"):
+        raise UserError(f"`memory_per_run` must be 0 or more. Received: {arguments.memory_per_run}")
     share = {"CPU": arguments.cpus_per_run, "memory": arguments.memory_per_run * GIB}
     for name, given in (("GPU", arguments.gpus_per_run), ("TPU", arguments.tpus_per_run)):
         share[name] = float(name in ray.cluster_resources()) if given is None else given

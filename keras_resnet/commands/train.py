@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_resnet.training.trainer import train
 
     try:
-        train(config, restart)
+        train(config, restart=restart)
     except Interrupted as stop:
         again = "the same command without --restart" if restart else "the same command"
         console.print_error(

@@ -41,6 +41,8 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     """
     path = Path(path)
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")
         with open(path, "rb") as file:
             head = file.read(9)
         members = zipfile.ZipFile(path).infolist() if zipfile.is_zipfile(path) else []

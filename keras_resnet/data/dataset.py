@@ -47,7 +47,12 @@ class Dataset:
     split_note: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(self.class_names))
         last = len(self.class_names) - 1
+        if not 0 <= integer("val_count", self.val_count) < len(self.train_images):
+            raise ValueError(
+                f"`val_count` must leave images to train on. Received: {self.val_count}"
+            )
         for part in ("train", "test"):
             images = np.asanyarray(getattr(self, f"{part}_images"))
             labels = np.asanyarray(getattr(self, f"{part}_labels"))
@@ -222,12 +227,10 @@ class Dataset:
                     "labels must be 0, 1, ... without gaps. "
                     f"Received: {labels.max()} as the largest of {len(labels)}"
                 )
-            class_names = [str(label) for label in range(labels.max() + 1)]
+            class_names = [str(label) for label in range(int(labels.max()) + 1)]
         names = tuple(map(printable, np.ravel(class_names).astype(str).tolist()))
         if len(set(names)) < len(names) or "" in names:
             raise ValueError(f"class names must differ, and not be empty. Received: {names}")
-        if not 0 <= val_count < len(labels):
-            raise ValueError(f"`val_count` must leave images to train on. Received: {val_count}")
         note = ""
         if test_images is not None:
             tests = _as_arrays("test", test_images, test_labels)
@@ -250,7 +253,7 @@ class Dataset:
 def _check(part: str, images: np.ndarray, labels: np.ndarray) -> None:
     """Raise ValueError where images or their labels are of another type or shape."""
     kind = images.dtype.name
-    if kind != "uint8" or images.ndim != 4 or not len(images):
+    if kind != "uint8" or images.ndim != 4 or not images.size:
         hint = "; (255 * images).round().astype('uint8') makes pixels of 0 to 1"
         raise ValueError(
             f"`{part}_images` must be a uint8 array (N, height, width, channels), at least one. "

@@ -129,7 +129,7 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
     trained net by its name, `<name>-export` in the working directory.
     """
     if output:
-        return Path(output)
+        return Path(os.path.expanduser(output))
     path = Path(path)
     return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
 
@@ -144,7 +144,11 @@ def _check_replaceable(folder: Path) -> None:
     written = set() if exported is None else {*exported, "export.json"}
     if written:  # else one look is enough, also at the whole disk
         found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
-    if others := sorted({str(item.relative_to(folder)) for item in found} - written)[:3]:
+    others = sorted({str(item.relative_to(folder)) for item in found} - written)[:3]
+    labels = files.read_bytes(folder / "labels.txt")
+    if exported and labels and hashlib.sha256(labels).hexdigest() != exported.get("labels.txt"):
+        others.append("labels.txt, which was changed")
+    if others:
         raise UserError(
             f"{folder} would be replaced, but holds what this command did not write "
             f"({', '.join(others)}); name another folder with `output`"

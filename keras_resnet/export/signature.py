@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
-from keras_resnet.export.options import Options
+from keras_resnet.export.options import OUTPUTS, Options
 from keras_resnet.inference.classifier import classifier_of
 from keras_resnet.inference.open import keras_shapes
 
@@ -63,7 +63,8 @@ def with_all_outputs(net: keras.Model) -> keras.Model:
         last = last.input._keras_history.operation
     if isinstance(last, keras.layers.Dense):
         outputs["features"] = last.input
-    return keras.Model(net.inputs[0], outputs, name=net.name)
+    name = f"{net.name}_net" if net.name in (INPUT, *OUTPUTS) else net.name
+    return keras.Model(net.inputs[0], outputs, name=name)
 
 
 def serving_model(net: keras.Model, options: Options) -> keras.Model:

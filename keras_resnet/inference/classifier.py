@@ -9,6 +9,7 @@ import ast
 import contextlib
 import dataclasses
 import functools
+import io
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -78,7 +79,12 @@ class Classifier:
         return cls(net.path, net.format, image_size, _names(net, classes), run, target)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities, float32 `(N, classes)`, of images, uint8 `(N, height, width, 3)`."""
+        """Probabilities, float32 `(N, classes)`, of uint8 images `(N, height, width, 3)`; else ValueError."""
+        if images.dtype != np.uint8 or images.shape[1:] != (*self.image_size, 3):
+            raise ValueError(
+                f"`images` must be uint8 (N, {self.image_size[0]}, {self.image_size[1]}, 3). Received: "
+                f"{images.dtype} {images.shape}"
+            )
         return to_probabilities(self.run(images), len(images), str(self.path), self.output_name)
 
     @property
@@ -107,7 +113,9 @@ class Classifier:
         if hasattr(images, "__array__") and not isinstance(images, PIL.Image.Image):
             images = np.asarray(images)
             images = images if images.ndim == 4 else [images]
-        elif isinstance(images, str | PIL.Image.Image) or not isinstance(images, Iterable):
+        elif not isinstance(images, Iterable) or isinstance(
+            images, str | PIL.Image.Image | io.IOBase
+        ):
             images = [images]
         iterator = iter(images)
         while part := [*itertools.islice(iterator, self.chunk)]:

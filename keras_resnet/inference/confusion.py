@@ -59,6 +59,8 @@ def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> No
     from matplotlib.figure import Figure  # without pyplot: no window, no global state
 
     confusion, count = result.confusion, len(names)
+    # Else matplotlib reads what is between dollar signs as a formula.
+    title, *names = (text.replace("$", r"\$") for text in (title, *names))
     percent = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side, font = (max(6.0, 0.62 * count), 9) if count <= _WIDE else (0.15 * count, 7)
     figure = Figure(figsize=(side + 2.2, side + 1.2), dpi=150, layout="constrained")

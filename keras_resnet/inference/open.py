@@ -232,4 +232,6 @@ def _compare_sha256(path: Path) -> None:
 
 
 def one_line(error: Exception) -> str:
-    return printable(" ".join(str(error).split()))[:300] or type(error).__name__
+    """A library's message on one line; its names in backticks are no settings of ours."""
+    text = " ".join(str(error).replace("`", "'").split())
+    return printable(text)[:300] or type(error).__name__

@@ -35,6 +35,11 @@ def build(paths: Sequence[str | Path], output: Path, data_dir: str | None = None
     """
     rows, repeated = group(map(read_record, find_runs(paths)))
     refuse_foreign_folder(output)
+    if (output / "index.html").exists() and not (output / "figure6.svg").exists():
+        raise UserError(
+            f"`output` must be a new folder or one of a report. Received: {output}, whose index.html would "
+            "be replaced; name another"
+        )
     total, finished = sum(len(r.records) for r in rows), sum(len(r.finished) for r in rows)
     summary = f"Runs: {total}, finished: {finished}, rows of the table: {len(rows)}."
     left_out = [str(record.run.folder.path) for record in repeated]

@@ -35,6 +35,7 @@ FONT = "DejaVu Sans of matplotlib"  # a system's may be of another version and g
 STYLE = {
     "font.family": FONT,
     "font.size": 10,
+    "text.parse_math": False,  # names may hold $
     "axes.titlesize": 10,
     "axes.grid": True,
     "axes.axisbelow": True,

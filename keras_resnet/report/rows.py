@@ -11,7 +11,7 @@ from keras_resnet.recipes import RECIPES, describe_changes
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.files import MOVED_ASIDE
 from keras_resnet.runs.folder import MetricsRow, RunConfig
-from keras_resnet.runs.resume import decisive_settings
+from keras_resnet.runs.resume import decisive_settings, refuse_results_of_others
 from keras_resnet.runs.run import Run, read_run, runs_of
 
 # Test errors of github.com/nabla0001/resnet in percent, mean and standard deviation of 5 runs.
@@ -113,7 +113,9 @@ def read_record(path: Path) -> Record:
     assert saved is not None  # `read_run` has read it
     settings = decisive_settings({**saved, "settings": {**saved["settings"], **run.settings()}})
     step = metrics[-1]["step"] if metrics else 0
-    return Record(run, saved, settings, metrics, step, dict(run.folder.read_results() or {}))
+    if results := run.folder.read_results():
+        refuse_results_of_others(path, results, run.settings())
+    return Record(run, saved, settings, metrics, step, dict(results or {}))
 
 
 def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:

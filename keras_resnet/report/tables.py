@@ -48,7 +48,7 @@ def make_run_table(rows: Sequence[Row]) -> Table:
             "images/s": _text(record.results.get("images_per_second"), ",.0f"),
             "command": record.saved.get("command", "-"),
             "commit": record.saved.get("git_commit") or "-",
-            "device": str(record.saved["device"]["name"]) if "device" in record.saved else "-",
+            "device": str(record.saved.get("device", {}).get("name", "-")),
             "versions": ", ".join(map(" ".join, record.saved.get("versions", {}).items())) or "-",
         }
         for row in rows

@@ -79,6 +79,8 @@ class TrainConfig:
         self.resolve_recipe()  # checks the numbers together
         if self.freeze and not self.weights:
             _reject("freeze", "given with `weights`, the net that it freezes", self.freeze)
+        if self.keep == "best" and self.val_size == 0:
+            _reject("keep", "last where `val_size` is 0", self.keep)
         if self.weights and self.model not in MODELS:
             _reject("weights", "left out for a `model` of your own", self.weights)
         if self.model == "plain" and self.shortcut != "zeropad":
@@ -141,7 +143,7 @@ def _convert(name: str, kind: Any, value: Any) -> Any:
         value = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         expected = str(error).removeprefix("Expected ").split(", got")[0].replace("`", "")
-        _reject(name, expected, value)
+        _reject(name, expected, repr(value))
     if isinstance(value, str) and not (value.isprintable() and value.strip()):
         _reject(name, "printable text, not empty", ascii(value))
     return value

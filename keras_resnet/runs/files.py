@@ -134,7 +134,10 @@ def lock(folder: Path) -> Iterator[None]:
             "must be writable, on a file system with locks; name another with `output_dir` or `name`"
         ) from None
     try:
-        for path in (*folder.glob(f"{_TEMPORARY}*"), *folder.glob(f"checkpoints/{_TEMPORARY}*")):
+        for path in (
+            *folder.glob(f"{_TEMPORARY}[0-9]*-*"),
+            *folder.glob(f"checkpoints/{_TEMPORARY}*"),
+        ):
             if path.is_file():
                 path.unlink()  # left by a process that died while writing
         yield

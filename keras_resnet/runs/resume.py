@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from keras_resnet.runs.run import Run
 
 Settings = Mapping[str, Any]
-# What a resume may change: where a run's files are, which of several seeds it is, and its devices. The
+# What a resume may change: where a run's files are, how many seeds the command has, and its devices. The
 # setting `precision` is among them because "auto" depends on the machine: config.json has the
 # precision that was used next to the settings, and it is compared separately.
 CHANGEABLE = (
-    "data_dir", "unreadable", "output_dir", "name", "runs", "seed", "precision", "devices", "log",
+    "data_dir", "unreadable", "output_dir", "name", "runs", "precision", "devices", "log",
 )  # fmt: skip
 # How often a run is evaluated and saved changes the rows of metrics.csv, but not the weights.
 INTERVALS = ("eval_every", "checkpoint_every")
@@ -57,7 +57,7 @@ def upgrade(settings: Settings) -> dict[str, Any]:
 def decisive_settings(config: RunConfig) -> dict[str, Any]:
     """What decides a run's weights, but for its seed: runs that agree in it may be averaged."""
     settings = upgrade(config["settings"])
-    kept = {k: v for k, v in settings.items() if k not in (*CHANGEABLE, *INTERVALS)}
+    kept = {k: v for k, v in settings.items() if k not in (*CHANGEABLE, *INTERVALS, "seed")}
     images = config.get("content_hash", "")[:12] or None
     return {**kept, "precision": config.get("precision"), "images": images}
 
@@ -70,7 +70,7 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
     """
     path = run.folder.path
     began, results = run.folder.read_config(), run.folder.read_results()
-    if began is None and results is None:
+    if began is None and results is None and not run.folder.model_path.exists():
         return None
     if began is None or "precision" not in began:
         raise UserError(
@@ -91,15 +91,20 @@ def read_results(run: Run, backend: str | None = None) -> RunResults | None:
                 f"cannot go on: set KERAS_BACKEND={there} to resume it, or give another `name`"
             )
         return None
-    for key in ("model", "depth", "seed", "steps"):
-        found = results.get(key, now[key])
-        if found != now[key] and not (key == "steps" and results.get("stopped_early")):
-            raise UserError(
-                f"{path / 'results.json'} must have {key} {now[key]}, as config.json beside it. "
-                f"Received: {found}; it is another run's: move it away"
-            )
+    refuse_results_of_others(path, results, now)
     # Without its net, a run is finished once more, from its last checkpoint.
     return results if run.folder.model_path.is_file() else None
+
+
+def refuse_results_of_others(path: Path, results: RunResults, settings: Settings) -> None:
+    """Raise UserError where results.json is of a run with other settings than the folder's."""
+    for key in ("model", "depth", "seed", "steps"):
+        found = results.get(key, settings[key])
+        if found != settings[key] and not (key == "steps" and results.get("stopped_early")):
+            raise UserError(
+                f"{path / 'results.json'} must have {key} {settings[key]}, as config.json beside it. "
+                f"Received: {found}; it is another run's: move it away"
+            )
 
 
 def refuse_others(path: Path, there: Settings, now: Settings, what: str = "settings") -> None:

@@ -113,6 +113,9 @@ def plan_runs(
     for name, config in configs.items():
         if given := settings.get("name"):
             name = given if len(configs) == 1 else f"{given}-{name}"
-        runs += runs_of(dataclasses.replace(config, name=name))
+        try:
+            runs += runs_of(dataclasses.replace(config, name=name))
+        except ValueError as error:
+            raise UserError(str(error)) from None
     # A long run that began last would train alone at the end.
     return sorted(runs, key=lambda r: -r.config.depth * r.recipe.steps * r.recipe.batch_size)

@@ -5,7 +5,7 @@ after the user's callbacks.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class CallUsers(RunCallback):
         if self.progress.evaluation_due:
             _ = self.model  # on JAX, reading it updates the net's variables
             self.users.on_epoch_end(len(rows) - 1, keras_logs(rows[-1]))
-        if self.net.stop_training:
+        if self.net.stop_training and rows:  # after the first evaluation at the earliest
             self.progress.stopped_early = not self.progress.ended
         elif self.progress.evaluation_due and not self.progress.ended:
             self.users.on_epoch_begin(len(rows))
@@ -168,14 +168,20 @@ def _rounded(value: float | None, digits: int = 9) -> float | None:
     return float(f"{value:.{digits}g}")
 
 
-def refuse_callbacks(users: Sequence[callbacks.Callback]) -> None:
-    """Raise UserError for a callback that would set the learning rate or resume by itself."""
-    for callback in users:
+def refuse_callbacks(users: Iterable[callbacks.Callback]) -> list[callbacks.Callback]:
+    """The callbacks as a list. Raises UserError for one that would set the learning rate or resume by itself.
+
+    Raises TypeError where one is none.
+    """
+    for callback in (users := list(users)):
+        if not isinstance(callback, callbacks.Callback):
+            raise TypeError(f"`callbacks` must be Keras callbacks. Received: {callback!r:.80}")
         if isinstance(callback, REFUSED):
             raise UserError(
                 f"`callbacks` must leave the learning rate to the recipe and resuming to the run folder. "
                 f"Received: {type(callback).__name__}; choose a `recipe` and its numbers instead"
             )
+    return users
 
 
 def keras_logs(row: Any) -> dict[str, float]:

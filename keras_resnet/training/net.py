@@ -3,11 +3,11 @@
 import dataclasses
 import importlib
 import os
+import re
 import sys
 from typing import Any
 
 import keras
-import numpy as np
 from keras import layers, ops
 
 from keras_resnet import console
@@ -23,6 +23,8 @@ from keras_resnet.nets.resnet import build
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs.config import OF_WEIGHTS, TrainConfig
 from keras_resnet.training import devices
+
+_NAME = re.compile(r"[A-Za-z0-9.][\w.\\/>-]*", re.ASCII)  # what TensorFlow takes
 
 
 def settings_of_weights(config: TrainConfig) -> TrainConfig:
@@ -108,10 +110,19 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
     # A Sequential net becomes Functional.
     net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)
     logits = ops.convert_to_numpy(ops.cast(logits_of(net)(data.train_images[:8]), "float32"))
-    if logits.min() >= 0 and np.allclose(logits.sum(axis=1), 1, atol=1e-2):
+    if logits.min() >= 0 and 0 < logits.max() <= 1:
         raise UserError(
             f"{config.model} must return a net that ends in a Softmax layer, in a layer with the activation "
             "softmax, or in logits. Received: probabilities that come from something else"
+        )
+    strange = [
+        x for x in (net.name, *(layer.name for layer in net.layers)) if not _NAME.fullmatch(x)
+    ]
+    if strange or not net.trainable_variables:
+        received = f"the name {strange[0]!r}" if strange else "no trainable variables"
+        raise UserError(
+            f"{config.model} must return a net with trainable variables, named by a-z, 0-9, _ and - (its "
+            f"layers too), so that it can be exported. Received: {received}"
         )
     try:  # as it is saved after the training, and opened
         saved = keras.saving.serialize_keras_object(stock(net))

@@ -42,6 +42,7 @@ Begun = tuple[RunConfig | None, tuple[Arrays, State] | None]  # config.json and 
 
 def train(
     config: TrainConfig,
+    *,
     restart: bool = False,
     data: Dataset | None = None,
     callbacks: Callbacks = (),
@@ -73,7 +74,7 @@ def train(
     provenance.git_commit()  # kept from now on: the checkout may change
     if data is not None and data.is_own:
         config = dataclasses.replace(config, dataset=data.name, data_dir=data.data_dir)
-    refuse_callbacks(callbacks)
+    callbacks = refuse_callbacks(callbacks)
     if limit := keras.config.max_steps_per_epoch():
         raise UserError(f"KERAS_MAX_STEPS_PER_EPOCH must not be set. Received: {limit}")
     if config.log != "tensorboard" and importlib.util.find_spec(config.log) is None:

@@ -47,6 +47,7 @@ def unfinished(run):
     ("command", "told"),
     [
         ("report x/seed-0 --output x/seed-0", "--output must not be the folder of a run"),
+        ("report x/seed-0 --output site", "--output must be a new folder or one of a report"),
         (f"convert {GOLDEN}/resnet8_split.safetensors --output x/seed-0/model.keras", "--output must not"),
         ("export x/seed-0 --formats onnx --output x/seed-0", "would be replaced, but holds"),
         ("export x/seed-0 --formats onnx --output /", "would be replaced, but holds"),
@@ -55,6 +56,8 @@ def unfinished(run):
 )  # fmt: skip
 def test_what_would_overwrite_a_run_or_cannot_be_written(command, told, run, refused):
     Path("loop").symlink_to("loop")
+    Path("site").mkdir()
+    Path("site/index.html").write_text("mine")
     before = contents(run)
     assert told in refused(*command.split())
     assert contents(run) == before
@@ -88,6 +91,17 @@ def test_results_of_another_run_and_a_strange_folder_beside_it(run, refused):
     results = json.loads((run / "results.json").read_text())
     (run / "results.json").write_text(json.dumps({**results, "depth": 20}))
     assert "results.json must have depth 8" in refused(*COMMANDS["train"])
+
+
+def test_another_seed_and_a_net_alone_are_not_trained_over(unfinished, refused):
+    unfinished.rename(unfinished.with_name("seed-1"))
+    error = refused(*COMMANDS["train"], "--seed=1")
+    assert "--seed 0 there, 1 now" in error
+    alone = unfinished.with_name("seed-2") / "model.keras"
+    alone.parent.mkdir()
+    alone.write_text("mine")
+    assert "has no config.json" in refused(*COMMANDS["train"], "--seed=2")
+    assert alone.read_text() == "mine"
 
 
 def save_foreign(path):

@@ -182,6 +182,14 @@ def test_an_npz_file_that_cannot_be_trained_on(changes, told, tmp_path):
         Dataset.from_folder(tmp_path / "torn.npz")
 
 
+def test_labels_of_one_byte_and_names_that_are_taken():
+    images, labels = np.zeros((512, 8, 8, 3), np.uint8), np.arange(512).astype(np.uint8)
+    assert len(Dataset.from_arrays(images, labels).class_names) == 256
+    for name in ("cifar10", "a/b"):
+        with pytest.raises(ValueError, match="`name` must have no slash and be none of cifar10"):
+            Dataset.from_arrays(images, labels, name=name)
+
+
 def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):
     root = draw(tmp_path / "photos", 5, size=16)
     put("disc/empty.jpg")(root)

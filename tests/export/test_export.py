@@ -159,6 +159,22 @@ def test_a_net_whose_logits_are_named_probabilities(tmp_path):
     np.testing.assert_allclose(found, probabilities_of(net, images), rtol=1e-5, atol=1e-4)
 
 
+def test_a_sequential_net_in_bfloat16_that_is_called_image(tmp_path):
+    """And formats as one word."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        body = [
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="softmax", dtype="float32"),
+        ]
+        net = keras.Sequential([keras.Input((8, 8, 3)), *body], name="image")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    net.save(tmp_path / "net.keras")
+    facts = export(tmp_path / "net.keras", formats="onnx")
+    assert [row["file"] for row in facts["verification"]["rows"]] == ["model.keras", "model.onnx"]
+
+
 def test_int8_of_a_net_of_other_images(tmp_path, small_synthetic):
     """Images that are not square, of an .npz file; a data set of another shape is one line."""
     another_classifier().save(tmp_path / "net.keras")
@@ -233,6 +249,12 @@ def test_only_an_export_is_replaced_and_what_is_gone_is_named(tmp_path, capsys):
     make_net().save(tmp_path / "net.keras")
     export(tmp_path / "net.keras", formats=["saved_model", "web"])
     assert "note:" not in capsys.readouterr().out
+    labels = tmp_path / "net-export/labels.txt"
+    before = labels.read_text()
+    labels.write_text("my own\n")
+    with pytest.raises(UserError, match=r"did not write \(labels.txt, which was changed\)"):
+        export(tmp_path / "net.keras", formats=["onnx"])
+    labels.write_text(before)
     for foreign in ("web/CNAME", "thesis.tex"):
         path = tmp_path / "net-export" / foreign
         path.write_text("mine")

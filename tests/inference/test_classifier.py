@@ -1,5 +1,6 @@
 """Classifier: nets of ours in three formats, images of every kind; bad ones in one line."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -117,6 +118,16 @@ def test_arrays_files_and_pil_images_are_the_same(classifiers, tmp_path):
 def test_other_input_is_a_value_error(classifiers, images, received):
     with pytest.raises(ValueError, match=received):
         classifiers["onnx"].predict(images)
+
+
+def test_open_files_are_images_and_a_call_checks_its_array(classifiers):
+    classifier, image = classifiers["keras"], random_images(1, 32, 32)
+    file = io.BytesIO()
+    Image.fromarray(image[0]).save(file, "PNG")
+    np.testing.assert_array_equal(classifier.predict(file), classifier(image))
+    for wrong in (random_images(1, 48, 48), image / 255):
+        with pytest.raises(ValueError, match=r"`images` must be uint8 \(N, 32, 32, 3\)"):
+            classifier(wrong)
 
 
 def test_chunks_bound_the_memory(monkeypatch):

@@ -107,9 +107,22 @@ def test_a_run_that_a_callback_stops_is_finished_with_its_best_weights(tmp_path)
     assert (folder / "results.json").read_bytes() == before, "finished: not trained on"
 
 
+def test_a_stop_before_the_first_evaluation_waits_for_it(tmp_path):
+    """The callbacks come from a generator, and the first of them stops at once."""
+
+    class Stop(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            self.model.stop_training = True
+
+    train(config(tmp_path), callbacks=(make() for make in (Stop, Record)))
+    assert json.loads((tmp_path / "x/seed-0/results.json").read_text())["steps"] == 10
+
+
 def test_what_is_refused_before_training(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="leave the learning rate to the recipe"):
         train(config(tmp_path), callbacks=[keras.callbacks.ReduceLROnPlateau()])
+    with pytest.raises(TypeError, match="`callbacks` must be Keras callbacks. Received: 'Early'"):
+        train(config(tmp_path), callbacks=["Early"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"`log` wandb needs wandb.*extra \[wandb\]"):
         train(config(tmp_path, log="wandb"))

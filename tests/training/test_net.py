@@ -38,6 +38,22 @@ def code(input_shape, num_classes, seed):
     return keras.Sequential([keras.Input(input_shape), first, *build(input_shape, num_classes, seed).layers])
 
 
+def sigmoid(input_shape, num_classes, seed):
+    last = layers.Dense(num_classes, activation="sigmoid")
+    return keras.Sequential([keras.Input(input_shape), layers.Rescaling(1 / 255), layers.Flatten(), last])
+
+
+def strange(input_shape, num_classes, seed):
+    net = build(input_shape, num_classes, seed)
+    return keras.Model(net.inputs, net.outputs, name="my net")
+
+
+def frozen(input_shape, num_classes, seed):
+    net = build(input_shape, num_classes, seed)
+    net.trainable = False
+    return net
+
+
 def hidden_softmax(input_shape, num_classes, seed):
     inputs = keras.Input(input_shape)
     return keras.Model(inputs, build(input_shape, num_classes, seed)(inputs))
@@ -104,6 +120,14 @@ def test_a_net_of_one_s_own_trains_resumes_reports_and_exports(
         ("--model=my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
         ("--model=my_nets:code", "can be saved in float32 and opened again"),
         ("--model=my_nets:hidden_softmax", "Received: probabilities that come from something else"),
+        ("--model=my_nets:sigmoid", "Received: probabilities that come from something else"),
+        ("--model=my_nets:strange", "Received: the name 'my net'"),
+        ("--model=my_nets:frozen", "Received: no trainable variables"),
+        (
+            "--weights=plain20 --shortcut=projection",
+            "--shortcut must be left out for --model plain",
+        ),
+        ("--keep=best --val-size=0", "--keep must be last where --val-size is 0"),
         ("--model=my_nets", "--model must be one of resnet, plain, or module:function"),
         ("--weights=nowhere", "nowhere"),
         ("--freeze", "--freeze must be given with --weights"),
