@@ -145,7 +145,7 @@ def _check_replaceable(folder: Path) -> None:
     if written:  # else one look is enough, also at the whole disk
         found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
     others = sorted({str(item.relative_to(folder)) for item in found} - written)[:3]
-    labels = files.read_bytes(folder / "labels.txt")
+    labels = files.read_bytes(folder / "labels.txt") if exported else None
     if exported and labels and hashlib.sha256(labels).hexdigest() != exported.get("labels.txt"):
         others.append("labels.txt, which was changed")
     if others:

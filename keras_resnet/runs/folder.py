@@ -79,9 +79,9 @@ class MetricsRow(TypedDict):
     step: Count
     learning_rate: float | None
     train_loss: float | None
-    train_error: Percent | None
+    train_error: float | None
     val_loss: float | None
-    val_error: Percent | None
+    val_error: float | None
     images_per_second: float | None
 
 
