@@ -90,7 +90,8 @@ def test_results_of_another_run_and_a_strange_folder_beside_it(run, refused):
     assert json.loads(run.with_name("summary.json").read_text())["seeds"] == [0]
     results = json.loads((run / "results.json").read_text())
     (run / "results.json").write_text(json.dumps({**results, "depth": 20}))
-    assert "results.json must have depth 8" in refused(*COMMANDS["train"])
+    for command in COMMANDS.values():
+        assert "results.json must have depth 8" in refused(*command)
 
 
 def test_another_seed_and_a_net_alone_are_not_trained_over(unfinished, refused):

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from keras_resnet.data import constants, datasets, synthetic
+from keras_resnet.inference import confusion
+from keras_resnet.inference.evaluate import evaluate
 from tests.helpers import call, export, make_net
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
 NAMES = constants.SYNTHETIC_CLASSES
+IMAGES = np.zeros((2, 8, 8, 3), np.uint8) + np.arange(2, dtype=np.uint8)[:, None, None, None]
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,13 @@ def test_the_table_and_the_plot(run, files, tmp_path):
     svg = (tmp_path / "confusion.svg").read_text()
     for text in (*NAMES, "predicted class", "true class", out.split()[-1]):  # the last is a count
         assert f"<!-- {text} -->" in svg
+
+
+def test_dollars_in_names_are_drawn_as_they_are(tmp_path):
+    result = evaluate(lambda images: np.eye(2)[images[:, 0, 0, 0]], IMAGES, [0, 1])
+    confusion.plot(tmp_path / "plot.svg", result, ["$1-$2", "$3"], "m$x_$^")
+    svg = (tmp_path / "plot.svg").read_text()
+    assert all(f"<!-- {text}" in svg for text in ("$1-$2", "$3", "m$x_$^"))
 
 
 def test_bad_plots_end_before_the_work(files, tmp_path, monkeypatch, refused):

@@ -285,6 +285,8 @@ def test_bad_files(command, tmp_path):
         (tmp_path / name).write_bytes(data)
         assert text in command(tmp_path / name), name
     assert "No such file" in command(tmp_path / "missing.safetensors")
+    os.mkfifo(tmp_path / "fifo")
+    assert "it is no regular file" in command(tmp_path / "fifo")
     save_file({"conv.weight": np.zeros((16, 3, 3, 3), np.complex64)}, tmp_path / "c.safetensors")
     assert "complex64" in command(tmp_path / "c.safetensors", "--depth", 8)
     (tmp_path / "huge.safetensors").touch()

@@ -67,6 +67,7 @@ def test_the_papers_table():
         ("--momentum 0.9 2", "--momentum must be"),
         ("--dataset a/photos b/photos", "resnet20-photos would be the name of two experiments"),
         ("--model plain --shortcut projection", "--shortcut must be left out for --model plain"),
+        ("--name a/b", "--name must be a folder name without slashes. Received: a/b"),
         ("--preset paper-table --depth 20", "names the nets: leave out --model and --depth"),
         ("--gpus-per-run nan", "must be below 1 or whole. Received: nan"),
         ("--depth 20 --depth", "expected at least one argument"),
