@@ -68,11 +68,8 @@ class RandomPadCrop(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.padding, self.flip, self.seed = (
-            integer("padding", padding),
-            bool(flip),
-            integer("seed", seed),
-        )
+        self.padding, self.seed = integer("padding", padding), integer("seed", seed)
+        self.flip = bool(flip)
         if self.padding < 0:
             raise ValueError(f"`padding` must be 0 or more. Received: {padding}")
         self.fill = tuple(number("fill", value) for value in fill)

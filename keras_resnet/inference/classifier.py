@@ -25,9 +25,8 @@ from keras_resnet.data.images import images_per_chunk, read_image
 from keras_resnet.errors import UserError
 from keras_resnet.inference.open import OpenedNet, Shapes, names_beside, one_line, open_net
 
-MAX_INPUT_SIDE = (
-    4096  # pixels per side of a net's input, so that no file makes us reserve gigabytes
-)
+MAX_INPUT_SIDE = 4096  # pixels of a net's input, so that no file makes us reserve gigabytes
+_ONE_IMAGE = (str, PIL.Image.Image, io.IOBase)  # though one can iterate over some of these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,9 +112,7 @@ class Classifier:
         if hasattr(images, "__array__") and not isinstance(images, PIL.Image.Image):
             images = np.asarray(images)
             images = images if images.ndim == 4 else [images]
-        elif not isinstance(images, Iterable) or isinstance(
-            images, str | PIL.Image.Image | io.IOBase
-        ):
+        elif isinstance(images, _ONE_IMAGE) or not isinstance(images, Iterable):
             images = [images]
         iterator = iter(images)
         while part := [*itertools.islice(iterator, self.chunk)]:
