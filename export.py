@@ -1,7 +1,5 @@
 """Export a trained net, from a checkout: `python export.py RUN`. The same as `keras-resnet export RUN`."""
 
-from __future__ import annotations
-
 import sys
 
 from keras_resnet.commands import terminal

@@ -1,7 +1,5 @@
 """Train a net, from a checkout: `python train.py --depth 56`. The same as `keras-resnet train --depth 56`."""
 
-from __future__ import annotations
-
 import sys
 
 from keras_resnet.commands import terminal

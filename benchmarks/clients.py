@@ -10,8 +10,6 @@
 Prints the table of docs/export.md: 16 images of random pixels and the drawn examples, float32 and int8.
 """
 
-from __future__ import annotations
-
 import argparse
 import importlib.metadata
 import json
@@ -121,7 +119,6 @@ def run_tvm(file: Path, images: np.ndarray) -> Any:
 
 def run_litert(file: Path, images: np.ndarray) -> Any:
     interpreter = load("ai_edge_litert.interpreter").Interpreter(str(file))
-    interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], images.shape)
     return interpreter.get_signature_runner("serving_default")(image=images)["probabilities"]
 
 
@@ -144,10 +141,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-ONNX, LITERT = (
-    ("all/model.onnx", "all/model.int8.onnx"),
-    ("all/model.tflite", "all/model.int8.tflite"),
-)
+ONNX = ("all/model.onnx", "all/model.int8.onnx")
+LITERT = ("all/model.tflite", "all/model.int8.tflite")
 # Name -> package, its files, and how it makes probabilities of a file and uint8 images.
 CLIENTS: dict[str, tuple[str, tuple[str, ...], Any]] = {
     "ONNX Runtime": ("onnxruntime", ONNX, run_onnxruntime),

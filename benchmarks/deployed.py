@@ -7,8 +7,6 @@ From uint8 pixels to probabilities, at batch 1 and 256. A contender whose probab
 ONNX Runtime in float32 ends the benchmark. Writes deployed.json and prints its tables.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import tempfile
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ ResNet-1202 is measured at batch 8, with other depths beside it: at batch 128 it
 would take longer than all the rest. Writes growth.json and prints its tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from benchmarks import timing

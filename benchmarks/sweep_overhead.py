@@ -8,8 +8,6 @@ is both ways, one after the other. Their times are from the first run's config.j
 results.json: the start and the end of Ray are not in them. Writes sweep-overhead.json.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

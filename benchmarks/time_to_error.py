@@ -11,8 +11,6 @@ not counted.
 Writes time-to-error.json.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -5,8 +5,6 @@ contenders are started and warmed up first. Then one works while the others wait
 so that a slow minute of the machine hits all of them. Nothing here imports a framework.
 """
 
-from __future__ import annotations
-
 import argparse
 import datetime
 import json
@@ -19,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from keras_resnet.runs import provenance
 from keras_resnet.training import cpu
@@ -62,7 +60,7 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is this process's
             )
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -10,8 +10,6 @@ training.json and prints its tables. Let nothing else run: PyTorch's threads wai
 most from other load.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

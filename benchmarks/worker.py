@@ -4,8 +4,6 @@ A request is a line on stdin, the seconds of a turn. Answers are lines of JSON o
 print goes to stderr.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os
@@ -14,9 +12,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-WARM_UP = (
-    4  # updates before the first turn: the first compiles, some kernels are chosen in the next
-)
+# Updates before the first turn: the first compiles, some kernels are chosen in the next.
+WARM_UP = 4
 
 
 class Turns:

@@ -8,8 +8,6 @@ It is stored as the run folder that made it (config.json, results.json, model.ke
 entry in registry.json. Nothing is typed by hand, and no file of another run is replaced.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import operator
@@ -75,14 +73,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pack(folders: Sequence[Path], weights: Path) -> Entry:
-    """Store the net of the run with the lowest validation error, with its card and its entry.
+    """Store the net of the run with the lowest validation error, with its card and its entry, in `weights`.
 
-    Args:
-        folders: of finished runs of one net. Only the best needs its model.keras.
-        weights: the folder of the registry.
-
-    Raises:
-        UserError: where a run is of another kind, or the folder of the net holds another run.
+    Raises UserError where a run is of another kind, or the folder of the net holds another run.
     """
     from keras_resnet.inference.open import load_keras
     from keras_resnet.nets.describe import describe
@@ -253,10 +246,8 @@ def _choice(entry: Entry) -> str:
         f"| `{run.recipe}` | {run.steps:,} | {run.seed} | {run.val_error:.2f} |"
         for run in entry.candidates
     ]
-    table = "\n".join(
-        ["| recipe | updates | seed | validation error, % |", "|---|---|---|---|", *rows]
-    )
-    count = len(entry.candidates)
+    head = ["| recipe | updates | seed | validation error, % |", "|---|---|---|---|"]
+    table, count = "\n".join([*head, *rows]), len(rows)
     return f"""Of {count} runs, the one with the lowest validation error was taken. `train.py` measures the
 test error at the end of every run; it chose nothing. Each seed splits off other 5,000 images to
 validate, and the standard error of such a number is about 0.4: the order of close runs is chance.
@@ -266,16 +257,15 @@ validate, and the standard error of such a number is about 0.4: the order of clo
 
 def command(entry: Entry) -> str:
     """The command that trains the same net."""
-    return " ".join(
-        [
-            "python train.py",
-            *(["--model plain"] if entry.model == "plain" else []),
-            *([f"--recipe {entry.recipe}"] if entry.recipe != TrainConfig.recipe else []),
-            f"--depth {entry.depth}",
-            *([f"--steps {entry.steps}"] if entry.steps != RECIPES[entry.recipe].steps else []),
-            *([f"--seed {entry.seed}"] if entry.seed != TrainConfig.seed else []),
-        ]
-    )
+    words = {
+        "python train.py": True,
+        "--model plain": entry.model == "plain",
+        f"--recipe {entry.recipe}": entry.recipe != TrainConfig.recipe,
+        f"--depth {entry.depth}": True,
+        f"--steps {entry.steps}": entry.steps != RECIPES[entry.recipe].steps,
+        f"--seed {entry.seed}": entry.seed != TrainConfig.seed,
+    }
+    return " ".join(word for word, given in words.items() if given)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ Pages in docs/ link to files of the repository, which works where the repository
 the files of results/report/ are copied; a link to any other file becomes its text and its path.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import html
 import re

@@ -4,8 +4,6 @@ Each engine takes uint8 pixels `(N, 32, 32, 3)` and gives float32 probabilities 
 imported in the functions, so that a contender's process holds nothing of the others.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -71,9 +69,8 @@ def _openvino(spec: dict[str, Any], target: Path, facts: dict[str, Any]) -> Pred
     options = {} if spec.get("default") else {"INFERENCE_PRECISION_HINT": "f32"}
     model = openvino.compile_model(target / "export" / spec["file"], "CPU", options)
     facts["versions"] = {"openvino": openvino.__version__.partition("-")[0]}
-    facts["precision"] += (
-        f" file in {model.get_property('INFERENCE_PRECISION_HINT').get_type_name()}"
-    )
+    hint = model.get_property("INFERENCE_PRECISION_HINT")
+    facts["precision"] += f" file in {hint.get_type_name()}"
     return lambda images: model(images)["probabilities"]
 
 

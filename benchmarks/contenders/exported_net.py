@@ -1,7 +1,5 @@
 """Not a contender: writes the files that those of `deployed` open, of one of our trained nets."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

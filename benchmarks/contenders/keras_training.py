@@ -1,7 +1,5 @@
 """`keras_resnet.train`, with everything that it does, on the Keras backend of this process."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The residual net of section 4.2 in PyTorch alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ Chosen in PyTorch's favor: images are padded once, before training; crop and fli
 per batch, cheaper than the usual transforms in loader processes; nothing is written or printed.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

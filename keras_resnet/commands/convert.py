@@ -10,10 +10,8 @@ Give the mean and std that it was trained with, `--mean` and `--std`, in units
 of 0..1.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
@@ -25,7 +23,28 @@ from keras_resnet.runs.folder import refuse_foreign_folder
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(argv)
+    usage = "%(prog)s CHECKPOINT --output FILE [flags]"
+    parser = flags.ArgumentParser(prog="keras-resnet convert", usage=usage, description=__doc__)
+    add = parser.add_argument
+    # fmt: off
+    add("checkpoint", metavar="CHECKPOINT", type=Path)
+    add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
+    add("--output", type=Path, required=True, help="the .keras file to write")
+    add("--model", choices=MODELS, default="resnet")
+    add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
+    add("--padding", choices=PADDINGS,
+        help="where zeropad's new channels are: at the end, or split half before, half after (default: "
+        "what fits --images or the data set, if it is here, else the end)")
+    add("--dataset", choices=("cifar10", "cifar100"),
+        help="what the net was trained on: gives mean and std (default: cifar10's), and the class names "
+        "in labels.txt beside the net")
+    for name in ("mean", "std"):
+        text = f"{name} of the input, 0..1 (default: the checkpoint's, else the data set's)"
+        add(f"--{name}", type=float, nargs=3, metavar=("R", "G", "B"), help=text)
+    add("--key", help="which state_dict to read, if the file holds several")
+    add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
+    # fmt: on
+    given = parser.parse_args(argv)
     output, labels = given.output, given.output.with_name("labels.txt")
     if output.suffix != ".keras" or not output.parent.is_dir():
         raise UserError(f"`output` must be a .keras file in an existing folder. Received: {output}")
@@ -66,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.write_atomic(labels, text)
     not_given = "the checkpoint's" if checkpoint.mean else "the data set's"
     numbers = ", ".join(f"{value:.4f}" for value in mean)
-    ignored = console.printable(", ".join(checkpoint.ignored) or "nothing")
+    ignored = ", ".join(checkpoint.ignored) or "nothing"
     console.print_line(
         f"{output}: {net.name}, {classes} classes, {count_parameters(net):,} trainable parameters, from "
         f"{len(checkpoint.tensors)} tensors of {given.checkpoint}\n"
@@ -75,29 +94,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     console.print_line(f"next: keras-resnet evaluate --model {output}")
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    usage = "%(prog)s CHECKPOINT --output FILE [flags]"
-    parser = flags.ArgumentParser(prog="keras-resnet convert", usage=usage, description=__doc__)
-    rgb: dict[str, Any] = {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}
-    add = parser.add_argument
-    # fmt: off
-    add("checkpoint", metavar="CHECKPOINT", type=Path)
-    add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
-    add("--output", type=Path, required=True, help="the .keras file to write")
-    add("--model", choices=MODELS, default="resnet")
-    add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
-    add("--padding", choices=PADDINGS,
-        help="where zeropad's new channels are: at the end, or split half before, half after (default: "
-        "what fits --images or the data set, if it is here, else the end)")
-    add("--dataset", choices=("cifar10", "cifar100"),
-        help="what the net was trained on: gives mean and std (default: cifar10's), and the class names "
-        "in labels.txt beside the net")
-    for name in ("mean", "std"):
-        text = f"{name} of the input, 0..1 (default: the checkpoint's, else the data set's)"
-        add(f"--{name}", **rgb, help=text)
-    add("--key", help="which state_dict to read, if the file holds several")
-    add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
-    # fmt: on
-    return parser

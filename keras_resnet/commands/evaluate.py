@@ -14,7 +14,6 @@ from keras_resnet.commands import flags, startup
 from keras_resnet.data import datasets
 from keras_resnet.data.constants import CLASS_NAMES
 from keras_resnet.errors import UserError
-from keras_resnet.inference.classifier import Classifier
 from keras_resnet.inference.confusion import check_plot, error_table, plot
 from keras_resnet.inference.evaluate import evaluate
 from keras_resnet.inference.open import run_config
@@ -38,13 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plot:
         check_plot(Path(arguments.plot))
     classifier = startup.load_classifier(arguments.model)
-    name, folder, content_hash = _dataset_of(classifier)
-    name = arguments.dataset or name
+    folder = classifier.path.parent
+    config: Any = run_config(folder) or run_config(folder.parent) or {}  # an export is in its run
+    settings = config.get("settings", {})
+    same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
+    name = arguments.dataset or settings.get("dataset") or next(iter(same), "cifar10")
     console.print_status(f"loading {name}")
-    folder = datasets.folder_of(name, arguments.data_dir, recorded=folder)
+    folder = datasets.folder_of(name, arguments.data_dir, recorded=settings.get("data_dir"))
     data = datasets.load_for_net(name, str(folder), classifier.image_size)
     data.check_classes(classifier.class_names)
-    if data.content_hash != content_hash and content_hash and not arguments.dataset:
+    if not arguments.dataset and config.get("content_hash", data.content_hash) != data.content_hash:
         console.print_error(
             f"warning: {data.name} does not hold the images that the net was trained with: some of its "
             "training images may be among the tested ones"
@@ -84,13 +86,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = json.dumps(values, indent=2)
     console.print_result(text)
     return 0
-
-
-def _dataset_of(classifier: Classifier) -> tuple[str, Any, Any]:
-    """The data set, its folder and hash, of the model's run; else the one with the model's classes."""
-    folder = classifier.path.parent
-    config = run_config(folder) or run_config(folder.parent)  # an export is in its run's folder
-    settings: dict[str, Any] = config["settings"] if config else {}
-    same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
-    name = settings.get("dataset") or next(iter(same), "cifar10")
-    return name, settings.get("data_dir"), config.get("content_hash") if config else None

@@ -9,7 +9,6 @@ int8 is calibrated on training images. --serve shows the page on this machine.
 Exit code 4: a file did not compute what Keras computes; nothing was written.
 """
 
-import argparse
 import contextlib
 import dataclasses
 from collections.abc import Sequence
@@ -25,7 +24,20 @@ PORT = 8000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = flags.ArgumentParser(prog=flags.program("export"), description=__doc__)
+    add = parser.add_argument
+    text = "a run folder, a .keras file, or a name that `keras-resnet models` lists"
+    add("path", metavar="PATH", help=f"{text}; a file or folder of that name here comes first")
+    text = "default: <run>/export, <stem>-export beside a file, <name>-export here for a name"
+    add("--output", metavar="DIR", help=text)
+    for field in dataclasses.fields(Options):
+        add(f"--{field.name.replace('_', '-')}", default=field.default, **field.metadata)
+    add("--dataset", help="the net's data set (default: the one it was trained on)")
+    text = "of tensorflow_datasets (default: the run's if it exists here, else $TFDS_DATA_DIR)"
+    add("--data-dir", metavar="DIR", help=text)
+    text = f"then serve the page on 127.0.0.1 until Ctrl-C (port {PORT} if none is given)"
+    add("--serve", nargs="?", type=int, const=PORT, metavar="PORT", help=text)
+    arguments = parser.parse_args(argv)
     options = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Options)}
     Options(**options)  # a wrong option or name ends here, before Keras is imported
     zoo.resolve(arguments.path)
@@ -45,20 +57,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             with contextlib.suppress(KeyboardInterrupt):
                 server.serve(folder)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = flags.ArgumentParser(prog=flags.program("export"), description=__doc__)
-    add = parser.add_argument
-    text = "a run folder, a .keras file, or a name that `keras-resnet models` lists"
-    add("path", metavar="PATH", help=f"{text}; a file or folder of that name here comes first")
-    text = "default: <run>/export, <stem>-export beside a file, <name>-export here for a name"
-    add("--output", metavar="DIR", help=text)
-    for field in dataclasses.fields(Options):
-        add(f"--{field.name.replace('_', '-')}", default=field.default, **field.metadata)
-    add("--dataset", help="the net's data set (default: the one it was trained on)")
-    text = "of tensorflow_datasets (default: the run's if it exists here, else $TFDS_DATA_DIR)"
-    add("--data-dir", metavar="DIR", help=text)
-    text = f"then serve the page on 127.0.0.1 until Ctrl-C (port {PORT} if none is given)"
-    add("--serve", nargs="?", type=int, const=PORT, metavar="PORT", help=text)
-    return parser

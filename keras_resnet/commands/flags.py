@@ -11,6 +11,7 @@ from typing import Any
 from keras_resnet import console
 from keras_resnet.errors import did_you_mean
 from keras_resnet.inference.zoo import DEFAULT, EXPECTED
+from keras_resnet.runs.config import TrainConfig
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -42,12 +43,12 @@ class ArgumentParser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def peek(arguments: Sequence[str], *names: str) -> list[str | None]:
+def peek(argv: Sequence[str] | None, *names: str) -> list[str | None]:
     """The first values of some flags before all are parsed: defaults and --help depend on them."""
     parser = ArgumentParser(add_help=False)
     for name in names:
         parser.add_argument(name, nargs="?")
-    return list(vars(parser.parse_known_args(arguments)[0]).values())
+    return list(vars(parser.parse_known_args(argv)[0]).values())
 
 
 def program(name: str) -> str:
@@ -57,34 +58,30 @@ def program(name: str) -> str:
 
 
 def add_flags(
-    parser: argparse.ArgumentParser,
-    settings: type,
-    shown: Mapping[str, object] | None = None,
-    several: Collection[str] = (),
+    parser: argparse.ArgumentParser, shown: Mapping[str, object], several: Collection[str] = ()
 ) -> None:
-    """Add a flag for each field of a dataclass, from its metadata: `help`, `choices`, and `group` for --help.
+    """Add a flag for each setting of a run, from its metadata: `help`, `choices`, and `group` for --help.
 
     `shown` are the defaults in the help text where the field's own is None. The flags of `several` take one
     value or more: a list, or None if it is not given.
     """
-    types = typing.get_type_hints(settings)
     groups: dict[str, Any] = {}
-    for field in dataclasses.fields(settings):
-        kind, group = types[field.name], field.metadata.get("group", "options")
+    kinds = typing.get_type_hints(TrainConfig)
+    for field in dataclasses.fields(TrainConfig):
+        group, text = field.metadata["group"], field.metadata["help"]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
-        # X | None becomes X; get_type_hints has removed the bounds.
-        optional = [t for t in typing.get_args(kind) if t is not type(None)]
-        choices, many = field.metadata.get("choices"), field.name in several
-        value = field.default if field.default is not None else (shown or {}).get(field.name)
-        if kind is bool:
-            flag, text = f"--{field.name}", field.metadata["help"]
-            groups[group].add_argument(flag, action="store_true", help=text)
+        if field.default is False:
+            groups[group].add_argument(f"--{field.name}", action="store_true", help=text)
             continue
-        text = field.metadata["help"] + ("" if value is None else f" (default: {value})")
+        # X | None becomes X; get_type_hints has removed the bounds.
+        optional = [t for t in typing.get_args(kinds[field.name]) if t is not type(None)]
+        choices, many = field.metadata.get("choices"), field.name in several
+        value = field.default if field.default is not None else shown.get(field.name)
+        text += "" if value is None else f" (default: {value})"
         groups[group].add_argument(
             f"--{field.name.replace('_', '-')}",
-            type=optional[0] if optional else kind,
+            type=optional[0] if optional else kinds[field.name],
             default=None if many else field.default,
             nargs="+" if many else None,
             choices=choices,

@@ -86,24 +86,15 @@ def load_classifier(model: str | None) -> Classifier:
     return Classifier.load(path)
 
 
-def _need_no_temporary_folder() -> None:
-    """On a read-only system, TensorFlow's import asks for a temporary folder; matplotlib's makes one in it.
-
-    No command needs their files there: the first gets any name, the second is not imported with TensorFlow.
-    """
+def _import_tensorflow() -> None:
     try:
         tempfile.gettempdir()
-    except FileNotFoundError:
+    except FileNotFoundError:  # TensorFlow asks for its name, matplotlib writes to it
         tempfile.tempdir = os.sep
         sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
-
-
-def _import_tensorflow() -> None:
-    _need_no_temporary_folder()
     if platform.machine().lower() in ("x86_64", "amd64"):  # elsewhere it is another library
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    show_all = (
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
-    )  # the level of what it writes later
+    # The level of what it writes later.
+    show_all = os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0"
     with contextlib.nullcontext() if show_all else console.without_lines(_NOTES):
         import tensorflow  # noqa: F401

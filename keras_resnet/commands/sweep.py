@@ -17,7 +17,6 @@ import contextlib
 import dataclasses
 import glob
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,8 +42,7 @@ GIB = 1 << 30
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    words = sys.argv[1:] if argv is None else argv
-    arguments = make_parser(words).parse_args(words)
+    arguments = make_parser(argv).parse_args(argv)
     runs = asked_runs(arguments)
     output = Path(runs[0].run.config.output_dir)
     # By this lock, nodes see whether they share the folder.
@@ -54,7 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for run in runs:
             run.look()
         share = choose_share(arguments)
-        slots, per_run = cluster.count_slots(share), _describe(share) or "nothing"
+        amounts = [
+            f"{n / GIB:.3g} GiB" if k == "memory" else f"{n:g} {k}" for k, n in share.items()
+        ]
+        slots, per_run = cluster.count_slots(share), ", ".join(amounts) or "nothing"
         if not slots and arguments.address is None:
             raise UserError(
                 f"a run must fit on this machine. Received: {per_run} per run; take less with "
@@ -71,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return conclude(runs, received)
 
 
-def make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    recipe, depth = asked_recipe(words, {})
+def make_parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
+    recipe, depth = asked_recipe(argv, {})
     parser = flags.ArgumentParser(
         prog="keras-resnet sweep",
         usage="%(prog)s [flags]",
@@ -80,7 +81,7 @@ def make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
         epilog=f"Defaults are those of recipe {recipe.name} at {depth} layers.",
         hints=HINTS,
     )
-    flags.add_flags(parser, TrainConfig, recipe.settings(), several=plan.SEVERAL)
+    flags.add_flags(parser, recipe.settings(), several=plan.SEVERAL)
     parser.set_defaults(runs=None)
     add = parser.add_argument_group("sweep").add_argument
     # fmt: off
@@ -120,7 +121,10 @@ def asked_runs(arguments: argparse.Namespace) -> list[SweepRun]:
         if given[key] is not None and (key != "weights" or os.path.exists(given[key])):
             given[key] = os.path.abspath(os.path.expanduser(given[key]))
     nets = plan.PAPER_NETS if arguments.preset else ()
-    return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
+    try:
+        return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def choose_share(arguments: argparse.Namespace) -> dict[str, float]:
@@ -133,13 +137,6 @@ def choose_share(arguments: argparse.Namespace) -> dict[str, float]:
     for name, given in (("GPU", arguments.gpus_per_run), ("TPU", arguments.tpus_per_run)):
         share[name] = float(name in ray.cluster_resources()) if given is None else given
     return {name: amount for name, amount in share.items() if amount > 0}
-
-
-def _describe(resources: Mapping[str, float]) -> str:
-    return ", ".join(
-        f"{amount / GIB:.3g} GiB" if name == "memory" else f"{amount:g} {name}"
-        for name, amount in resources.items()
-    )
 
 
 def make_job(config: TrainConfig, log: str, output: str, share: Mapping[str, float]) -> Job:

@@ -7,7 +7,6 @@
 The same command again resumes an interrupted run, and leaves a finished one.
 """
 
-import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -34,9 +33,9 @@ HINTS: dict[str, Callable[[str], str]] = {
 }
 
 
-def asked_recipe(arguments: Sequence[str], settings: Mapping[str, Any]) -> tuple[Recipe, int]:
+def asked_recipe(argv: Sequence[str] | None, settings: Mapping[str, Any]) -> tuple[Recipe, int]:
     """The recipe whose numbers --help shows, and the depth; wrong values are an error later."""
-    name, layers = flags.peek(arguments, "--recipe", "--depth")
+    name, layers = flags.peek(argv, "--recipe", "--depth")
     recipe = name or settings.get("recipe")
     recipe = recipe if isinstance(recipe, Recipe) else RECIPES.get(recipe or "", PAPER)
     layers = layers or ""
@@ -45,10 +44,9 @@ def asked_recipe(arguments: Sequence[str], settings: Mapping[str, Any]) -> tuple
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = sys.argv[1:] if argv is None else argv
-    (config_file,) = flags.peek(arguments, "--config")
+    (config_file,) = flags.peek(argv, "--config")
     settings = read_settings(Path(config_file)) if config_file else {}
-    recipe, depth = asked_recipe(arguments, settings)
+    recipe, depth = asked_recipe(argv, settings)
     parser = flags.ArgumentParser(
         prog=flags.program("train"),
         usage="%(prog)s [flags]",
@@ -59,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
         hints=HINTS,
     )
-    flags.add_flags(parser, TrainConfig, shown=recipe.settings())
+    flags.add_flags(parser, recipe.settings())
     text = "settings from a TOML file, or a run's config.json, which repeats the run; flags win"
     parser.add_argument("--config", metavar="FILE", help=text)
     text = "move an existing run aside and start over"
     parser.add_argument("--restart", action="store_true", help=text)
     parser.set_defaults(**settings)
-    given = vars(parser.parse_args(arguments))
+    given = vars(parser.parse_args(argv))
     restart = given.pop("restart")
     del given["config"]
     try:

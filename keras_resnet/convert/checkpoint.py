@@ -118,7 +118,7 @@ def _read_torch(path: Path, key: str | None) -> tuple[dict[str, np.ndarray], lis
         raise UserError(
             f"{missing('torch', f'reading {path.name}')}; safetensors need no PyTorch"
         ) from None
-    content, classes = _unpickle(path)
+    content, classes = _unpickle(torch, path)
     state_dicts = dict(_state_dicts(content, torch.Tensor))
     if classes and not state_dicts:
         raise UserError(
@@ -153,10 +153,8 @@ class _Placeholder:
     def __setstate__(self, state: Any) -> None: ...
 
 
-def _unpickle(path: Path) -> tuple[Any, list[str]]:
+def _unpickle(torch: Any, path: Path) -> tuple[Any, list[str]]:
     """What `torch.save` wrote, and the names of the classes whose objects are placeholders."""
-    import torch
-
     classes: list[str] = []
     try:
         # PyTorch does not look at the checksums.

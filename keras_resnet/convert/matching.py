@@ -140,7 +140,7 @@ def pair_by_name(layers: Sequence[Module]) -> list[Pair]:
     if any(len(group["conv"]) != len(group["bn"]) for group in alike.values()):
         return []
     pairs = [p for group in alike.values() for p in zip(group["conv"], group["bn"], strict=True)]
-    words = {(conv.shape, _words(conv.path), _words(bn.path)) for conv, bn in pairs}
+    words = {(conv.shape, re.sub(r"\d+", "0", f"{conv.path} {bn.path}")) for conv, bn in pairs}
     if len(words) != len({conv.shape for conv, _ in pairs}):
         return []
     return sorted(pairs, key=lambda pair: (pair[0].shape[1] != 3, _numbers_padded(pair[0].path)))
@@ -157,10 +157,6 @@ def assign(pairs: Sequence[Pair], shapes: Mapping[str, Shape]) -> dict[str, Pair
             return None
         found |= zip(ours, theirs, strict=True)
     return found
-
-
-def _words(path: str) -> str:
-    return re.sub(r"\d+", "0", path)
 
 
 def _numbers_padded(path: str) -> str:

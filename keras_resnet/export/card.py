@@ -26,29 +26,20 @@ _SETTINGS = (
     "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
     "momentum", "nesterov", "schedule", "val_size", "seed",
 )  # fmt: skip
-_CARD = Template(Path(__file__).with_suffix(".md").read_text())
+_CARD, _PAGE = Path(__file__).with_suffix(".md").read_text().split("<!-- the page -->\n")
 _PAPER = """, built as in He et al. 2015, "Deep Residual Learning for Image
 Recognition" (arXiv:1512.03385, section 4.2)"""
-_PAGE = """\
-## In a browser
-
-`web/` is a page that classifies pictures in the browser. Any static server serves it as it is:
-
-    python -m http.server --bind 127.0.0.1 --directory web
-
-"""
 
 
 def render_card(facts: Mapping[str, Any]) -> str:
     """The card of an export, from the content of export.json."""
     check, form = facts["verification"], facts["input"]
     outputs = [f"`{name}`, {x[0]} {_axes(x[1])}" for name, x in facts["outputs"].items()]
-    return _CARD.substitute(
+    return Template(_CARD).substitute(
+        facts,
         front_matter=front_matter(facts),
-        name=facts["name"],
         description=facts["description"].capitalize(),
         parameters=f"{facts['parameters']:,}",
-        classes=facts["num_classes"],
         paper=_PAPER if facts["model"] else "",
         version=facts["versions"]["keras_resnet"],
         input=f"{form['dtype']} {_axes(form['shape'])}",

@@ -9,12 +9,7 @@ from keras_resnet.data import constants, datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 from keras_resnet.inference.open import names_beside, run_config
-from keras_resnet.nets.describe import (
-    count_parameters,
-    describe,
-    normalization_of,
-    recognize_dataset,
-)
+from keras_resnet.nets import describe
 from keras_resnet.runs import provenance
 from keras_resnet.runs.folder import RunFolder
 
@@ -23,7 +18,6 @@ HUB_NAMES = {
     "cifar10": ("CIFAR-10", "uoft-cs/cifar10"),
     "cifar100": ("CIFAR-100", "uoft-cs/cifar100"),
 }
-_PACKAGES = ("onnx", "tf2onnx", "onnxruntime", "openvino")
 
 
 def collect_facts(
@@ -38,7 +32,7 @@ def collect_facts(
     config: Any = (file.name == "model.keras" and run_config(file.parent)) or {}
     results: Any = (config and RunFolder(file.parent).read_results()) or {}
     settings = config.get("settings", {})
-    name = dataset or settings.get("dataset") or recognize_dataset(net)
+    name = dataset or settings.get("dataset") or describe.recognize_dataset(net)
     if needs_data and not name:
         raise UserError(
             "`quantize` needs training images, but the net's data set is not known; name it with "
@@ -61,7 +55,7 @@ def collect_facts(
                     f"`quantize` needs images of the net's shape, {net.input_shape[1:]}. Received: {name}, "
                     f"of {shape}; name another data set with `dataset`"
                 )
-    facts, normalization = describe(net), normalization_of(net)
+    facts, normalization = describe.describe(net), describe.normalization_of(net)
     description = f"{facts['model']} of depth {facts['depth']}" if facts["model"] else net.name
     description += f", shortcut {facts['shortcut']}" if facts["shortcut"] else ""
     description += f", trained on {name}" if name else ""
@@ -71,14 +65,14 @@ def collect_facts(
     facts |= {
         "name": net.name,
         "description": description,
-        "parameters": count_parameters(net),
+        "parameters": describe.count_parameters(net),
         "normalization": None if normalization is None else normalization.tolist(),
         "dataset": name,
         "class_names": names,
         "source": file.name,
         "test_error": {} if error is None else {"keras": error},
         "training": published and {"config": published, "results": results},
-        "versions": provenance.versions("tensorflow", *_PACKAGES),
+        "versions": provenance.versions("tensorflow", "onnx", "tf2onnx", "onnxruntime", "openvino"),
         "git_commit": results.get("git_commit") or provenance.git_commit(),
     }
     return facts, data

@@ -1,6 +1,7 @@
 """LiteRT: write it, and open it as its users do."""
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_resnet import console
-from keras_resnet.export.signature import INPUT, SIGNATURE, Predict, export, without_warnings
+from keras_resnet.export.signature import INPUT, SIGNATURE, Predict, export
 
 FILE, INT8_FILE = "model.tflite", "model.int8.tflite"
 _NOTES = re.compile(rb"INFO: Created TensorFlow Lite|fully_quantize: ")
@@ -31,15 +32,8 @@ def write(serving: keras.Model, path: Path, calibration: np.ndarray | None = Non
 
 def load(path: Path) -> Predict:
     """Open the file as its users do."""
-    with without_warnings(), console.without_lines(_NOTES):
+    with warnings.catch_warnings(action="ignore"), console.without_lines(_NOTES):
         interpreter = tf.lite.Interpreter(model_path=str(path))
         interpreter.allocate_tensors()
-    index = interpreter.get_input_details()[0]["index"]
-
-    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
-        interpreter.resize_tensor_input(index, images.shape)
-        interpreter.allocate_tensors()
-        outputs: dict[str, np.ndarray] = interpreter.get_signature_runner(SIGNATURE)(image=images)
-        return outputs
-
-    return predict
+    run = interpreter.get_signature_runner(SIGNATURE)  # it takes any number of images
+    return lambda images: run(image=images)

@@ -55,24 +55,9 @@ def save(model: onnx.ModelProto, path: Path, facts: Mapping[str, Any], **metadat
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
     onnx.checker.check_model(inferred, full_check=True)
     model.doc_string = facts["description"]
-    values = {**_metadata(facts), **metadata}
-    texts = {key: str(value) for key, value in values.items() if value is not None}
-    onnx.helper.set_model_props(model, texts)
-    onnx.save(model, path)
-
-
-def load(path: Path) -> Predict:
-    """Open the file as its users do, by ONNX Runtime."""
-    return open_net(path).run
-
-
-def _metadata(facts: Mapping[str, Any]) -> dict[str, object]:
-    """Metadata of the ONNX file: Ultralytics' keys from `description` to `names`, then ours.
-
-    Ultralytics and the tools that follow it read the values with `ast.literal_eval`.
-    """
     (height, width, channels), form = facts["input_shape"], facts["input"]
-    return {
+    # Ultralytics' keys from `description` to `names`, which are read by `ast.literal_eval`; then ours.
+    values: dict[str, object] = {
         "description": facts["description"],
         "version": facts["versions"]["keras_resnet"],
         "task": "classify",
@@ -84,4 +69,13 @@ def _metadata(facts: Mapping[str, Any]) -> dict[str, object]:
         "test_error": facts["test_error"].get("keras"),
         "input": f"{height}x{width} RGB, 0..255, {form['dtype']}, {form['layout'].upper()}; "
         "normalization is in the graph",
+        **metadata,
     }
+    texts = {key: str(value) for key, value in values.items() if value is not None}
+    onnx.helper.set_model_props(model, texts)
+    onnx.save(model, path)
+
+
+def load(path: Path) -> Predict:
+    """Open the file as its users do, by ONNX Runtime."""
+    return open_net(path).run

@@ -25,18 +25,13 @@ from keras_resnet.export import (
     openvino,
     quantize,
     saved_model,
+    signature,
     torch_weights,
     web_page,
 )
 from keras_resnet.export.card import render_card
 from keras_resnet.export.facts import collect_facts
 from keras_resnet.export.options import Options
-from keras_resnet.export.signature import (
-    in_batches,
-    serving_model,
-    with_all_outputs,
-    with_probabilities,
-)
 from keras_resnet.export.verify import LOADERS, top_class, verify
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import exported_sha256, load_keras, model_file
@@ -74,9 +69,9 @@ def export(
     start, wanted = time.perf_counter(), Options(**options)
     runtime = None if wanted.runtime is None else web_page.read_runtime(Path(wanted.runtime))
     file = model_file(zoo.resolve(path))
-    net = with_probabilities(stock(load_keras(file)), file)
-    all_outputs = with_all_outputs(net)
-    serving = serving_model(all_outputs, wanted)
+    net = signature.with_probabilities(stock(load_keras(file)), file)
+    all_outputs = signature.with_all_outputs(net)
+    serving = signature.serving_model(all_outputs, wanted)
     final = output_folder(path, output)
     _check_replaceable(final)
     earlier = [name for name in (*LOADERS, web_page.FOLDER) if (final / name).exists()]
@@ -113,7 +108,16 @@ def export(
             )
             for item in sorted(folder.iterdir())
         }
-        _write_texts(folder, facts)
+        labels = "".join(f"{name}\n" for name in facts["class_names"])
+        (folder / "labels.txt").write_text(labels)
+        for name in ("MODEL_CARD.md", "README.md"):
+            (folder / name).write_text(render_card(facts))
+        facts["sha256"] = {
+            str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
+            for item in sorted(folder.rglob("*"))
+            if item.is_file()
+        }
+        (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")
     if gone := [name for name in earlier if name not in facts["files"]]:
         console.print_line(
             f"note: the earlier export in {final} was replaced, and {', '.join(gone)} "
@@ -180,19 +184,6 @@ def _measure_int8(folder: Path, data: Dataset, facts: dict[str, Any], options: O
 
 def _test_error(file: Path, data: Dataset, options: Options) -> float:
     """In percent."""
-    predict = in_batches(LOADERS[file.name](file), options.batch_size or 500)
+    predict = signature.in_batches(LOADERS[file.name](file), options.batch_size or 500)
     classes = top_class(predict(options.prepare(data.test_images)))
     return round(100 * float(np.mean(classes != data.test_labels)), 4)
-
-
-def _write_texts(folder: Path, facts: dict[str, Any]) -> None:
-    """labels.txt, the card and export.json, which holds the SHA-256 of all other files."""
-    (folder / "labels.txt").write_text("".join(f"{name}\n" for name in facts["class_names"]))
-    for name in ("MODEL_CARD.md", "README.md"):
-        (folder / name).write_text(render_card(facts))
-    facts["sha256"] = {
-        str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
-        for item in sorted(folder.rglob("*"))
-        if item.is_file()
-    }
-    (folder / "export.json").write_text(json.dumps(facts, indent=2) + "\n")

@@ -58,8 +58,7 @@ def quantize(path: Path, calibration: np.ndarray) -> None:
         for node in model.graph.node
         if node.op_type == "Add" and not constants.isdisjoint(node.input)
     ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         quantization.quantize_static(
             model,
             path,

@@ -7,8 +7,7 @@ use the same names.
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +94,9 @@ def export(serving: keras.Model, path: Path, format: str, **options: Any) -> Non
     """Let Keras write an ONNX or LiteRT file with this signature."""
     image = serving.inputs[0]
     spec = keras.InputSpec(shape=image.shape, dtype=image.dtype, name=INPUT)
-    with without_warnings():
+    # Keras, tf2onnx and TensorFlow warn of each other.
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(action="ignore"):
         serving.export(path, format=format, input_signature=[spec], verbose=False, **options)
 
 
@@ -109,12 +110,3 @@ def in_batches(predict: Predict, size: int | None) -> Predict:
         return {k: np.concatenate([part[k] for part in results])[:count] for k in results[0]}
 
     return run
-
-
-@contextmanager
-def without_warnings() -> Iterator[None]:
-    """Hide the warnings that Keras, tf2onnx and TensorFlow give about each other."""
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -33,6 +33,7 @@ class Server(http.server.ThreadingHTTPServer):
                 f"`serve` must be a free port from 0 (any) to 65535. Received: {port} ({error}); name "
                 "another"
             ) from None
+        self.url = f"http://{ADDRESS}:{self.server_port}/"
 
     def serve(self, folder: Path) -> None:
         """Serve the files of a folder until `shutdown` is called or an exception is raised."""
@@ -43,7 +44,3 @@ class Server(http.server.ThreadingHTTPServer):
         """Print nothing where a browser closed the connection in the middle of a file."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
-
-    @property
-    def url(self) -> str:
-        return f"http://{ADDRESS}:{self.server_port}/"

@@ -73,8 +73,7 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
         if size > MAX_NET_BYTES:
             raise ValueError(f"it must have at most {MAX_NET_BYTES:,} bytes, not {size:,}")
         allow_deep_graphs()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what is wrong comes as an exception
+        with warnings.catch_warnings(action="ignore"):  # what is wrong comes as an exception
             net = keras.models.load_model(file, compile=False, safe_mode=True)
     except Exception as error:  # Keras, h5py and zipfile raise many kinds
         raise UserError(

@@ -32,9 +32,8 @@ def stock(net: keras.Model) -> keras.Model:
     is_ours = any(isinstance(x, BatchNormalization | ZeroPadShortcut) for x in net.layers)
     if not is_ours and all(layer.dtype_policy.name == "float32" for layer in net.layers):
         return net
-    if isinstance(
-        net, keras.Sequential
-    ):  # `clone_model` takes `call_function` for Functional nets alone
+    # `clone_model` takes `call_function` for Functional nets alone.
+    if isinstance(net, keras.Sequential):
         net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)
     pools: dict[str, layers.Layer] = {}
 

@@ -1,8 +1,4 @@
-"""The driver of a sweep: it gives the runs to Ray, the lost ones again, and watches their folders.
-
-The state of a run is in its folder alone. Where a worker, a node or the driver dies, the next process goes
-on from the newest checkpoint, and the lock of the run folder lets only one process train.
-"""
+"""The driver of a sweep: it gives the runs to Ray, the lost ones again, and watches their folders."""
 
 import dataclasses
 import re
@@ -19,8 +15,7 @@ from keras_resnet.sweep.task import Outcome
 from keras_resnet.training.signals import Signals
 
 MAX_LOSSES = 3  # without a new checkpoint between them
-WAIT = 0.5  # seconds between two questions to Ray
-LOOK = 2.0  # seconds between two looks at the run folders
+WAIT = 1.0  # seconds between two looks at Ray and the run folders
 BUSY_WAIT = 10.0  # seconds before a run that another process trains is tried again
 END = task.END + 4  # seconds in which all trainings must end
 STOPPING = "stopping: every training saves a checkpoint; a second signal does not wait"
@@ -39,26 +34,19 @@ class Driver:
 
     def work(self) -> int:
         """Work until every run is finished or has failed; returns the signal that ended it earlier, or 0."""
-        looked = 0.0
         with Signals(STOPPING) as signals:
             while not all(run.ended for run in self.runs) and not signals.received:
-                if time.monotonic() - looked > LOOK:
-                    self._look()
-                    looked = time.monotonic()
+                for run in self.runs:
+                    if run.task is not None:
+                        self._update(run)
+                    elif not run.ended and time.monotonic() > run.not_before:
+                        self._submit(run)  # Ray queues them in order
+                self.refresh()
                 self._collect()
             if signals.received:
                 self._stop()
         self.refresh()
         return signals.received
-
-    def _look(self) -> None:
-        """Look how far the running runs are, and give Ray the waiting ones, which it queues in order."""
-        for run in self.runs:
-            if run.task is not None:
-                self._update(run)
-            elif not run.ended and time.monotonic() > run.not_before:
-                self._submit(run)
-        self.refresh()
 
     def _submit(self, run: SweepRun) -> None:
         import ray

@@ -91,7 +91,7 @@ def plan_runs(
     """The runs of all combinations with all seeds, the longest first.
 
     `nets` are values of `model` and `depth` that belong together, in place of those in `several`. Raises
-    UserError for a value that no run can have.
+    ValueError for a value that no run can have.
     """
     labels = [key for key in several if SEVERAL[key] is not None and len(set(several[key])) > 1]
     combinations = itertools.product(*several.values())
@@ -102,20 +102,14 @@ def plan_runs(
     for own in chosen:
         if own.get("model") == "plain" and (nets or "resnet" in several.get("model", ())):
             own.pop("shortcut", None)  # it is for the residual nets
-        try:
-            config = TrainConfig(**{**settings, **own, "name": None})
-        except (TypeError, ValueError) as error:
-            raise UserError(str(error)) from None
+        config = TrainConfig(**{**settings, **own, "name": None})
         name = "-".join([config.experiment, *(f"{SEVERAL[key]}{own[key]}" for key in labels)])
         if configs.setdefault(name, config) != config:
-            raise UserError(f"{name} would be the name of two experiments: train them separately")
+            raise ValueError(f"{name} would be the name of two experiments: train them separately")
     runs = []
     for name, config in configs.items():
         if given := settings.get("name"):
             name = given if len(configs) == 1 else f"{given}-{name}"
-        try:
-            runs += runs_of(dataclasses.replace(config, name=name))
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        runs += runs_of(dataclasses.replace(config, name=name))
     # A long run that began last would train alone at the end.
     return sorted(runs, key=lambda r: -r.config.depth * r.recipe.steps * r.recipe.batch_size)
