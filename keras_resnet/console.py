@@ -4,19 +4,21 @@ What comes from files and names may hold control characters; none of them is pri
 """
 
 import contextlib
+import functools
 import os
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from tqdm import tqdm
+
 from keras_resnet.errors import UserError
 
 
 def printable(value: object, kept: str = "") -> str:
     """The text, with a replacement character for each that is not printable and not in `kept`."""
-    known = (c if c.isprintable() or c in kept else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return "".join(known)
+    return "".join(c if c.isprintable() or c in kept else "\ufffd" for c in str(value))
 
 
 def duration(seconds: float) -> str:
@@ -66,16 +68,19 @@ def print_status(text: str) -> None:
 
 def image_bar(images: int, done: Iterable[Any] | None = None) -> Any:
     """A progress bar, over `done` if that is given; nothing where stderr is no terminal."""
-    from tqdm import tqdm
-
-    options = {"unit": "image", "disable": None, "dynamic_ncols": True, "leave": False}
-    return tqdm(done, total=images, **options)
+    return tqdm(done, total=images, unit="image", disable=None, dynamic_ncols=True, leave=False)
 
 
 def print_error(text: str) -> None:
     """Print on stderr, if that can be written."""
     with contextlib.suppress(OSError, ValueError):
         print(printable(text, "\n"), file=sys.stderr, flush=True)
+
+
+@functools.cache
+def print_note(text: str) -> None:
+    """Print a note on stderr, each once."""
+    print_error(f"note: {text}")
 
 
 @contextlib.contextmanager

@@ -1,8 +1,6 @@
 """The augmentation of the training images: a crop at a random place, and a flip (section 4.2).
 
-`draw_crops` says where each image of each update is cropped and whether it is mirrored, as a function of
-(seed, update) alone; the layer `RandomPadCrop` does it, on the device. `data` imports Keras in this
-module and in no other.
+`data` imports Keras in this module and in no other.
 """
 
 from typing import Any
@@ -17,9 +15,7 @@ from keras_resnet.errors import integer, number
 PADDING = 4  # pixels on each side (section 4.2)
 
 
-def draw_crops(
-    seed: int, first: int, steps: int, batch_size: int, padding: int = PADDING
-) -> np.ndarray:
+def draw_crops(seed: int, first: int, steps: int, batch_size: int, padding: int) -> np.ndarray:
     """The random numbers of `steps` updates, the first of them update `first`, counted from 0.
 
     Returns:

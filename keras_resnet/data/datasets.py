@@ -48,9 +48,5 @@ def load(
 
 
 def load_for_net(name: str, data_dir: str | None, size: tuple[int, int]) -> Dataset:
-    """Read a data set to run a net on that takes images of `size`, (height, width).
-
-    The images of a folder are resized, and those that cannot be read are left out; an .npz file is read as
-    it is.
-    """
+    """Read a data set for a net of this `size`: images of a folder are resized, unreadable ones left out."""
     return load(name, data_dir, None if name.endswith(".npz") else size[0], "skip")

@@ -1,6 +1,5 @@
 """Images from files, PIL and arrays, converted to what a net takes: uint8 RGB of its size."""
 
-import functools
 import os
 import re
 import warnings
@@ -139,16 +138,11 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
         image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image)
     height, width = size
     if not 2 / 3 < image.width * height / (image.height * width) < 3 / 2:
-        _note_squashed()
+        console.print_note(
+            "pictures of another shape than the net takes are squashed; cropped to their objects, they may "
+            "be classified better"
+        )
     # Width first, then height, as the page of an export does (export/web/picture.js). Pillow 13 begins with
     # the height of tall images, which rounds differently.
     image = image.convert("RGB").resize((width, image.height), PIL.Image.Resampling.BICUBIC)
     return np.asarray(image.resize((width, height), PIL.Image.Resampling.BICUBIC))
-
-
-@functools.cache  # once
-def _note_squashed() -> None:
-    console.print_error(
-        "note: pictures of another shape than the net takes are squashed; cropped to their objects, they may "
-        "be classified better"
-    )

@@ -8,11 +8,10 @@ classifier.class_names[probabilities[0].argmax()]               # "cat"
 import ast
 import contextlib
 import dataclasses
-import functools
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -105,18 +104,15 @@ class Classifier:
             ValueError: for an array of another shape or dtype, or a PIL image that `read_image` refuses.
             UserError: for a file that is missing or not a readable image; the message names it.
         """
-        results = [self(chunk) for chunk in self._chunks(images)]
-        return np.concatenate(results or [np.empty((0, len(self.class_names)), np.float32)])
-
-    def _chunks(self, images: Any) -> Iterator[np.ndarray]:
         if hasattr(images, "__array__") and not isinstance(images, PIL.Image.Image):
             images = np.asarray(images)
             images = images if images.ndim == 4 else [images]
         elif isinstance(images, _ONE_IMAGE) or not isinstance(images, Iterable):
             images = [images]
-        iterator = iter(images)
+        iterator, results = iter(images), [np.empty((0, len(self.class_names)), np.float32)]
         while part := [*itertools.islice(iterator, self.chunk)]:
-            yield np.stack([read_image(image, self.image_size) for image in part])
+            results.append(self(np.stack([read_image(x, self.image_size) for x in part])))
+        return np.concatenate(results)
 
 
 def classifier_of(path: Path, inputs: Shapes, outputs: Shapes) -> tuple[str, tuple[int, int], int]:
@@ -179,11 +175,6 @@ def to_probabilities(outputs: Any, count: int, source: str, output_name: str) ->
             f"{source} must return probabilities, as its output is named. Received: numbers from "
             f"{values.min():.3g} to {values.max():.3g}"
         )
-    _note_softmax(source)
+    console.print_note(f"{source} returns logits; a softmax makes them probabilities")
     powers = np.exp(values - values.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
-
-
-@functools.cache  # once per net
-def _note_softmax(source: str) -> None:
-    console.print_error(f"note: {source} returns logits; a softmax makes them probabilities")

@@ -49,11 +49,7 @@ def check_plot(path: Path) -> None:
 def plot(path: Path, result: Evaluation, names: Sequence[str], title: str) -> None:
     """Draw the confusion matrix to a .png, .svg or .pdf file; with up to 20 classes, cells hold numbers.
 
-    One hue from light to dark, by the square root of the percent, so that the few percent off the diagonal
-    show.
-
-    Raises:
-        UserError: if the file cannot be written.
+    One hue from light to dark, by the square root of the percent: the few percent off the diagonal show.
     """
     from matplotlib.colors import PowerNorm
     from matplotlib.figure import Figure  # without pyplot: no window, no global state

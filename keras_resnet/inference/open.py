@@ -1,7 +1,4 @@
-"""Open a trained net by its name or its path, in any format: the only place that does.
-
-`Classifier.load` checks what is opened here. Each format imports only what it needs.
-"""
+"""Open a trained net by its name or its path, in any format, with only the imports that it needs."""
 
 from __future__ import annotations
 
@@ -126,10 +123,7 @@ def names_beside(path: Path, classes: int) -> tuple[str, ...]:
 
 
 def run_config(folder: Path) -> RunConfig | None:
-    """config.json of a run; None where there is none, or one of another program.
-
-    Raises UserError where it cannot be read, or is damaged.
-    """
+    """config.json of a run; None where there is none, or one of another program. Raises UserError."""
     data = files.read_bytes(folder / "config.json") or b"{}"
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         if "settings" not in json.loads(data):

@@ -81,15 +81,8 @@ def load_trained(
 ) -> keras.Model:
     """A trained net of this package, for further training: its depth, shortcut, mean and std are kept.
 
-    Args:
-        weights: the name of a trained net, a `.keras` file or a run folder.
-        num_classes: where the net has another number of classes, its dense layer is replaced: a line says so.
-        new_head: replace it in any case: the classes are others, though as many.
-        input_shape: of the images; default: as in the file.
-        options: seed, dtype and name, as of `resnet`.
-
-    Raises:
-        UserError: if the file is missing, damaged or not a net of this package.
+    The arguments are those of `resnet`. The dense layer is replaced, which a line says, where the number of
+    classes is another, and with `new_head` in any case: the classes are others, though as many.
     """
     path = zoo.resolve(weights)
     source = load_keras(path)

@@ -11,12 +11,7 @@ from keras_resnet.data import constants
 
 
 def describe(net: keras.Model) -> dict[str, Any]:
-    """Which of our nets a Keras model is, whatever its classes; model, depth, shortcut are None for others.
-
-    Returns:
-        `{"model": "resnet" | "plain" | None, "depth": int | None, "shortcut": str | None,
-        "num_classes": int, "input_shape": (height, width, channels)}`
-    """
+    """Which of our nets a Keras model is: model, depth, shortcut (None for others), classes and shape."""
     names = {layer.name for layer in net.layers}
     model = depth = shortcut = None
     if {"normalization", "stem_conv", "stage3_block1_conv2", "head_pool"} <= names:

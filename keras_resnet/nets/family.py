@@ -15,13 +15,9 @@ PAPER_ERRORS = {
 
 
 def blocks_per_stage(depth: int) -> int:
-    """n of the paper's depth = 6n + 2.
+    """n of the paper's depth = 6n + 2. Raises ValueError for any other; the message names the nearest two.
 
     The deepest is the paper's 1202: `nets.resnet.allow_deep_graphs` is measured with it.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: for any other depth; the message names the nearest two.
     """
     depth = integer("depth", depth)
     if 8 <= depth <= DEEPEST and depth % 6 == 2:

@@ -1,8 +1,4 @@
-"""The two layers of a net that Keras does not have in the form the paper needs.
-
-They run on any backend and are registered for serialization, so that `keras.models.load_model` opens a
-saved net after `import keras_resnet`.
-"""
+"""The two layers of a net that Keras does not have in the form the paper needs."""
 
 from typing import Any
 
@@ -11,10 +7,8 @@ from keras import ops
 
 from keras_resnet.errors import integer
 
-_register = keras.saving.register_keras_serializable(package="keras_resnet")
 
-
-@_register
+@keras.saving.register_keras_serializable(package="keras_resnet")
 class ZeroPadShortcut(keras.layers.Layer):
     """Parameter-free shortcut of He et al. 2015, section 3.3 option A (section 4.2 uses it).
 
@@ -79,7 +73,7 @@ class ZeroPadShortcut(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-@_register
+@keras.saving.register_keras_serializable(package="keras_resnet")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's `BatchNormalization` that trains with each backend's fused kernel.
 

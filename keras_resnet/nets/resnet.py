@@ -98,15 +98,12 @@ def build(
         y = relu(conv_bn(x, filters, 3, strides, f"{path}_conv1"), f"{path}_relu1")
         y = conv_bn(y, filters, 3, 1, f"{path}_conv2")
         if model == "resnet":
-            changes = strides > 1 or x.shape[-1] != filters
+            changes, place = strides > 1 or x.shape[-1] != filters, f"{path}_shortcut"
             if shortcut == "projection-all" or (shortcut == "projection" and changes):
-                x = conv_bn(x, filters, 1, strides, f"{path}_shortcut")
+                x = conv_bn(x, filters, 1, strides, place)
             elif changes:
                 pooling = "max" if shortcut == "zeropad-maxpool" else None
-                pad = ZeroPadShortcut(
-                    filters, strides, pooling, dtype=dtype, name=f"{path}_shortcut"
-                )
-                x = pad(x)
+                x = ZeroPadShortcut(filters, strides, pooling, dtype=dtype, name=place)(x)
             y = layers.Add(dtype=dtype, name=f"{path}_add")([x, y])
         return relu(y, f"{path}_relu2")
 

@@ -12,10 +12,6 @@ from keras_resnet.recipes.recipe import Recipe
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST, FAST_0_2)}
 
-__all__ = [
-    "FAST", "FAST_0_2", "PAPER", "RECIPES", "Recipe", "describe_changes", "describe_difference",
-]  # fmt: skip
-
 
 def describe_changes(recipe: Recipe, depth: int) -> str:
     """A resolved recipe and what was changed in it, or in `paper`: `"fast, but steps 8,000 (10,000)"`."""

@@ -1,7 +1,4 @@
-"""What a recipe is: the numbers of an optimization, as data that can be imported, compared and saved.
-
-A recipe knows neither nets nor data. `schedules.py` makes its learning rate from it.
-"""
+"""What a recipe is: the numbers of an optimization, as data that can be imported, compared and saved."""
 
 import dataclasses
 from typing import Any, Literal, Self, get_args

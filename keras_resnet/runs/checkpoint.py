@@ -98,7 +98,6 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int:
-    """The update of a checkpoint file, read from its name."""
     return int(path.stem.removeprefix("step-"))
 
 

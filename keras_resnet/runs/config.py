@@ -14,9 +14,7 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.recipes import RECIPES, Recipe
 
-AUGMENTS = ("none", "crop", "crop+flip")
 OF_WEIGHTS = ("model", "depth", "shortcut")  # settings that `weights` gives
-PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 
 
 def _setting(default: Any, text: str, **metadata: Any) -> Any:
@@ -43,7 +41,7 @@ class TrainConfig:
     image_size: Annotated[int, Meta(ge=8, le=4_096)] | None = _setting(None, "height and width in pixels that your own images are resized to (default: 32; those of an .npz file keep theirs)", group="data")
     unreadable: str = _setting("refuse", "what to do about files of your own images that cannot be read", choices=("refuse", "skip"), group="data")
     val_size: Annotated[int, Meta(ge=0)] | None = _setting(None, "training images to validate on, drawn by seed; 0 trains on all (default: 5000; of your own images a tenth, or val/)", group="data")
-    augment: str = _setting("crop+flip", "how training images are augmented; a flip ruins digits and letters", choices=AUGMENTS, group="recipe")
+    augment: str = _setting("crop+flip", "how training images are augmented; a flip ruins digits and letters", choices=("none", "crop", "crop+flip"), group="recipe")
     recipe: str | Recipe = _setting("paper", "paper: He et al., section 4.2; fast: a sixth of its updates; fast-0.2: what was fast in version 0.2; each number below can be changed", choices=tuple(RECIPES), group="recipe")
     steps: int | None = _setting(None, "updates; the learning-rate schedule scales with them", group="recipe")
     batch_size: int | None = _setting(None, "images per update", group="recipe")
@@ -53,7 +51,7 @@ class TrainConfig:
     momentum: float | None = _setting(None, "momentum of SGD and Muon", group="recipe")
     crop_padding: int | None = _setting(None, "pixels around an image before its random crop; 0 crops nothing", group="recipe")
     devices: Annotated[int, Meta(ge=1)] | None = _setting(None, "devices per host; each batch is split among them (default: all on JAX, else one)", group="run")
-    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=PRECISIONS, group="run")
+    precision: str = _setting("auto", "auto: bfloat16 where the hardware multiplies it natively (a CPU: with oneDNN), else float32", choices=("auto", "float32", "mixed_bfloat16", "mixed_float16"), group="run")
     seed: Annotated[int, Meta(ge=0)] = _setting(0, "seed of weights, split, order, crops and flips", group="run")
     runs: Annotated[int, Meta(ge=1, le=10_000)] = _setting(1, "train seeds SEED .. SEED+RUNS-1", group="run")
     eval_every: Annotated[int, Meta(ge=1)] = _setting(500, "updates between evaluations", group="run")

@@ -87,13 +87,11 @@ def sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a whole file atomically; see `atomic`."""
     with atomic(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object atomically."""
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
@@ -125,9 +123,7 @@ def lock(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file.acquire()
     except filelock.Timeout:
-        raise UserError(
-            f"{BUSY} {folder}: wait for it, stop it or give another `output_dir`"
-        ) from None
+        raise UserError(f"{BUSY} {folder}: wait, stop it or give another `output_dir`") from None
     except (OSError, NotImplementedError) as error:
         raise UserError(
             f"{folder / 'lock'} could not be locked ({getattr(error, 'strerror', error)}): the output folder "

@@ -1,15 +1,6 @@
 """The run folder, and the only place that reads or writes its config.json, metrics.csv and results.json.
 
-    <output-dir>/<name>/seed-<k>/
-        config.json        every setting, versions, device
-        metrics.csv        one row per evaluation
-        results.json       written last: a run that has it is finished
-        model.keras        float32, raw pixels in, class probabilities out
-        checkpoints/       step-00000500.npz: the newest two (checkpoint.py)
-        tensorboard/       the same metrics for TensorBoard
-        lock               held by the process that trains here (files.py)
-
-What is read is checked against the types below, because a folder may come from anywhere.
+docs/resuming.md lists its files. What is read is checked against the types below.
 """
 
 import csv
@@ -96,7 +87,6 @@ class RunFolder:
 
     @property
     def model_path(self) -> Path:
-        """Path of the trained net, whether it is there or not."""
         return self.path / "model.keras"
 
     def read_config(self) -> RunConfig | None:
@@ -115,8 +105,13 @@ class RunFolder:
     def write_results(self, results: RunResults) -> None:
         files.write_json(self.path / "results.json", results)
 
-    def write_metrics(self, rows: Sequence[MetricsRow]) -> None:
-        files.write_atomic(self.path / "metrics.csv", metrics_csv(rows))
+    def write_metrics(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write metrics.csv; a value that was not measured stays empty."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, MetricsRow.__annotations__, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_atomic(self.path / "metrics.csv", text.getvalue())
 
     def _read(self, name: str, kind: Any, decode: Any) -> Any:
         data = files.read_bytes(self.path / name)
@@ -130,15 +125,6 @@ class RunFolder:
                 f"{self.path / name} must be as this program writes it ({reason}); move it or its "
                 "folder away, or start over with train's --restart"
             ) from None
-
-
-def metrics_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The text of metrics.csv; a value that was not measured stays empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, MetricsRow.__annotations__, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _decode_csv(data: bytes, type: Any) -> Any:

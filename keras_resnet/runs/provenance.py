@@ -56,11 +56,7 @@ def without_folders(config: RunConfig) -> RunConfig:
         flag, equals, path = str(value).rpartition("=")
         return f"{flag}{equals}{Path(path).name}" if path.startswith("/") else value
 
-    settings = {
-        key: name_of(value)
-        for key, value in config["settings"].items()
-        if key not in ("data_dir", "output_dir")
-    }
+    settings = {k: name_of(v) for k, v in config["settings"].items() if not k.endswith("_dir")}
     words = shlex.split(config.get("command", ""))
     kept = [
         name_of(word)

@@ -1,7 +1,4 @@
-"""May this run go on, and from where? Which settings a resume may change, and which decide a run's numbers.
-
-Resuming, averaging over seeds and the report share this one table.
-"""
+"""May this run go on, and from where? Which settings may a resume change, and which decide its numbers?"""
 
 from __future__ import annotations
 

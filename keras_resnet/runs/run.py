@@ -1,7 +1,4 @@
-"""One run: what is trained, how, and where its files are. Made once, from the settings, and passed on.
-
-Without Keras, so that `sweep` and `report` need not import it.
-"""
+"""One run: what is trained, how, and where its files are. Without Keras, as `sweep` needs none."""
 
 import contextlib
 import dataclasses

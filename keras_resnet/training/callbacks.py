@@ -1,7 +1,6 @@
 """What happens after each update of a run: small callbacks of Keras, one duty each.
 
-`trainer._fit` puts them in order: the checkpoint of a step is written after the evaluation of that step and
-after the user's callbacks.
+`trainer._fit` puts them in order: a step is evaluated, the user's callbacks are called, then it is saved.
 """
 
 import math
@@ -18,7 +17,7 @@ from keras_resnet.runs import checkpoint
 from keras_resnet.runs.folder import MetricsRow
 from keras_resnet.training import backends, hosts
 from keras_resnet.training.net import logits_of
-from keras_resnet.training.progress import Progress, RunCallback, describe_row, print_above_bar
+from keras_resnet.training.progress import Progress, RunCallback, print_above_bar
 
 # Updates between which several processes tell each other of a signal that one of them got.
 AGREE_EVERY = 10
@@ -29,7 +28,7 @@ REFUSED = (callbacks.LearningRateScheduler, callbacks.ReduceLROnPlateau, callbac
 class Restore(RunCallback):
     """Gives the variables a checkpoint's values once `fit` has begun and reset the metrics."""
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         if self.progress.step:
             checkpoint.restore(self.net, self.model, self.progress.arrays)
             self.progress.arrays = {}
@@ -38,12 +37,10 @@ class Restore(RunCallback):
 class Count(RunCallback):
     """Counts and times the updates, and ends a run whose loss is NaN or infinite."""
 
-    def __init__(self, progress: Progress):
-        super().__init__(progress)
-        self._first_step = progress.step
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._first_step = self.progress.step
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        assert logs is not None
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # With several updates per call of the device, Keras comes here after the last of them.
         self.progress.count(self._first_step + batch + 1)
         if not math.isfinite(logs["loss"]):
@@ -58,11 +55,10 @@ class Evaluate(RunCallback):
         self.logits, self.images, self.labels = logits_of(net), images, labels
         self.schedule = schedule_of(self.run.recipe)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not self.progress.evaluation_due:
             return
         model: Any = self.model  # on JAX, reading it updates the net's variables
-        assert logs
         loss, error = None, None
         if len(self.labels):
             logits = backends.current().predict(self.logits, self.images)
@@ -83,7 +79,13 @@ class Evaluate(RunCallback):
             self.progress.best = {v.path: v.numpy().copy() for v in self.net.variables}
         self.progress.begin_interval()
         model.reset_metrics()
-        print_above_bar(describe_row(row, self.run.recipe.steps))
+        validation = "" if error is None else f", validation {row['val_error']:.2f} %"
+        speed = row["images_per_second"]
+        print_above_bar(
+            f"update {row['step']:,}/{self.run.recipe.steps:,}: loss {row['train_loss']:.4f}, "
+            f"error: training {row['train_error']:.2f} %{validation}, "
+            f"rate {row['learning_rate']:g}" + ("" if speed is None else f", {speed:.0f} images/s")
+        )
 
 
 class CallUsers(RunCallback):
@@ -97,14 +99,14 @@ class CallUsers(RunCallback):
         self.users = callbacks.CallbackList(list(users), model=net)
         self.net.stop_training = False
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         self.net.optimizer = self.model.optimizer  # loggers read its settings
         self.users.on_train_begin()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.users.on_epoch_begin(len(self.progress.rows))
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         step, rows = self.progress.step, self.progress.rows
         self.users.on_train_batch_end(step - 1, dict(logs or {}))
         if self.progress.evaluation_due:
@@ -115,7 +117,7 @@ class CallUsers(RunCallback):
         elif self.progress.evaluation_due and not self.progress.ended:
             self.users.on_epoch_begin(len(rows))
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
         _ = self.model  # as above: EarlyStopping may give the net its best weights here
         self.users.on_train_end()
 
@@ -126,7 +128,7 @@ class Save(RunCallback):
     The last callback, because it starts the clock again.
     """
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         progress, run = self.progress, self.run
         if progress.evaluation_due or progress.step % AGREE_EVERY == 0 or hosts.count() == 1:
             progress.signum = hosts.agree(progress.signals.received)

@@ -10,7 +10,6 @@ NATIVE = {
 
 
 def cpu_name() -> str:
-    """Model name of the CPU, as the kernel gives it."""
     return _cpuinfo("model name") or "CPU"
 
 

@@ -2,11 +2,7 @@
 
 All of them are given the same command and take the same branches. Process 0 alone reads, writes and prints
 what belongs to a run; `on_first` gives the others what it has read, or its error. Where one process ends
-in another way, JAX ends the others within a minute.
-
-JAX knows the processes of a TPU pod, Slurm or Open MPI. Elsewhere Keras's variables name them:
-KERAS_DISTRIBUTION_JOB_ADDRESSES (host:port of process 0; after commas, those of the others may follow),
-KERAS_DISTRIBUTION_NUM_PROCESSES (1: train alone, whatever JAX knows) and KERAS_DISTRIBUTION_PROCESS_ID.
+in another way, JAX ends the others within a minute. docs/backends.md says how the processes are named.
 """
 
 import os
@@ -114,7 +110,6 @@ def _named_processes() -> dict[str, Any]:
 
 
 def count() -> int:
-    """How many processes train this run."""
     return _place()[1]
 
 

@@ -22,7 +22,7 @@ class Log(RunCallback):
 
     _writer: Writer | None = None
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if not self.progress.evaluation_due:
             return
         row, log = self.progress.rows[-1], self.run.config.log
@@ -31,7 +31,7 @@ class Log(RunCallback):
             self._writer = self._writer or OPENERS[log](self.run)
             self._writer[0](values, self.progress.step)
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_end(self, logs: Any = None) -> None:
         if self._writer is not None:
             with self._warning_of_errors():
                 self._writer[1]()

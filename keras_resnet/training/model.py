@@ -19,7 +19,7 @@ from keras_resnet.recipes.optimizer import SGD
 from keras_resnet.recipes.schedules import schedule_of
 from keras_resnet.runs.run import Run
 from keras_resnet.training import backends
-from keras_resnet.training.backends import Chunk, Chunks
+from keras_resnet.training.backends import Chunk
 from keras_resnet.training.net import logits_of
 
 # Batches that the stream makes at a time: NumPy's calls cost less for many.
@@ -98,15 +98,11 @@ def normalized_kernels(net: keras.Model) -> list[str]:
     return paths
 
 
-def chunks_of_batches(run: Run, labels: np.ndarray, train: np.ndarray, start: int) -> Chunks:
+def chunks(run: Run, labels: np.ndarray, train: np.ndarray, start: int) -> Iterator[Chunk]:
     """The batches from update `start` on; `train` holds the indices of the training images."""
     seed, batch_size, padding = run.config.seed, run.recipe.batch_size, run.recipe.crop_padding
-
-    def chunks() -> Iterator[Chunk]:
-        for first in itertools.count(start, CHUNK):
-            steps = range(first, first + CHUNK)
-            index = train[[stream.batch_indices(seed, k, len(train), batch_size) for k in steps]]
-            draw = augmentation.draw_crops(seed, first, CHUNK, batch_size, padding)
-            yield (index.astype(np.int32), draw), labels[index]
-
-    return chunks
+    for first in itertools.count(start, CHUNK):
+        steps = range(first, first + CHUNK)
+        index = train[[stream.batch_indices(seed, k, len(train), batch_size) for k in steps]]
+        draw = augmentation.draw_crops(seed, first, CHUNK, batch_size, padding)
+        yield (index.astype(np.int32), draw), labels[index]

@@ -114,7 +114,7 @@ class ProgressBar(RunCallback):
             bar_format="{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt}{postfix}",
         )
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         step, known, recipe = self.progress.step, self._speed is not None, self.run.recipe
         self._speed = self.progress.images_per_second(ESTIMATE_AFTER) or self._speed
         remaining, speed, left = recipe.steps - step, "", ""
@@ -134,7 +134,6 @@ class ProgressBar(RunCallback):
         self._bar.update(step - self._bar.n)
 
     def close(self) -> None:
-        """Remove the bar."""
         self._bar.close()
 
 
@@ -142,14 +141,3 @@ def print_above_bar(text: str) -> None:
     """Print a line above the bar, if there is one."""
     with tqdm.external_write_mode():
         console.print_line(text)
-
-
-def describe_row(row: MetricsRow, steps: int) -> str:
-    """What an evaluation measured, as a line."""
-    validation = "" if row["val_error"] is None else f", validation {row['val_error']:.2f} %"
-    speed = row["images_per_second"]
-    return (
-        f"update {row['step']:,}/{steps:,}: loss {row['train_loss']:.4f}, "
-        f"error: training {row['train_error']:.2f} %{validation}, "
-        f"rate {row['learning_rate']:g}" + ("" if speed is None else f", {speed:.0f} images/s")
-    )

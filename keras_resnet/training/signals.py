@@ -15,7 +15,6 @@ STOPPING = "stopping: saving a checkpoint; Ctrl-C again loses what came after up
 
 
 def signal_name(signum: int) -> str:
-    """What the user calls a signal."""
     return "Ctrl-C" if signum == signal.SIGINT else signal.Signals(signum).name
 
 

@@ -1,8 +1,7 @@
 """One run from its settings to results.json, and the seeds of an experiment one after the other.
 
 One `fit` is the whole run: an epoch means nothing here, all counts are updates. What happens between updates
-is in callbacks.py. Everything random is a function of (seed, step) or is in the checkpoint, so a run that was
-killed ends with the same bits as one that was not (CPU; a GPU's kernels may add in another order).
+is in callbacks.py.
 """
 
 import contextlib
@@ -10,6 +9,7 @@ import dataclasses
 import importlib.util
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -30,7 +30,7 @@ from keras_resnet.runs.folder import RunConfig
 from keras_resnet.runs.run import Run, runs_of, write_summary
 from keras_resnet.training import backends, callbacks, devices, hosts, loggers, metadata
 from keras_resnet.training.callbacks import refuse_callbacks
-from keras_resnet.training.model import chunks_of_batches, training_model
+from keras_resnet.training.model import chunks, training_model
 from keras_resnet.training.net import build_net, logits_of, settings_of_weights
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted
@@ -158,7 +158,7 @@ def _fit(
     """Make the updates that are left. Raises Interrupted where a signal ended them."""
     run, images, labels = progress.run, data.train_images, data.train_labels
     train, val = split
-    batches = backends.current().feed(chunks_of_batches(run, labels, train, progress.step))
+    batches = backends.current().feed(partial(chunks, run, labels, train, progress.step))
     steps = run.recipe.steps - progress.step
     with contextlib.closing(ProgressBar(progress)) as bar:
         after_updates = [
@@ -207,9 +207,7 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
         console.print_line(f"loading {config.dataset}")
         data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)
     elif data.name != config.dataset:
-        raise UserError(
-            f"`data` must be what `dataset` names, {config.dataset}. Received: {data.name}"
-        )
+        raise UserError(f"`data` must be the `dataset`, {config.dataset}. Received: {data.name}")
     train, val = data.split(config.val_size, config.seed)
     left = len(train)
     if data.is_own:

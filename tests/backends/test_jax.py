@@ -122,7 +122,7 @@ def test_when_one_process_dies_the_other_ends_and_one_device_goes_on(victim, one
     ("flags", "expected"),
     [
         (["--devices=3"], "and divisible by the number of devices, 3. Received: 32"),
-        (["--devices=5"], "--devices must be at most the 4 of this host. Received: 5"),
+        (["--devices=5"], "--devices must be at most 4 on this host. Received: 5"),
     ],
 )
 def test_devices_that_do_not_fit(flags, expected, tmp_path):

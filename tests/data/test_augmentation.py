@@ -14,7 +14,7 @@ def test_the_numbers_are_those_of_tensorflow(seed):
 
     crop_seed = int(np.random.SeedSequence([seed, 1]).generate_state(1)[0]) % (2**31 - 2)
     for first, batch_size in ((0, 128), (63_999, 50)):
-        ours = augmentation.draw_crops(seed, first, 2, batch_size)
+        ours = augmentation.draw_crops(seed, first, 2, batch_size, 4)
         for step in range(2):
             theirs = tf.random.stateless_uniform(
                 (batch_size, 3), (crop_seed, first + step), 0, 162, tf.int32
@@ -23,14 +23,14 @@ def test_the_numbers_are_those_of_tensorflow(seed):
 
 
 def test_any_step_can_be_started_from():
-    whole = augmentation.draw_crops(3, 0, 40, 128)
-    np.testing.assert_array_equal(whole[17:29], augmentation.draw_crops(3, 17, 12, 128))
+    whole = augmentation.draw_crops(3, 0, 40, 128, 4)
+    np.testing.assert_array_equal(whole[17:29], augmentation.draw_crops(3, 17, 12, 128, 4))
     assert whole.dtype == np.int32 and whole.min() == 0 and whole.max() == 161
-    assert not np.array_equal(whole, augmentation.draw_crops(4, 0, 40, 128))
+    assert not np.array_equal(whole, augmentation.draw_crops(4, 0, 40, 128, 4))
 
 
 def test_places_and_flips_are_uniform_and_independent():
-    draw = augmentation.draw_crops(0, 0, 400, 128).reshape(-1, 3)
+    draw = augmentation.draw_crops(0, 0, 400, 128, 4).reshape(-1, 3)
     rows, columns, flips = draw[:, 0] % 9, draw[:, 1] % 9, draw[:, 2] % 2
     counts = np.bincount((rows * 9 + columns) * 2 + flips, minlength=162)
     expected = len(draw) / 162
@@ -45,7 +45,7 @@ def images(n):
 @pytest.mark.parametrize("flip", [True, False])
 def test_an_image_becomes_a_crop_of_the_padded_image(flip):
     layer = RandomPadCrop(4, fill=(10.5, 20.5, 30.5), flip=flip)
-    draw = augmentation.draw_crops(3, 0, 1, 40)[0]
+    draw = augmentation.draw_crops(3, 0, 1, 40, 4)[0]
     out = layer(images(40), draw=draw, training=True).numpy()
     padded = np.empty((40, 40, 40, 3), np.float32)
     padded[:] = (10.5, 20.5, 30.5)

@@ -15,7 +15,7 @@ from keras_resnet.report import page, plots, tables
 from keras_resnet.report.rows import choose_best, find_runs, group, read_record
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.folder import metrics_csv
+from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.run import runs_of
 from tests.export.nets import another_classifier
 from tests.helpers import REPOSITORY, call, random_images, train
@@ -49,7 +49,7 @@ def make_run(
     for step in range(steps // 10, (steps if upto is None else upto) + 1, steps // 10):
         val = None if val_error is None else val_error + 5 - 5 * step / steps
         rows.append({"step": step, "train_error": 20.0 - 15 * step / steps, "val_error": val})
-    files.write_atomic(path / "metrics.csv", metrics_csv(rows))
+    RunFolder(path).write_metrics(rows)
     if upto is None:
         results = {"test_error": test_error, "val_error": val_error, "seconds": 7200.0}
         files.write_json(path / "results.json", {**results, "train_error": 5.0})
@@ -195,7 +195,7 @@ def test_the_learning_rate_is_the_recipe_s():
 def test_short_and_odd_runs_are_drawn_too(tmp_path):
     """One evaluation, of errors far apart; just begun; many settings; errors that are no numbers."""
     row = {"step": 500, "train_error": 62.0, "val_error": 0.0}
-    files.write_atomic(make_run(tmp_path, steps=500) / "metrics.csv", metrics_csv([row]))
+    RunFolder(make_run(tmp_path, steps=500)).write_metrics([row])
     panel, _ = plots.make_figure6(rows_of(tmp_path)).axes
     assert panel.get_xlim() == (0, 500) and 62 < panel.get_ylim()[1] <= 100
     marks = [line for line in panel.lines if line.get_marker() == "o"]
@@ -203,7 +203,7 @@ def test_short_and_odd_runs_are_drawn_too(tmp_path):
     make_run(tmp_path, "begun/seed-0", upto=0)
     row |= {"train_error": math.nan, "val_error": math.nan}
     odd = make_run(tmp_path, "nan/seed-0", depth=56)
-    files.write_atomic(odd / "metrics.csv", metrics_csv([row]))
+    RunFolder(odd).write_metrics([row])
     for momentum in range(plots.MAX_RECIPES):
         make_run(tmp_path, f"m{momentum}/seed-0", momentum=momentum / 100)
     report_of(tmp_path)

@@ -10,7 +10,6 @@ import pytest
 from keras_resnet.commands import sweep
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.folder import metrics_csv
 from keras_resnet.runs.run import runs_of
 from keras_resnet.sweep import cluster, table, task
 from keras_resnet.sweep.plan import SweepRun
@@ -103,7 +102,7 @@ def test_how_far_a_run_is(tmp_path):
     folder.path.mkdir(parents=True)
     folder.write_config({"settings": run.run.settings(), "precision": "float32"})
     row = {"step": 32_000, "val_error": 12.345, "images_per_second": 1000.0}
-    files.write_atomic(folder.path / "metrics.csv", metrics_csv([row]))
+    folder.write_metrics([row])
     run.look()
     assert (run.state, run.step, run.val_error, run.rate) == ("waiting", 32_000, 12.345, 1000.0)
     run.diverged.write_text("the loss became NaN\n")

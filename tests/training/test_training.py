@@ -24,7 +24,7 @@ from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.run import runs_of
 from keras_resnet.training import backends, devices, trainer
 from keras_resnet.training.backends import tensorflow
-from keras_resnet.training.model import CHUNK, chunks_of_batches
+from keras_resnet.training.model import CHUNK, chunks
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Signals
 from tests.helpers import call, contents, train
@@ -60,12 +60,12 @@ def test_fit_is_fed_the_stream_from_any_step_on(start):
     # 1,000 images: a permutation ends inside a chunk, and inside a batch.
     train = np.arange(0, 2_000, 2)
     labels = np.random.default_rng(0).integers(0, 10, 2_000).astype(np.int32)
-    fed = backends.current().feed(chunks_of_batches(run, labels, train, start))
+    fed = backends.current().feed(functools.partial(chunks, run, labels, train, start))
     for step, ((index, draw), label) in enumerate(itertools.islice(fed, 2 * CHUNK + 5), start):
         expected = train[stream.batch_indices(3, step, len(train), 30)]
         np.testing.assert_array_equal(index, expected)
         np.testing.assert_array_equal(label, labels[expected])
-        np.testing.assert_array_equal(draw, augmentation.draw_crops(3, step, 1, 30)[0])
+        np.testing.assert_array_equal(draw, augmentation.draw_crops(3, step, 1, 30, 4)[0])
 
 
 def test_a_small_net_learns_and_its_folder_says_how(finished):
@@ -194,7 +194,7 @@ def test_bad_flags(flags, message, tmp_path, refused):
 
 def test_data_of_another_name_than_the_settings_is_refused(tmp_path):
     """Else its error would stand beside the paper's."""
-    with pytest.raises(UserError, match="`dataset` names, cifar10. Received: synthetic"):
+    with pytest.raises(UserError, match="`dataset`, cifar10. Received: synthetic"):
         trainer.train(TrainConfig(output_dir=str(tmp_path)), data=datasets.load("synthetic"))
     with pytest.raises(ValueError, match="`data` a Dataset. Received: .*'x'"):
         trainer.train(TrainConfig(output_dir=str(tmp_path)), data="x")

@@ -61,7 +61,6 @@ class Backend:
 
 
 def current() -> Backend:
-    """What Keras's backend offers."""
     module = importlib.import_module(f"{__name__}.{keras.backend.backend()}")
     backend: Backend = module.BACKEND
     return backend

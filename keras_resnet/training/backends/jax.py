@@ -33,9 +33,7 @@ class JAX(Backend):
                 f"{[len(host) for host in hosts]}; hide some, with CUDA_VISIBLE_DEVICES for example"
             )
         if devices and devices > here:
-            raise UserError(
-                f"`devices` must be at most the {here} of this host. Received: {devices}"
-            )
+            raise UserError(f"`devices` must be at most {here} on this host. Received: {devices}")
         chosen = [f"{d.platform}:{d.id}" for host in hosts for d in host[: devices or here]]
         if len(chosen) > 1:
             # Each process feeds its own rows of the batch.
@@ -63,15 +61,13 @@ class JAX(Backend):
         rows = NamedSharding(mesh, PartitionSpec(distribution.batch_dim_name))
         forward = _forward(model, NamedSharding(mesh, PartitionSpec()))
         batch_size = -(-EVALUATION_BATCH // mesh.size) * mesh.size
+        groups = model.trainable_variables, model.non_trainable_variables
+        values = [[variable.value for variable in group] for group in groups]
         outputs = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             filled = np.resize(batch, (batch_size, *batch.shape[1:]))
             shards = jax.make_array_from_callback(filled.shape, rows, filled.__getitem__)
-            values = [
-                [v.value for v in variables]
-                for variables in (model.trainable_variables, model.non_trainable_variables)
-            ]
             outputs.append(np.asarray(forward(*values, shards))[: len(batch)])
         return np.concatenate(outputs)
 
