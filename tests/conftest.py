@@ -18,6 +18,15 @@ from keras_resnet.data import datasets, synthetic
 from tests.helpers import GOLDEN, REPOSITORY, call
 
 
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist keeps the order of the next function
+
+
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: else one process would wait for the other at the end."""
+    items.sort(key=lambda item: "slow" not in item.keywords)
+
+
 @pytest.fixture(scope="session")
 def data_dir():
     """The TFDS folder that holds the real CIFAR-10, or a skip that says where it was looked for."""

@@ -2,10 +2,8 @@
 
 import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import keras
@@ -19,7 +17,6 @@ from keras_resnet.runs.folder import RunFolder
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOLDEN = REPOSITORY / "tests/golden"
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-FORMATS = ("keras", "saved_model", "onnx")
 # Flags of a run of a second; of two equal flags the last counts.
 SMALL = (
     "--depth=8", "--dataset=synthetic", "--val-size=100", "--batch-size=8", "--steps=8", "--name=x",
@@ -54,6 +51,12 @@ def python(*words, absent="", cwd=REPOSITORY, stdout=subprocess.PIPE, **variable
         text=True,
         timeout=300,
     )
+
+
+def start_python(*words, cwd=REPOSITORY, **options):
+    """Start Python in a process of its own, whose output comes through pipes."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *map(str, words)], cwd=cwd, **pipes, **options)
 
 
 def contents(folder):
@@ -149,17 +152,3 @@ def onnx_model(path, nodes, inputs, outputs, constants=()):
     opsets = [helper.make_opsetid("", 18)]
     save(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
     return path
-
-
-def bomb_png(width, height):
-    """A PNG of `width` x `height` black pixels, one bit each: small as a file."""
-    parts = {
-        b"IHDR": struct.pack(">2I5B", width, height, 1, 0, 0, 0, 0),
-        b"IDAT": zlib.compress(bytes(height * (1 + (width + 7) // 8))),
-        b"IEND": b"",
-    }
-    chunks = (
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in parts.items()
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)

@@ -66,8 +66,9 @@ class Options:
                 raise UserError(
                     f"`{name}` must be of {', '.join(known)}. Received: {unknown}{hint}"
                 )
-        if "openvino" in self.formats and importlib.util.find_spec("openvino") is None:
-            raise missing("openvino", "the format openvino")
+        for package in {"openvino", "safetensors"}.intersection(self.formats):
+            if importlib.util.find_spec(package) is None:
+                raise missing(package, f"the format {package}")
         special = (self.layout, self.input, *self.outputs) != ("nhwc", "uint8", *OUTPUTS[:2])
         if self.raw and special:
             raise UserError("`raw` fixes `layout`, `input` and `outputs`: leave these out")
