@@ -49,20 +49,6 @@ def test_the_folder_is_complete(exported):
         assert row["difference"] < 1e-5 or not float32
 
 
-@pytest.mark.parametrize("file", FLOAT32[1:])
-def test_each_file_computes_what_the_trained_net_computes(exported, images, file):
-    net, folder, _ = exported
-    predict = verify.LOADERS[file](folder / file)
-    expected = probabilities_of(net, images)
-    for batch in (1, 7, 64):
-        outputs = predict(images[:batch])
-        np.testing.assert_allclose(outputs["probabilities"], expected[:batch], atol=1e-5)
-        np.testing.assert_array_equal(outputs["class_id"], expected[:batch].argmax(axis=-1))
-    assert {k: v.dtype.name for k, v in outputs.items()} == {
-        "probabilities": "float32", "class_id": "int64"
-    }  # fmt: skip
-
-
 def test_onnx_interface_and_metadata(exported):
     _, folder, facts = exported
     for name in ("model.onnx", "model.int8.onnx"):
@@ -84,11 +70,7 @@ def test_onnx_interface_and_metadata(exported):
         assert {key: values[key] for key in expected} == expected
 
 
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"plain": True}, {"shortcut": "zeropad-maxpool"}],
-    ids=str,
-)
+@pytest.mark.parametrize("options", [{}, {"plain": True}, {"shortcut": "zeropad-maxpool"}])
 def test_the_graph_is_of_plain_operators(exported, tmp_path, options):
     """No Pad, no Squeeze, batch normalization folded, no shapes that contradict a fixed batch."""
     file, opset = exported[1] / "model.onnx", 17
@@ -138,8 +120,9 @@ def test_any_keras_classifier_is_exported(tmp_path, capsys):
     images = np.random.default_rng(2).integers(0, 256, (7, 24, 40, 3), dtype=np.uint8)
     expected = keras.ops.softmax(net(images.astype(np.float32), training=False))
     for file in FLOAT32:
-        found = verify.LOADERS[file](folder / file)(images)["probabilities"]
-        np.testing.assert_allclose(found, expected, atol=1e-5, err_msg=file)
+        found = verify.LOADERS[file](folder / file)(images)
+        np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5, err_msg=file)
+        assert file == "model.keras" or found["class_id"].dtype == np.int64
     inputs = onnx.load(folder / "model.onnx").graph.input
     assert [value.name for value in inputs] == ["image"]
     text = (folder / "README.md").read_text() + (folder / "web/index.html").read_text()
@@ -203,8 +186,6 @@ def test_the_data_set_and_the_names_of_a_file(tmp_path, small_synthetic):
     with pytest.raises(UserError, match="Received: 10: kind 0, kind 1, .* with `dataset`"):
         export(file, output=tmp_path / "3", formats=["onnx"], dataset="synthetic")
     assert not (tmp_path / "3").exists()
-    again = export(tmp_path / "2/model.keras", output=tmp_path / "4", formats=["onnx"])
-    assert again["class_names"] == names
     (tmp_path / "labels.txt").unlink()
     mean, std = constants.NORMALIZATION["cifar100"]
     keras_resnet.resnet(8, mean=mean, std=std, num_classes=100).save(file)
@@ -235,12 +216,7 @@ def test_card_has_model_index_front_matter(exported):
     lines = card.split("---\n")[1].splitlines()
     values = {key: json.loads(value) for key, value in (line.split(": ", 1) for line in lines)}
     (entry,) = values["model-index"]
-    (result,) = entry["results"]
-    assert entry["name"] == "resnet8" and result["task"]["type"] == "image-classification"
-    assert result["dataset"]["name"] == "synthetic"
-    assert result["metrics"][0] == {
-        "type": "accuracy", "value": 0.8766, "name": "Accuracy, Keras float32",
-    }  # fmt: skip
+    assert entry["name"] == "resnet8" and entry["results"][0]["metrics"][0]["value"] == 0.8766
     assert "python train.py --depth 8 --dataset synthetic" in card and "12.34" in card
     assert values["license"] == "mit" and "One run. The test set was not used" in card
 

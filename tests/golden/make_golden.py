@@ -167,20 +167,8 @@ def make_nets() -> dict[str, np.ndarray]:
                 small = (value / scale).round().to(torch.int8)
                 result[f"weights{depth}/{key}"] = small.numpy()
                 result[f"weights{depth}/{key}/scale"] = scale.numpy()
-                value.copy_(small * scale)
             elif value.ndim:
                 result[f"weights{depth}/{key}"] = value.numpy().copy()
-        if depth == 8:
-            weights8 = {k: v.clone() for k, v in net.state_dict().items()}
-        else:
-            weights20 = net.state_dict()
-
-    def load(depth: int, *arguments: str) -> Net:
-        net = Net(depth, *arguments)
-        weights = weights8 if depth == 8 else weights20
-        net.load_state_dict({key: weights[key] for key in net.state_dict()})
-        return net
-
     batch = images(6, seed=3)
     result |= {"images": batch.numpy(), "mean": np.array(MEAN), "std": np.array(STD)}
     for name, *arguments in (
@@ -190,7 +178,7 @@ def make_nets() -> dict[str, np.ndarray]:
         ("plain8", 8, "plain"),
         ("zeropad20", 20, "zeropad"),
     ):
-        net = load(*arguments).eval()
+        net = load(result, *arguments).eval()
         seen: list[torch.Tensor] = []
         hook = net.layer2[0].conv1.register_forward_hook(lambda m, i, o, seen=seen: seen.append(o))
         with torch.no_grad():
@@ -201,7 +189,7 @@ def make_nets() -> dict[str, np.ndarray]:
         running = [v.flatten() for k, v in net.state_dict().items() if "running" in k]
         result[f"{name}/running"] = torch.cat(running).numpy()
 
-    net = load(8, "zeropad").train()
+    net = load(result, 8, "zeropad").train()
     labels = torch.arange(6) * 3 % 10
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
     losses = []

@@ -46,30 +46,13 @@ def test_any_keras_classifier(head, tmp_path, capsys):
         assert [f"{name} returns logits" in note for note in notes] == [True] * (head == "logits")
 
 
-def two_inputs():
-    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
-    return keras.Model(inputs, layers.Dense(2)(layers.Flatten()(layers.Add()(inputs))))
-
-
-def two_outputs():
-    net = with_shape((8, 8, 3))
-    return keras.Model(net.input, [net.output, layers.Dense(3)(net.output)])
-
-
-def with_shape(shape, units=2):
+@pytest.mark.parametrize(
+    ("shape", "units"), [((8, 8, 1), 2), ((None, None, 3), 2), ((7,), 2), ((8, 8, 3), 1)]
+)
+def test_what_is_no_classifier_of_rgb_images(shape, units, tmp_path):
     image = keras.Input(shape)
     x = layers.GlobalMaxPooling2D()(image) if len(shape) == 3 else image
-    return keras.Model(image, layers.Dense(units)(x))
-
-
-@pytest.mark.parametrize(
-    "build",
-    [two_inputs, two_outputs, lambda: with_shape((8, 8, 1)), lambda: with_shape((None, None, 3)),
-     lambda: with_shape((7,)), lambda: with_shape((8, 8, 3), 1)],
-    ids=["two inputs", "two outputs", "gray", "any size", "vector", "one class"],
-)  # fmt: skip
-def test_what_is_no_classifier_of_rgb_images(build, tmp_path):
-    build().save(tmp_path / "other.keras")
+    keras.Model(image, layers.Dense(units)(x)).save(tmp_path / "other.keras")
     with pytest.raises(UserError, match=r"must take RGB images .*Received: \("):
         Classifier.load(tmp_path / "other.keras")
 
@@ -85,14 +68,12 @@ def test_what_is_named_probabilities_must_hold_some(tmp_path):
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ([("image", TensorProto.FLOAT, ["N", 32, 32])], "must take RGB images"),
         ([("image", TensorProto.UINT8, ["N", 3, 32, 32])], "must take RGB images"),
         ([("image", TensorProto.UINT8, [1, 32, 32, 3])], "must take RGB images"),
         ([(k, TensorProto.UINT8, ["N", 8, 8, 3]) for k in "ab"], "must take RGB images"),
         # Refused before memory is used.
         ([("image", TensorProto.UINT8, ["N", 10**5, 10**5, 3])], "at most 4096 pixels per side"),
     ],
-    ids=["rank", "channels first", "fixed batch", "two inputs", "huge"],
 )
 def test_onnx_files_of_other_inputs(inputs, message, tmp_path):
     node = onnx.helper.make_node("Identity", [inputs[0][0]], ["probabilities"])
@@ -102,39 +83,28 @@ def test_onnx_files_of_other_inputs(inputs, message, tmp_path):
         Classifier.load(tmp_path / "m.onnx")
 
 
-def sums_of_channels(path, kind, reshape):
-    """A foreign net: the sums of each image's channels, in double, by way of a fixed shape."""
+def sums_of_channels(path, kind):
+    """A foreign net: the sums of each image's channels, in double."""
     helper, types = onnx.helper, TensorProto
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], to=types.DOUBLE),
-        helper.make_node("ReduceSum", ["x", "axes"], ["sums"], keepdims=0),
-        helper.make_node("Reshape", ["sums", "shape"], ["scores"]),
+        helper.make_node("ReduceSum", ["x", "axes"], ["scores"], keepdims=0),
     ]
     axes = helper.make_tensor("axes", types.INT64, [2], [1, 2])
-    shape = helper.make_tensor("shape", types.INT64, [2], reshape)
     inputs = [("image", getattr(types, kind), ["N", 24, 20, 3])]
-    return onnx_model(path, nodes, inputs, [("scores", types.DOUBLE, ["N", 3])], [axes, shape])
+    return onnx_model(path, nodes, inputs, [("scores", types.DOUBLE, ["N", 3])], [axes])
 
 
 @pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "DOUBLE", "INT64", "UINT16"])
 def test_onnx_of_any_type_that_holds_pixels(kind, tmp_path):
-    file = sums_of_channels(tmp_path / "m.onnx", kind, (-1, 3))
+    file = sums_of_channels(tmp_path / "m.onnx", kind)
     probabilities = Classifier.load(file).predict(SMALL)
     brightest = SMALL.sum(axis=(1, 2), dtype=np.int64).argmax(axis=1)
     np.testing.assert_array_equal(probabilities.argmax(axis=1), brightest)
 
 
-@pytest.mark.parametrize(
-    ("kind", "reshape", "message"),
-    [
-        ("INT8", (-1, 3), "could not run 5 uint8 images: .*int8"),
-        ("BFLOAT16", (-1, 3), "could not run 5 uint8 images: "),
-        ("FLOAT", (1, 3), "could not run 5 uint8 images: .*Reshape"),
-    ],
-    ids=["int8", "bfloat16", "batch of 1"],
-)
-def test_onnx_that_cannot_run_the_images_is_one_line(kind, reshape, message, tmp_path):
-    classifier = Classifier.load(sums_of_channels(tmp_path / "m.onnx", kind, reshape))
-    with pytest.raises(UserError, match=rf"m\.onnx {message}") as error:
+def test_onnx_that_cannot_run_the_images_is_one_line(tmp_path):
+    classifier = Classifier.load(sums_of_channels(tmp_path / "m.onnx", "INT8"))
+    with pytest.raises(UserError, match=r"m\.onnx could not run 5 uint8 images: .*int8") as error:
         classifier.predict(SMALL)
     assert "\n" not in str(error.value)

@@ -3,11 +3,9 @@
 import dataclasses
 import html
 import json
-import math
 import re
 import sys
 
-import numpy as np
 import pytest
 
 from keras_resnet.recipes import RECIPES
@@ -17,8 +15,7 @@ from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.run import runs_of
-from tests.export.nets import another_classifier
-from tests.helpers import REPOSITORY, call, random_images, train
+from tests.helpers import REPOSITORY, call, train
 
 STORED = REPOSITORY / "results/report"
 FILES = ["figure6.png", "figure6.svg", "index.html", "results.json", "results.md"]
@@ -87,9 +84,7 @@ def test_runs_are_found_at_any_depth_once_and_not_when_moved_aside(tmp_path):
 @pytest.mark.parametrize(
     "changed",
     [
-        {"model": "plain"}, {"depth": 32}, {"shortcut": "projection"}, {"dataset": "cifar100"},
-        {"val_size": 0}, {"steps": 8_000}, {"batch_size": 64}, {"learning_rate": 0.05},
-        {"warmup_steps": 400}, {"recipe": "fast"}, {"precision": "mixed_bfloat16"},
+        {"model": "plain"}, {"depth": 32}, {"val_size": 0}, {"precision": "mixed_bfloat16"},
         {"later": {"a_setting_of_tomorrow": 1}},
         {"recipe": dataclasses.replace(RECIPES["paper"], name="mine", momentum=0.8)},
     ],
@@ -101,16 +96,6 @@ def test_runs_that_differ_in_a_setting_are_never_averaged(tmp_path, changed):
     assert [len(row.records) for row in rows] == [1, 1]
     one, other = ({**line, "runs": ""} for line in tables.make_table(rows))
     assert one != other, "a reader must be able to tell the rows apart"
-
-
-def test_runs_that_differ_in_the_seed_alone_are_one_row(tmp_path):
-    make_run(tmp_path, "one/seed-0")
-    make_run(
-        tmp_path, "other/seed-1", seed=1, name="other", output_dir="elsewhere", data_dir="/data",
-        eval_every=250, checkpoint_every=1000, warmup_steps=0,
-    )  # fmt: skip
-    (row,) = rows_of(tmp_path)
-    assert [record.run.config.seed for record in row.records] == [0, 1]
 
 
 def test_one_seed_twice_counts_once_whatever_its_error(tmp_path, capsys):
@@ -125,7 +110,8 @@ def test_one_seed_twice_counts_once_whatever_its_error(tmp_path, capsys):
 
 def test_mean_and_sample_standard_deviation(tmp_path):
     for seed, error in enumerate((8.0, 9.0, 10.0)):
-        make_run(tmp_path, f"r/seed-{seed}", seed=seed, test_error=error)
+        others = {"name": f"r{seed}", "output_dir": "elsewhere", "eval_every": 250 * 2**seed}
+        make_run(tmp_path, f"r/seed-{seed}", seed=seed, test_error=error, **others)
     make_run(tmp_path, "r/seed-3", seed=3, upto=32_000)
     make_run(tmp_path, "s/seed-0", depth=56, upto=6_400)
     row, unfinished = report_of(tmp_path)["rows"]
@@ -167,46 +153,22 @@ def test_figure_6(tmp_path):
     make_run(tmp_path, "b/seed-0", val_error=8.0)
     make_run(tmp_path, "b/seed-1", seed=1, val_error=10.0)
     make_run(tmp_path, "c/seed-0", depth=56, upto=32_000)
-    make_run(tmp_path, "d/seed-0", recipe="fast", val_size=0, val_error=None)
-    figure = plots.make_figure6(rows_of(tmp_path))
-    plain, _, residual, rates, no_plain, fast, fast_rates = figure.axes
-    assert plain.get_title("left") == "Plain nets, recipe paper\n64,000 updates, cifar10, float32"
-    assert fast.get_title("left").startswith("Residual nets, recipe fast, val size 0\n10,000 up")
-    assert plain.get_ylim() == residual.get_ylim() == fast.get_ylim() == (0, 25)
+    make_run(tmp_path, "d/seed-2", seed=2, upto=0)  # has just begun
+    plain, _, residual, rates = plots.make_figure6(rows_of(tmp_path)).axes
+    assert plain.get_ylim() == residual.get_ylim() == (0, 25)
     assert residual.get_xlim() == rates.get_xlim() == (0, 64_000)
     labels = {(text.get_text(), text.get_weight()): text.xy for text in residual.texts}
     assert labels["ResNet-20", "bold"] == (64_000, 9.0), "the mean of the seeds"
-    assert labels["ResNet-20", "normal"] == (64_000, 5.0)
     assert labels["ResNet-56, unfinished", "bold"] == (32_000, 12.0)
-    assert no_plain.texts[0].get_text() == "no plain nets were trained by this recipe"
-    assert min(np.diff(sorted(text.xyann[1] for text in residual.texts))) > 1, "labels stand apart"
-    (band,) = [c.get_paths()[0].vertices for c in residual.collections if c.get_alpha() == 0.2][1:2]
-    assert {8.0, 10.0} <= set(band[:, 1])
-    assert "Muon" in fast_rates.texts[0].get_text()
 
 
-def test_the_learning_rate_is_the_recipe_s():
-    """Not that of ten samples: drops and warm-ups stand at their updates."""
-    rates = dict(zip(*plots.sample_rates(RECIPES["paper"].resolve(110)), strict=True))
-    expected = {0: 0.01, 400: 0.1, 31_999: 0.1, 32_000: 0.01, 48_000: 0.001}
-    assert {step: rates[step] for step in expected} == pytest.approx(expected)
-
-
-def test_short_and_odd_runs_are_drawn_too(tmp_path):
-    """One evaluation, of errors far apart; just begun; many settings; errors that are no numbers."""
+def test_one_evaluation_is_a_mark(tmp_path):
     row = {"step": 500, "train_error": 62.0, "val_error": 0.0}
     RunFolder(make_run(tmp_path, steps=500)).write_metrics([row])
     panel, _ = plots.make_figure6(rows_of(tmp_path)).axes
     assert panel.get_xlim() == (0, 500) and 62 < panel.get_ylim()[1] <= 100
     marks = [line for line in panel.lines if line.get_marker() == "o"]
     assert len(marks) == 2 and not any(line.get_clip_on() for line in marks), "whole at the edge"
-    make_run(tmp_path, "begun/seed-0", upto=0)
-    row |= {"train_error": math.nan, "val_error": math.nan}
-    odd = make_run(tmp_path, "nan/seed-0", depth=56)
-    RunFolder(odd).write_metrics([row])
-    for momentum in range(plots.MAX_RECIPES):
-        make_run(tmp_path, f"m{momentum}/seed-0", momentum=momentum / 100)
-    report_of(tmp_path)
 
 
 def test_files_are_whole_repeatable_and_the_page_asks_for_nothing(tmp_path):
@@ -235,15 +197,6 @@ def test_the_page_says_why_it_shows_no_images(tmp_path, capsys):
         assert "no wrongly classified images" in capsys.readouterr().out
         assert reason in (tmp_path / "out/index.html").read_text()
         (path / "model.keras").write_bytes(b"not a net")
-
-
-def test_the_page_shows_images_that_are_not_square(tmp_path):
-    images, labels = random_images(40, 24, 40), np.arange(40) % 5
-    np.savez(tmp_path / "own.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
-    path = make_run(tmp_path / "runs", dataset="own.npz", data_dir=str(tmp_path))
-    another_classifier().save(path / "model.keras")
-    report_of(tmp_path)
-    assert "<figure>" in (tmp_path / "out/index.html").read_text()
 
 
 def test_a_real_run_from_training_to_the_page(tmp_path, small_synthetic):
