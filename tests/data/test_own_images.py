@@ -76,6 +76,11 @@ def test_the_parts_that_a_folder_has(parts, counts, tmp_path):
     assert len(data.split(None, 0)[1]) == (6 if len(parts) == 3 else 1)
     of_training = data.train_images[:15].reshape(-1, 3)
     np.testing.assert_allclose(data.mean, of_training.mean(axis=0))
+    # No other part takes the place of one that cannot be read.
+    for path in (tmp_path / "photos" / parts[-1]).rglob("*.jpg"):
+        path.write_bytes(b"")
+    with pytest.raises(UserError, match=f"photos/{parts[-1]} must hold images that can be read"):
+        Dataset.from_folder(tmp_path / "photos", unreadable="skip")
 
 
 def test_a_stratified_split_gives_each_class_its_share():
@@ -106,22 +111,9 @@ def test_an_npz_file_is_read_as_it_is(tmp_path):
     assert Dataset.from_arrays(*digits().values()).class_names == ("0", "1", "2", "3")
 
 
-def put(name, content=b""):
-    def change(root):
-        (root / name).parent.mkdir(exist_ok=True)
-        (root / name).write_bytes(content)
-
-    return change
-
-
 def only_one_class(root):
     for folder in root.glob("s*"):
         shutil.rmtree(folder)
-
-
-def only_one_image(root):
-    for path in root.glob("*/00[1-9].jpg"):
-        path.unlink()
 
 
 def another_class(root):
@@ -135,17 +127,13 @@ def another_class(root):
 @pytest.mark.parametrize(
     ("change", "flags", "told"),
     [
-        (put("disc/empty.jpg"), [], r"1 of 16 files .*: disc/empty.jpg: .*--unreadable skip"),
-        (put("disc/poem.png", b"I am a poem."), [], r"1 of 16 files .*poem.png"),
-        (put("disc/phone.heic"), [], r"1 of 16 files .*phone.heic"),
+        (lambda root: (root / "disc/a.heic").touch(), [], "1 of 16 files .*a.heic: .*--unreadable skip"),
         (lambda root: (root / "void").mkdir(), [], "void holds no image"),
         (only_one_class, [], "two or more .*one class, disc"),
         (lambda root: root.rename(root.parent / "moved"), [], "one of cifar10, .*which is none of these"),
         (another_class, [], "cat must be one of the classes"),
         (lambda root: draw(root / "Train", 1), [], "rename or move Train"),
         (lambda root: draw(root / "train", 1), [], "rename or move disc, square, stripes"),
-        (only_one_image, [], "3 classes, without images: "),
-        (Path.exists, ["--batch-size", "64"], "--batch-size must be at most the 11 training images"),
         (Path.exists, ["--val-size", "12"], "--val-size must be .*below the 12"),
         (Path.exists, ["--image-size", "4096"], "15 images of 4096x4096 need 2.1 GiB .* 0.5 GiB are"),
     ],
@@ -159,24 +147,16 @@ def test_a_folder_that_cannot_be_trained_on(change, flags, told, tmp_path, refus
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"y_test": np.full(8, 4)}, "test_labels must .*of 0 to 3.*from 4 to 4"),
+def test_an_npz_file_that_cannot_be_trained_on(tmp_path):
+    for changes, told in (
         ({"y_train": np.full(20, 3)}, "4 classes, without images: .*'0', '1', '2'"),
-        ({"x_test": np.zeros((8, 13, 12), np.uint8)}, "test_images must .*same size"),
-        ({"x_train": np.zeros((20, 12, 12))}, r"train_images must be a uint8 .*float64"),
         ({"y_test": None}, "must hold x_train, .*Missing: y_test"),
-        ({"x_train": np.array([{}] * 20)}, "could not be read as an .npz file"),
-        ({"y_train": np.arange(20) % 4 / 1}, "train_labels must be an integer array .*float64"),
         ({"y_train": np.arange(20) + 10**9}, "Received: 1000000019 as the largest of 20"),
         ({"class_names": np.array(["a", "a", "c", ""])}, "class names must differ"),
-    ],
-)
-def test_an_npz_file_that_cannot_be_trained_on(changes, told, tmp_path):
-    np.savez(tmp_path / "digits.npz", **digits(**changes))
-    with pytest.raises(UserError, match=told):
-        Dataset.from_folder(tmp_path / "digits.npz")
+    ):
+        np.savez(tmp_path / "digits.npz", **digits(**changes))
+        with pytest.raises(UserError, match=told):
+            Dataset.from_folder(tmp_path / "digits.npz")
     (tmp_path / "torn.npz").write_bytes((tmp_path / "digits.npz").read_bytes()[:400])
     with pytest.raises(UserError, match="torn.npz could not be read"):
         Dataset.from_folder(tmp_path / "torn.npz")
@@ -192,19 +172,10 @@ def test_labels_of_one_byte_and_names_that_are_taken():
 
 def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):
     root = draw(tmp_path / "photos", 5, size=16)
-    put("disc/empty.jpg")(root)
+    (root / "disc/empty.jpg").touch()
     data = Dataset.from_folder(root, unreadable="skip")
     assert len(data.train_labels) + len(data.test_labels) == 15
     assert re.search("warning: left out 1 of 16 files .*empty.jpg", capsys.readouterr().err)
-
-
-def test_val_is_not_the_test_set_where_test_cannot_be_read(tmp_path):
-    for part in ("train", "val", "test"):
-        draw(tmp_path / "photos" / part, 2, size=16)
-    for path in (tmp_path / "photos/test").rglob("*.jpg"):
-        path.write_bytes(b"")
-    with pytest.raises(UserError, match="photos/test must hold images that can be read"):
-        Dataset.from_folder(tmp_path / "photos", unreadable="skip")
 
 
 def test_a_resume_with_other_images_is_refused(tmp_path, capsys):

@@ -34,8 +34,6 @@ def test_every_net_with_every_seed_the_longest_first():
     words = "--model resnet plain --shortcut projection zeropad"  # plain nets have none
     names = ["resnet20-projection/seed-0", "resnet20/seed-0", "plain20/seed-0"]
     assert planned(*words.split()) == names
-    preset = planned("--preset", "paper-table", "--shortcut", "projection")
-    assert {"resnet110-projection/seed-4", "plain56/seed-4"} < {*preset} and len(preset) == 25
 
 
 def test_several_values_name_their_runs():
@@ -59,34 +57,24 @@ def test_the_papers_table():
 
 
 @needs_ray
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("--depth 20 57", "nearest: 56, 62"),
-        ("--momentum 0.9 2", "--momentum must be"),
+def test_wrong_flags_end_in_one_line(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, message in (
         ("--dataset a/photos b/photos", "resnet20-photos would be the name of two experiments"),
         ("--model plain --shortcut projection", "--shortcut must be left out for --model plain"),
-        ("--name a/b", "--name must be a folder name without slashes. Received: a/b"),
         ("--preset paper-table --depth 20", "names the nets: leave out --model and --depth"),
         ("--gpus-per-run nan", "must be below 1 or whole. Received: nan"),
-        ("--depth 20 --depth", "expected at least one argument"),
         ("--address ray://x:1", "--address must be auto or HOST:PORT of a Ray cluster. Received: ray://x"),
         ("--address 127.0.0.1:1", "Received: 127.0.0.1:1 ("),
-        ("--output-dir /dev/null/x", "could not be locked (Not a directory)"),
-    ],
-)  # fmt: skip
-def test_wrong_flags_end_in_one_line(words, message, refused, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert message in refused("sweep", *words.split())
+    ):  # fmt: skip
+        assert message in refused("sweep", *words.split())
 
 
-@pytest.mark.parametrize("package", ["ray", "rich"])
-def test_without_ray_one_line_says_how_to_install_it(package, monkeypatch, refused, tmp_path):
+def test_without_ray_one_line_says_how_to_install_it(monkeypatch, refused, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for name in ("ray", "rich"):  # whichever of them is installed
-        monkeypatch.setitem(sys.modules, name, None if name == package else sys)
+    monkeypatch.setitem(sys.modules, "ray", None)
     error = refused("sweep", "--dataset", "synthetic")
-    assert f"needs {package}, which is not installed" in error and "extra [sweep]" in error
+    assert "needs ray, which is not installed" in error and "extra [sweep]" in error
 
 
 def run_of(**settings):
@@ -179,19 +167,13 @@ def test_variables_of_a_run(monkeypatch):
 
 def test_the_table_has_one_line_per_experiment():
     """However many seeds: their states, updates, mean validation error and time left."""
-
     runs = [SweepRun(run, rate=1000.0) for run in runs_of(TrainConfig(depth=110, runs=1000))]
     runs[0].state, runs[0].step, runs[0].val_error = "finished", 64_000, 7.0
     runs[1].state, runs[1].step, runs[1].val_error = "running", 32_000, 9.0
-    lines = table.format_progress([*runs, SweepRun(run_of())], slots=1000).splitlines()
-    heads, _, line, other, _, counts = lines
-    assert line.split() == [
-        "resnet110", "1", "finished,", "1", "running,", "998", "waiting", "96,000/64,000,000", "8.00",
-        "94.7", "days",
-    ]  # fmt: skip
-    assert other.split() == ["resnet20", "1", "waiting", "0/64,000", "-", "-"]
-    assert counts.startswith("1 finished, 1 running, 999 waiting; at least 2 h 17 min left")
-    assert max(map(len, (heads, line, other))) <= 100
+    text = table.format_progress([*runs, SweepRun(run_of())], slots=1000)
+    for part in ("998 waiting", "96,000/64,000,000", "8.00", "94.7 days", "2 h 17 min"):
+        assert part in text
+    assert len(lines := text.splitlines()) == 6 and max(map(len, lines[:4])) <= 100
 
 
 def test_the_end_is_the_reports_table(tmp_path, capsys):
