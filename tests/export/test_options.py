@@ -139,7 +139,7 @@ def test_the_same_command_gives_the_same_bytes(tmp_path):
         variables = {"PYTHONHASHSEED": k, "SOURCE_DATE_EPOCH": "1700000000"}
         done = python(*words, k, cwd=tmp_path, **variables)
         assert done.returncode == 0, done.stderr
-        assert "256/256" in done.stdout and "on 256 random images" in done.stdout, done.stdout
+        assert "256/256" in done.stdout and "on 256 synthetic images" in done.stdout, done.stdout
     first, second = (json.loads((tmp_path / k / "export.json").read_text()) for k in ("1", "2"))
     assert first == second and len(first["sha256"]) == 11 + 2 * openvino
     assert "2023-11-14" in (tmp_path / "1/metadata.json").read_text()
