@@ -46,7 +46,7 @@ def finished(tmp_path_factory):
     return output / "run/seed-0"
 
 
-def test_a_small_net_learns(finished):
+def test_a_small_net_learns(finished, monkeypatch, capsys):
     folder = RunFolder(finished)
     config, results, rows = folder.read_config(), folder.read_results(), folder.read_metrics()
     assert config is not None and results is not None
@@ -55,14 +55,10 @@ def test_a_small_net_learns(finished):
     assert rows[-1]["train_loss"] < 0.8 * rows[0]["train_loss"]
     assert [row["step"] for row in rows] == [50, 100, 150, 200]
     assert list((finished / "tensorboard").glob("events.out.tfevents.*"))
-
-
-def test_the_trained_net_is_what_was_tested(finished, monkeypatch, capsys):
-    """Saved in float32 with the last weights; `evaluate` opens it and finds the run's test error."""
+    # What was saved is what was tested.
     monkeypatch.setattr(synthetic, "SYNTHETIC_SIZES", (4_000, 500))
-    error = json.loads((finished / "results.json").read_text())["test_error"]
     assert call("evaluate", "--model", finished) == 0
-    assert f"{error:.2f} %" in capsys.readouterr().out
+    assert f"{results['test_error']:.2f} %" in capsys.readouterr().out
 
 
 def test_the_shipped_net_has_its_published_error(cifar10):
@@ -128,36 +124,29 @@ def test_several_devices_need_jax(tmp_path, refused):
     assert "--devices must be 1" in error
 
 
-@pytest.mark.skipif(
-    BACKEND == "tensorflow", reason="tests/training/test_devices.py has TensorFlow's"
-)
 @pytest.mark.parametrize(
-    ("kind", "capability", "expected"),
-    [("gpu", (7, 5), "float32"), ("gpu", (9, 0), "mixed_bfloat16"), ("other", (0, 0), "auto")],
+    ("capability", "expected"), [((7, 5), "float32"), ((9, 0), "mixed_bfloat16")]
 )
-def test_precision_of_devices(kind, capability, expected, monkeypatch):
-    """As far as a CPU can tell: what JAX and PyTorch say of such a device leads to the right choice."""
-    if BACKEND == "jax":
+def test_precision_of_gpus(capability, expected, monkeypatch):
+    """As far as a CPU can tell: what the backend says of such a GPU leads to the right choice."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        details = {"compute_capability": capability, "device_name": "a device"}
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
+        monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
+    elif BACKEND == "jax":
         import jax
 
-        other = "TPU", "a device", "mixed_bfloat16"
-        there = SimpleNamespace(
-            platform="tpu" if kind == "other" else "gpu",
-            compute_capability=".".join(map(str, capability)),
-            device_kind="a device",
-        )
-        monkeypatch.setattr(jax, "devices", lambda: [there])
+        text = ".".join(map(str, capability))
+        gpu = SimpleNamespace(platform="gpu", compute_capability=text, device_kind="a device")
+        monkeypatch.setattr(jax, "devices", lambda: [gpu])
     else:
         import torch
 
-        other = "MPS", "the Mac's GPU", "float32"
-        device = SimpleNamespace(type="mps" if kind == "other" else "cuda")
-        monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=device))
+        tensor = SimpleNamespace(device=SimpleNamespace(type="cuda"))
+        monkeypatch.setattr(keras.ops, "zeros", lambda shape: tensor)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a device")
-    hardware = backends.current().hardware()
-    if kind == "other":
-        assert (*hardware[:2], devices.precision("auto")[0]) == other
-    else:
-        assert hardware[:3] == ("GPU", "a device", capability[0])
-        assert devices.precision("auto")[0] == expected
+    assert backends.current().hardware()[:3] == ("GPU", "a device", capability[0])
+    assert devices.precision("auto")[0] == expected

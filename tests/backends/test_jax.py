@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from keras_resnet.runs import checkpoint
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training import hosts
 from tests.backends.test_hosts import ends, free_address
+from tests.helpers import start_python
 
 pytestmark = [
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="Keras's backend is not JAX"),
@@ -30,13 +29,8 @@ FLAGS = [
 
 def start(output, *flags, devices=1, fault="none", **env):
     xla = f"--xla_force_host_platform_device_count={devices}"
-    return subprocess.Popen(
-        [sys.executable, str(DRIVER), fault, *FLAGS, f"--output-dir={output}", *flags],
-        env={**os.environ, "XLA_FLAGS": xla, **env},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = [DRIVER, fault, *FLAGS, f"--output-dir={output}", *flags]
+    return start_python(*words, env={**os.environ, "XLA_FLAGS": xla, **env})
 
 
 def run(output, *flags, devices=1):
@@ -118,17 +112,14 @@ def test_when_one_process_dies_the_other_ends_and_one_device_goes_on(victim, one
     np.testing.assert_allclose(losses(tmp_path), losses(one), rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        (["--devices=3"], "and divisible by the number of devices, 3. Received: 32"),
-        (["--devices=5"], "--devices must be at most 4 on this host. Received: 5"),
-    ],
-)
-def test_devices_that_do_not_fit(flags, expected, tmp_path):
-    code, _, err = run(tmp_path, *flags, devices=4)
-    assert code == 2 and expected in err and err.count("\n") == 1
-    assert not list(tmp_path.iterdir())
+def test_devices_that_do_not_fit(tmp_path):
+    for devices, expected in (
+        (3, "and divisible by the number of devices, 3. Received: 32"),
+        (5, "--devices must be at most 4 on this host. Received: 5"),
+    ):
+        code, _, err = run(tmp_path, f"--devices={devices}", devices=4)
+        assert code == 2 and expected in err and err.count("\n") == 1
+        assert not list(tmp_path.iterdir())
 
 
 def test_the_other_process_reads_and_writes_no_run_folder(tmp_path):

@@ -1,4 +1,4 @@
-"""What `--precision auto` chooses, and why; oneDNN; the commit that is recorded."""
+"""What `--precision auto` chooses on a CPU, and why; oneDNN; the commit that is recorded."""
 
 import platform
 import re
@@ -7,8 +7,7 @@ import subprocess
 import pytest
 
 from keras_resnet.runs import provenance
-from keras_resnet.training import backends, cpu, devices
-from keras_resnet.training.backends import tensorflow
+from keras_resnet.training import cpu, devices
 from tests.helpers import python
 
 
@@ -29,20 +28,6 @@ def test_16_bits_on_a_cpu(policy, flags, fast, reason, monkeypatch):
     assert devices.precision(policy) == (policy, "as asked for")
     monkeypatch.setattr(devices, "onednn", lambda: False)
     assert devices.precision("auto") == ("float32", "TensorFlow runs without oneDNN on the CPU")
-
-
-@pytest.mark.parametrize(
-    ("capability", "expected"),
-    [((7, 5), "float32"), ((8, 0), "mixed_bfloat16"), ((9, 0), "mixed_bfloat16")],
-)
-def test_auto_on_a_gpu(capability, expected, monkeypatch):
-    import tensorflow as tf
-
-    details = {"compute_capability": capability, "device_name": "a device"}
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["a GPU"])
-    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
-    assert devices.precision("auto")[0] == expected
-    assert tensorflow.BACKEND.hardware() == backends.Hardware("GPU", "a device", capability[0], 1)
 
 
 def test_the_commit_is_of_the_checkout_that_holds_the_code(tmp_path, monkeypatch):

@@ -112,9 +112,8 @@ def test_a_net_of_one_s_own_trains_resumes_reports_and_exports(
         assert (folder / "export/model.onnx").exists()
 
 
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
+def test_nets_and_weights_that_do_not_fit(in_folder, refused):
+    for flags, message in (
         ("--model=nowhere:build", "No module named 'nowhere'"),
         ("--model=my_nets:nothing", "my_nets has no function nothing"),
         ("--model=my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
@@ -133,11 +132,9 @@ def test_a_net_of_one_s_own_trains_resumes_reports_and_exports(
         ("--freeze", "--freeze must be given with --weights"),
         ("--weights=resnet20 --model=my_nets:build", "--weights must be left out"),
         ("--weights=resnet20 --depth=56", "--depth must be 20, as in --weights. Received: 56"),
-    ],
-)
-def test_nets_and_weights_that_do_not_fit(flags, message, in_folder, refused):
-    assert message in refused(*SMALL, *flags.split(), "--name=x")
-    assert not list(in_folder.rglob("config.json"))
+    ):
+        assert message in refused(*SMALL, *flags.split(), "--name=x")
+        assert not list(in_folder.rglob("config.json"))
 
 
 def test_training_starts_from_a_trained_net(tmp_path, capsys):

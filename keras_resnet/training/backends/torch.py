@@ -1,4 +1,4 @@
-"""PyTorch: a Mac's GPU, and one NVIDIA GPU. (torch.compile takes minutes to begin.)"""
+"""PyTorch: a Mac's GPU, and one NVIDIA GPU, without torch.compile, which takes minutes to begin."""
 
 import keras
 import torch
