@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # fmt: off
     add("checkpoint", metavar="CHECKPOINT", type=Path)
     add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
-    add("--output", type=Path, required=True, help="the .keras file to write")
+    add("--output", type=Path, required=True, help="the .keras file to write; one that exists is replaced")
     add("--model", choices=MODELS, default="resnet")
     add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
     add("--padding", choices=PADDINGS,

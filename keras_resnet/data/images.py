@@ -38,10 +38,18 @@ def is_hidden(name: str) -> bool:
 
 
 def find_images(folder: Path) -> tuple[list[Path], list[str]]:
-    """The images in a folder and its subfolders, sorted, without hidden ones; and what is wrong with it."""
+    """The images in a folder and its subfolders, sorted, without hidden ones; and what is wrong with it.
+
+    Links to folders are followed; a folder that is reached twice is read once.
+    """
     images: list[Path] = []
     faults: list[OSError] = []
-    for parent, subfolders, names in os.walk(folder, onerror=faults.append):
+    seen: set[str] = set()
+    for parent, subfolders, names in os.walk(folder, onerror=faults.append, followlinks=True):
+        if (place := os.path.realpath(parent)) in seen:
+            subfolders.clear()
+            continue
+        seen.add(place)
         subfolders[:] = [name for name in subfolders if not is_hidden(name)]
         images += [
             Path(parent, name)

@@ -1,5 +1,6 @@
 """The runs of a report, and its rows: runs that agree in everything but the seed."""
 
+import glob
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -93,9 +94,11 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
         if not path.is_dir():
             reason = "is not a folder" if path.exists() else "does not exist"
             raise UserError(f"a folder with runs was expected. Received: {path}, which {reason}")
-        for folder in sorted(file.parent for file in path.rglob("metrics.csv")):
-            below = folder.relative_to(path).parts
-            aside = any(name[0] == "." or MOVED_ASIDE.search(name) for name in below)
+        # Unlike Path.rglob, this follows links to folders, and it leaves out hidden ones.
+        files = glob.iglob("**/metrics.csv", root_dir=path, recursive=True)
+        for below in sorted(Path(file).parent for file in files):
+            folder = path / below
+            aside = any(map(MOVED_ASIDE.search, below.parts))
             if not aside and (folder / "config.json").is_file():
                 folders.setdefault(folder.resolve(), folder)
     if not folders:

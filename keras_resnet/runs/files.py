@@ -42,9 +42,12 @@ def atomic(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a new folder beside `path`; when the block ends well, it takes the place of the folder `path`.
 
-    Else `path` is what it was; after a kill between the two renames, the next call puts it back.
+    Else `path` is what it was; after a kill between the two renames, the next call puts it back. Raises
+    UserError where another process writes it.
     """
-    new, old = (path.with_name(f"{_TEMPORARY}{age}-{path.name}") for age in ("new", "old"))
+    names = (path.with_name(f"{_TEMPORARY}{part}-{path.name}") for part in ("new", "old", "lock"))
+    new, old, lock_file = names
+    guard = filelock.FileLock(lock_file, timeout=0)
 
     def clean_up() -> None:
         if old.exists() and not path.exists():
@@ -53,8 +56,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(NotImplementedError):  # a file system without locks
+            guard.acquire()
+    except filelock.Timeout:
+        raise UserError(f"another process is writing {path}: wait, or name another folder") from None
+    except OSError as error:
+        raise _not_written(path, error) from error
+    try:
         clean_up()
-        new.mkdir(parents=True)
+        new.mkdir()
         yield new
         for item in new.rglob("*"):
             sync(item)
@@ -67,6 +78,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             clean_up()
+            lock_file.unlink(missing_ok=True)
+        guard.release()
 
 
 def _not_written(path: Path, error: OSError) -> UserError:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_resnet.data.images import read_image
+from keras_resnet.data.images import find_images, read_image
 from keras_resnet.errors import UserError
 from tests.helpers import random_images
 
@@ -124,6 +124,15 @@ def test_bad_files_are_named_in_one_line(tmp_path, monkeypatch):
             read_image(tmp_path / name)
         assert name in str(error.value), name
         assert "\n" not in str(error.value)
+
+
+def test_links_to_folders_are_followed_and_end(tmp_path):
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "photos/a.png")
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked/more").symlink_to(tmp_path / "photos")
+    (tmp_path / "linked/loop").symlink_to(tmp_path / "linked")
+    assert find_images(tmp_path / "linked") == ([tmp_path / "linked/more/a.png"], [])
 
 
 def test_large_images_are_refused_before_decoding(tmp_path, monkeypatch):

@@ -79,6 +79,11 @@ def test_runs_are_found_at_any_depth_once_and_not_when_moved_aside(tmp_path):
     make_run(tmp_path, "a/b/c/seed-0.old-1")
     make_run(tmp_path, ".hidden/seed-0")
     assert find_runs([tmp_path, tmp_path / "a", deep]) == [deep]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "linked").symlink_to(deep)
+    (elsewhere / "loop").symlink_to(elsewhere)
+    assert find_runs([elsewhere]) == [elsewhere / "linked"]
 
 
 @pytest.mark.parametrize(

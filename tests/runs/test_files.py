@@ -75,3 +75,13 @@ for content in ("old", "new"):
         raise ZeroDivisionError
     assert (tmp_path / "export/export.json").read_text() == "next"
     assert len([*tmp_path.rglob("*")]) == 2
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path):
+    code = "from pathlib import Path; from keras_resnet.runs.files import atomic_folder as write\n"
+    code += "with write(Path('export')): pass"
+    with files.atomic_folder(tmp_path / "export") as folder:
+        (folder / "a").write_text("first")
+        done = python("-c", code, cwd=tmp_path)
+        assert "another process is writing export" in done.stderr, done.stderr
+    assert [item.name for item in tmp_path.rglob("*")] == ["export", "a"]
