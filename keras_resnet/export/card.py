@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from keras_resnet.export import litert, onnx_file, openvino, saved_model, torch_weights, web_page
-from keras_resnet.export.facts import HUB_NAMES
+from keras_resnet.export.facts import HUB_NAMES, has_our_license
 from keras_resnet.export.snippets import render_snippet
 from keras_resnet.runs.resume import upgrade
 
@@ -67,7 +67,7 @@ def front_matter(facts: Mapping[str, Any]) -> str:
     name, identifier = HUB_NAMES.get(facts["dataset"], (facts["dataset"], facts["dataset"]))
     tags = ["image-classification", "keras", *(["resnet", "cifar"] if facts.get("model") else [])]
     card: dict[str, Any] = {
-        **({"license": "mit"} if facts["training"] else {}),  # unknown for weights from elsewhere
+        **({"license": "mit"} if has_our_license(facts) else {}),
         "library_name": "keras",
         "pipeline_tag": "image-classification",
         "tags": tags + [tag for file, tag in _TAGS.items() if file in facts["files"]],

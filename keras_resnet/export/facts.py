@@ -1,5 +1,6 @@
 """What is known of an exported net: the content of export.json, from which card and page are made."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,8 @@ def collect_facts(
         "git_commit": results.get("git_commit") or provenance.git_commit(),
     }
     return facts, data
+
+
+def has_our_license(facts: Mapping[str, Any]) -> bool:
+    """Whether this package's licence is a net's: not of weights from elsewhere, nor of the user's images."""
+    return bool(facts["training"]) and facts["dataset"] in HUB_NAMES

@@ -17,7 +17,7 @@ from string import Template
 from typing import Any
 
 from keras_resnet.errors import UserError
-from keras_resnet.export.facts import HUB_NAMES
+from keras_resnet.export.facts import HUB_NAMES, has_our_license
 
 FOLDER = "web"
 PAGE = Path(__file__).resolve().parent / "web"  # what is copied
@@ -120,8 +120,7 @@ def _texts(folder: Path, model: Path, facts: Mapping[str, Any]) -> dict[str, str
     }
     values = {name: html.escape(str(text)) for name, text in texts.items()}
     values["title_json"] = json.dumps(title)
-    # Unknown for weights from elsewhere.
-    values["license"] = "\nlicense: mit" if facts["training"] else ""
+    values["license"] = "\nlicense: mit" if has_our_license(facts) else ""
     buttons = "".join(
         f'<li><button type="button"><img src="examples/{html.escape(item.name)}" '
         f'alt="{html.escape(item.stem)}" draggable="false"></button></li>'

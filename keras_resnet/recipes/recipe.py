@@ -6,7 +6,6 @@ from typing import Any, Literal, Self, get_args
 MAX_STEPS = 10**9  # far beyond use
 
 Schedule = Literal["step", "cosine"]
-WarmupShape = Literal["constant", "linear"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +24,7 @@ class Recipe:
     batch_size: int              # images per update
     learning_rate: float         # the highest rate of the schedule
     schedule: Schedule           # step: a tenth after 1/2 and 3/4 of the steps; cosine: down to zero
-    warmup_steps: int            # first updates at lower rates
-    warmup_shape: WarmupShape    # constant: at a tenth of the rate; linear: from zero to the rate
+    warmup_steps: int            # first updates; step: at a tenth of the rate; cosine: rising from zero
     warmup_min_depth: int        # nets with fewer layers start without a warm-up
     momentum: float              # v = momentum * v - rate * g
     nesterov: bool               # look ahead: w = w + momentum * v - rate * g, in place of w + v
@@ -39,7 +37,7 @@ class Recipe:
         without = "None without Nesterov momentum, which Muon needs"
         rates = "above 0 and at most 1e30"  # beyond, float32 would soon be infinite
         below = f"0 or more and below half of steps={self.steps}"
-        schedules, shapes, kernel = get_args(Schedule), get_args(WarmupShape), self.kernel_rate
+        schedules, kernel = get_args(Schedule), self.kernel_rate
         for name, expected, good in (
             ("steps", f"4 to {MAX_STEPS}", 4 <= self.steps <= MAX_STEPS),
             ("batch_size", "1 or more", self.batch_size >= 1),
@@ -49,7 +47,6 @@ class Recipe:
             ("crop_padding", "0 to 1000", 0 <= self.crop_padding <= 1_000),
             ("warmup_steps", below, 0 <= self.warmup_steps < self.steps // 2),
             ("schedule", " or ".join(schedules), self.schedule in schedules),
-            ("warmup_shape", " or ".join(shapes), self.warmup_shape in shapes),
             ("kernel_rate", f"None, or {rates}", kernel is None or 0 < kernel <= 1e30),
             ("kernel_rate", without, kernel is None or self.nesterov),
         ):
@@ -59,7 +56,7 @@ class Recipe:
     def resolve(self, depth: int, **overrides: Any) -> Self:
         """This recipe for one net: the given numbers replaced, the warm-up fitted to steps and depth.
 
-        A linear warm-up is part of the schedule's shape and scales with `steps`. A constant one is
+        The warm-up of a cosine is part of its shape and scales with `steps`. That of the step schedule is
         there until the loss has left its plateau: it keeps its length, up to a quarter of `steps`.
         Of the `overrides`, None keeps the recipe's number; `learning_rate` scales `kernel_rate` too.
         """
@@ -67,7 +64,7 @@ class Recipe:
         steps = given.get("steps", self.steps)
         if depth < self.warmup_min_depth:
             warmup = 0
-        elif self.warmup_shape == "linear":
+        elif self.schedule == "cosine":
             warmup = self.warmup_steps * steps // self.steps
         else:
             warmup = min(self.warmup_steps, steps // 4)

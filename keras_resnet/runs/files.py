@@ -60,7 +60,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         with contextlib.suppress(NotImplementedError):  # a file system without locks
             guard.acquire()
     except filelock.Timeout:
-        raise UserError(f"another process is writing {path}: wait, or name another folder") from None
+        raise UserError(
+            f"another process is writing {path}: wait, or name another folder"
+        ) from None
     except OSError as error:
         raise _not_written(path, error) from error
     try:

@@ -31,7 +31,6 @@ INTERVALS = ("eval_every", "checkpoint_every")
 BEFORE = {
     "recipe": "paper",
     "schedule": PAPER.schedule,
-    "warmup_shape": PAPER.warmup_shape,
     "nesterov": PAPER.nesterov,
     "kernel_rate": PAPER.kernel_rate,
     "crop_padding": PAPER.crop_padding,
@@ -48,6 +47,7 @@ def upgrade(settings: Settings) -> dict[str, Any]:
     settings = dict(settings)
     if settings.get("recipe") == "fast" and "crop_padding" not in settings:
         settings["recipe"] = "fast-0.2"  # what `fast` meant in 0.2.0
+    settings.pop("warmup_shape", None)  # of 0.2.0: it repeated `schedule`
     return {**BEFORE, **settings}
 
 
