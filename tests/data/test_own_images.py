@@ -216,7 +216,8 @@ def test_the_commands_and_the_python_of_the_page(tmp_path):
     assert "disc" in predicted and "stripes" in predicted
     assert float(re.search(r"int8\.onnx ([\d.]+) %", exported)[1]) < 5
     assert "square" in by_int8
-    for file in ("MODEL_CARD.md", "web/README.md"):  # whose images they are, this package does not know
+    # This package does not know whose images they are.
+    for file in ("MODEL_CARD.md", "web/README.md"):
         text = (tmp_path / "experiments/resnet8-photos-fast/seed-0/export" / file).read_text()
         assert text.startswith("---\n") and "license" not in text
     assert float(re.search(r"([\d.]+) % of 60 test images", in_python)[1]) < 5
