@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--images", type=Path, metavar="DIR", help="images of the data set, to choose the padding")
     # fmt: on
     given = parser.parse_args(argv)
-    output, labels = given.output, given.output.with_name("labels.txt")
+    output, labels = given.output, given.output.parent / "labels.txt"
     if output.suffix != ".keras" or not output.parent.is_dir():
         raise UserError(f"`output` must be a .keras file in an existing folder. Received: {output}")
     refuse_foreign_folder(output.parent)

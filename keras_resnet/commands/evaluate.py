@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--json", action="store_true", help="one JSON object on stdout")
     # fmt: on
     arguments = parser.parse_args(argv)
-    if arguments.plot:
+    if arguments.plot is not None:
         check_plot(Path(arguments.plot))
     classifier = startup.load_classifier(arguments.model)
     folder = classifier.path.parent

@@ -1,6 +1,7 @@
 """How every command ends: in one line, with its exit code."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -45,6 +46,9 @@ def run(command: Callable[[], int | None]) -> int:
         package = str(getattr(error, "name", "")).partition(".")[0]
         if isinstance(error, ModuleNotFoundError) and package in EXTRAS:
             error = missing(package)
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ENAMETOOLONG):
+            path, reason = error.filename, error.strerror
+            error = UserError(f"{path} could not be read or written ({reason}); name another path")
         if not isinstance(error, UserError):
             raise
         console.print_error(with_flags(f"error: {error}"))

@@ -45,7 +45,7 @@ def asked_recipe(argv: Sequence[str] | None, settings: Mapping[str, Any]) -> tup
 
 def main(argv: Sequence[str] | None = None) -> int:
     (config_file,) = flags.peek(argv, "--config")
-    settings = read_settings(Path(config_file)) if config_file else {}
+    settings = {} if config_file is None else read_settings(Path(config_file))
     recipe, depth = asked_recipe(argv, settings)
     parser = flags.ArgumentParser(
         prog=flags.program("train"),

@@ -102,7 +102,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], Any]:
             metadata = file.metadata() or {}
         with contextlib.suppress(KeyError, TypeError, ValueError):  # of another program
             written = json.loads(metadata["normalization"])
-            normalization = written["mean"], written["std"]
+            normalization = tuple([float(x) for x in written[key]] for key in ("mean", "std"))
         tensors = sorted(load_file(path).items())  # the file is sorted by dtype
         floats = {name: array.astype("float32", casting="same_kind") for name, array in tensors}
         return floats, normalization

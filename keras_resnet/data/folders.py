@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from keras_resnet import console
-from keras_resnet.data.images import find_images, is_hidden, read_image
+from keras_resnet.data.images import find_images, read_image
+from keras_resnet.data.walk import is_hidden
 from keras_resnet.errors import UserError
 
 IMAGE_SIZE = 32
@@ -73,7 +74,7 @@ def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
 def _subfolders(folder: Path) -> list[Path]:
     try:
         return sorted(p for p in folder.iterdir() if p.is_dir() and not is_hidden(p.name))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
 
 

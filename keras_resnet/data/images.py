@@ -12,6 +12,7 @@ from PIL.Image import Transpose
 
 from keras_resnet import console
 from keras_resnet.console import printable
+from keras_resnet.data.walk import is_hidden, walk
 from keras_resnet.errors import UserError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # none runs another program
@@ -32,27 +33,13 @@ _TURNS: dict[Any, Transpose] = {
 }  # fmt: skip
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden, or is what macOS adds to archives."""
-    return name.startswith(".") or name == "__MACOSX"
-
-
 def find_images(folder: Path) -> tuple[list[Path], list[str]]:
-    """The images in a folder and its subfolders, sorted, without hidden ones; and what is wrong with it.
-
-    Links to folders are followed; a folder that is reached twice is read once.
-    """
+    """The images in a folder and its subfolders, sorted, without hidden ones; and what is wrong with it."""
     images: list[Path] = []
     faults: list[OSError] = []
-    seen: set[str] = set()
-    for parent, subfolders, names in os.walk(folder, onerror=faults.append, followlinks=True):
-        if (place := os.path.realpath(parent)) in seen:
-            subfolders.clear()
-            continue
-        seen.add(place)
-        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+    for parent, names in walk(folder, faults.append):
         images += [
-            Path(parent, name)
+            parent / name
             for name in names
             if name.lower().endswith(SUFFIXES) and not is_hidden(name)
         ]

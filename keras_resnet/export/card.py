@@ -26,7 +26,7 @@ _SETTINGS = (
     "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
     "momentum", "nesterov", "schedule", "val_size", "seed",
 )  # fmt: skip
-_CARD, _PAGE = Path(__file__).with_suffix(".md").read_text().split("<!-- the page -->\n")
+_CARD, _PAGE = Path(__file__).with_suffix(".md").read_text("utf-8").split("<!-- the page -->\n")
 _PAPER = """, built as in He et al. 2015, "Deep Residual Learning for Image
 Recognition" (arXiv:1512.03385, section 4.2)"""
 

@@ -81,4 +81,4 @@ def collect_facts(
 
 def has_our_license(facts: Mapping[str, Any]) -> bool:
     """Whether this package's licence is a net's: not of weights from elsewhere, nor of the user's images."""
-    return bool(facts["training"]) and facts["dataset"] in HUB_NAMES
+    return bool(facts["training"]) and facts["dataset"] in constants.DATASETS

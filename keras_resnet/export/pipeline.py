@@ -38,6 +38,7 @@ from keras_resnet.inference.open import exported_sha256, load_keras, model_file
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import files
 
+TEXTS = ("MODEL_CARD.md", "README.md")  # the same, for the hub and for people
 MAX_INT8_COST = 0.5  # percentage points of test error; more gets a warning
 
 
@@ -109,9 +110,9 @@ def export(
             for item in sorted(folder.iterdir())
         }
         labels = "".join(f"{name}\n" for name in facts["class_names"])
-        (folder / "labels.txt").write_text(labels)
-        for name in ("MODEL_CARD.md", "README.md"):
-            (folder / name).write_text(render_card(facts))
+        (folder / "labels.txt").write_text(labels, encoding="utf-8")
+        for name in TEXTS:
+            (folder / name).write_text(render_card(facts), encoding="utf-8")
         facts["sha256"] = {
             str(item.relative_to(folder)): hashlib.sha256(item.read_bytes()).hexdigest()
             for item in sorted(folder.rglob("*"))
@@ -132,7 +133,7 @@ def output_folder(path: Path | str, output: Path | str | None) -> Path:
     """The folder of an export: `output`, else `<run>/export`, `<stem>-export` beside a file, or for a
     trained net by its name, `<name>-export` in the working directory.
     """
-    if output:
+    if output is not None:
         return Path(os.path.expanduser(output))
     path = Path(path)
     return path / "export" if path.is_dir() else path.with_name(f"{path.stem}-export")
@@ -149,9 +150,10 @@ def _check_replaceable(folder: Path) -> None:
     if written:  # else one look is enough, also at the whole disk
         found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
     others = sorted({str(item.relative_to(folder)) for item in found} - written)[:3]
-    labels = files.read_bytes(folder / "labels.txt") if exported else None
-    if exported and labels and hashlib.sha256(labels).hexdigest() != exported.get("labels.txt"):
-        others.append("labels.txt, which was changed")
+    for name in (*TEXTS, "labels.txt"):
+        text = files.read_bytes(folder / name) if exported else None
+        if exported and text and hashlib.sha256(text).hexdigest() != exported.get(name):
+            others.append(f"{name}, which was changed")
     if others:
         raise UserError(
             f"{folder} would be replaced, but holds what this command did not write "

@@ -19,7 +19,7 @@ from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.export.options import OUTPUTS, Options
 from keras_resnet.inference.classifier import classifier_of
-from keras_resnet.inference.open import keras_shapes
+from keras_resnet.inference.open import keras_shapes, one_line
 
 INPUT, SIGNATURE = "image", "serving_default"
 
@@ -80,7 +80,10 @@ def serving_model(net: keras.Model, options: Options) -> keras.Model:
     shape = (channels, height, width) if nchw else (height, width, channels)
     image = keras.Input(shape, options.batch_size, dtype=options.input, name=INPUT)
     pixels = keras.layers.Permute((2, 3, 1))(image) if nchw else image
-    found = net(pixels, training=False)  # else augmentation layers would be exported
+    try:
+        found = net(pixels, training=False)  # else augmentation layers would be exported
+    except ValueError as error:  # a name that TensorFlow refuses, e.g. with a space
+        raise UserError(f"{net.name} could not be run by TensorFlow: {one_line(error)}") from None
     found["class_id"] = _ClassId(name="class_id")(found["probabilities"])
     if missing := [name for name in options.outputs if name not in found]:
         raise UserError(

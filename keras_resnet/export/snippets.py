@@ -10,7 +10,7 @@ from keras_resnet.export import keras_file, litert, onnx_file, openvino, saved_m
 
 _SECTIONS = dict(
     section.split("\n", 1)
-    for section in Path(__file__).with_suffix(".md").read_text().split("### ")[1:]
+    for section in Path(__file__).with_suffix(".md").read_text("utf-8").split("### ")[1:]
 )
 # File -> the heading in the card, which begins with that in snippets.md.
 _HEADINGS = {

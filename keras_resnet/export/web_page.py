@@ -75,7 +75,8 @@ def write(
         (folder / "onnxruntime" / _BESIDE[name]).write_bytes(data)
     values = _addresses(runtime is None) | _texts(folder, model, facts)
     for name in ("index.html", "README.md"):
-        (folder / name).write_text(Template((PAGE / name).read_text()).substitute(values))
+        text = Template((PAGE / name).read_text("utf-8")).substitute(values)
+        (folder / name).write_text(text, encoding="utf-8")
     content = {"file": model.name, "integrity": integrity(model.read_bytes())}
     content |= {"size": facts["input_shape"][:2], "classes": facts["class_names"]}
     (folder / "model.json").write_text(json.dumps(content, indent=2) + "\n")

@@ -8,7 +8,6 @@ classifier.class_names[probabilities[0].argmax()]               # "cat"
 import ast
 import contextlib
 import dataclasses
-import io
 import itertools
 import os
 from collections.abc import Callable, Iterable
@@ -25,7 +24,6 @@ from keras_resnet.errors import UserError
 from keras_resnet.inference.open import OpenedNet, Shapes, names_beside, one_line, open_net
 
 MAX_INPUT_SIDE = 4096  # pixels of a net's input, so that no file makes us reserve gigabytes
-_ONE_IMAGE = (str, PIL.Image.Image, io.IOBase)  # though one can iterate over some of these
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +105,8 @@ class Classifier:
         if hasattr(images, "__array__") and not isinstance(images, PIL.Image.Image):
             images = np.asarray(images)
             images = images if images.ndim == 4 else [images]
-        elif isinstance(images, _ONE_IMAGE) or not isinstance(images, Iterable):
-            images = [images]
+        elif isinstance(images, str) or hasattr(images, "read") or not isinstance(images, Iterable):
+            images = [images]  # a path or an open file
         iterator, results = iter(images), [np.empty((0, len(self.class_names)), np.float32)]
         while part := [*itertools.islice(iterator, self.chunk)]:
             results.append(self(np.stack([read_image(x, self.image_size) for x in part])))
@@ -158,10 +156,14 @@ def to_probabilities(outputs: Any, count: int, source: str, output_name: str) ->
     Raises:
         UserError: for another shape, values that are not finite, or no probabilities under that name.
     """
-    values = np.asarray(outputs, np.float32)
+    try:
+        values = np.asarray(outputs, np.float32)
+    except (TypeError, ValueError):  # a dict or list of several outputs
+        values = np.empty(0, np.float32)
     if values.ndim != 2 or len(values) != count or values.shape[1] < 2:
         raise UserError(
-            f"{source} must return probabilities or logits ({count}, classes). Received: {values.shape}"
+            f"{source} must return probabilities or logits ({count}, classes). Received: "
+            f"{type(outputs).__name__} {values.shape}"
         )
     if not np.isfinite(values).all():
         raise UserError(

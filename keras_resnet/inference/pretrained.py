@@ -91,7 +91,7 @@ def load_trained(
         raise UserError(
             f"weights must be those of a resnet or plain net of this package. Received: {path}, {source.name}"
         )
-    num_classes = num_classes or facts["num_classes"]
+    num_classes = facts["num_classes"] if num_classes is None else num_classes
     heads = [layer.units for layer in source.layers if layer.name == "head_dense"]
     new_head = new_head or heads != [num_classes]
     net = build(
@@ -99,7 +99,7 @@ def load_trained(
         facts["depth"],
         shortcut=facts["shortcut"] or "zeropad",
         num_classes=num_classes,
-        input_shape=input_shape or facts["input_shape"],
+        input_shape=facts["input_shape"] if input_shape is None else input_shape,
         mean=normalization[0].tolist(),
         std=normalization[1].tolist(),
         **options,

@@ -23,10 +23,12 @@ def describe(net: keras.Model) -> dict[str, Any]:
         elif "stage2_block1_shortcut_bn" in names:
             shortcut = "projection"
         else:
-            pooling = getattr(net.get_layer("stage2_block1_shortcut"), "pooling", None)
-            maxpool = pooling == "max" or "stage2_block1_shortcut_pool" in names
+            poolings = {getattr(layer, "pooling", None) for layer in net.layers}
+            maxpool = "max" in poolings or "stage2_block1_shortcut_pool" in names
             shortcut = "zeropad-maxpool" if maxpool else "zeropad"
-    shapes = {"num_classes": net.output_shape[-1], "input_shape": tuple(net.input_shape[1:])}
+    ends = (getattr(net, f"{end}put_shape", None) or (None,) for end in ("out", "in"))  # if built
+    (*_, classes), (_, *shape) = ends
+    shapes = {"num_classes": classes, "input_shape": tuple(shape)}
     return {"model": model, "depth": depth, "shortcut": shortcut, **shapes}
 
 

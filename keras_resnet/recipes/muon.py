@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_resnet.errors import number
 from keras_resnet.recipes.optimizer import SGD
 
 # Of each Newton-Schulz iteration x = a x + b x xT x + c x xT x xT x (Jordan et al. 2024): steep at zero, so
@@ -57,7 +58,7 @@ class Muon(SGD):
         if not kwargs.setdefault("nesterov", True):
             raise ValueError("nesterov must be True: Muon always looks ahead. Received: False")
         super().__init__(learning_rate, momentum, coupled_weight_decay, name, **kwargs)
-        self.kernels, self.kernel_scale = tuple(kernels), float(kernel_scale)
+        self.kernels, self.kernel_scale = tuple(kernels), number("kernel_scale", kernel_scale)
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         super().build(variables)

@@ -42,7 +42,7 @@ class Recipe:
             ("steps", f"4 to {MAX_STEPS}", 4 <= self.steps <= MAX_STEPS),
             ("batch_size", "1 or more", self.batch_size >= 1),
             ("learning_rate", rates, 0 < self.learning_rate <= 1e30),
-            ("weight_decay", "0 or more", 0 <= self.weight_decay <= 1e30),
+            ("weight_decay", "0 or more and at most 1e30", 0 <= self.weight_decay <= 1e30),
             ("momentum", "0 or more and below 1", 0 <= self.momentum < 1),
             ("crop_padding", "0 to 1000", 0 <= self.crop_padding <= 1_000),
             ("warmup_steps", below, 0 <= self.warmup_steps < self.steps // 2),

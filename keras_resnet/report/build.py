@@ -35,9 +35,10 @@ def build(paths: Sequence[str | Path], output: Path, data_dir: str | None = None
     """
     rows, repeated = group(map(read_record, find_runs(paths)))
     refuse_foreign_folder(output)
-    if (output / "index.html").exists() and not (output / "figure6.svg").exists():
+    others = [n for n in ("index.html", "results.md", "results.json") if (output / n).exists()]
+    if others and not (output / "figure6.svg").exists():
         raise UserError(
-            f"`output` must be a new folder or one of a report. Received: {output}, whose index.html would "
+            f"`output` must be a new folder or one of a report. Received: {output}, whose {others[0]} would "
             "be replaced; name another"
         )
     total, finished = sum(len(r.records) for r in rows), sum(len(r.finished) for r in rows)

@@ -16,7 +16,7 @@ from keras_resnet.report.rows import Record
 from keras_resnet.report.tables import Table
 
 MAX_IMAGES = 45
-_PAGE = Template(Path(__file__).with_suffix(".html").read_text())
+_PAGE = Template(Path(__file__).with_suffix(".html").read_text("utf-8"))
 
 
 def render_page(summary: str, sections: Sequence[tuple[str, str]]) -> str:

@@ -1,11 +1,12 @@
 """The runs of a report, and its rows: runs that agree in everything but the seed."""
 
-import glob
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from keras_resnet import console
+from keras_resnet.data.walk import walk
 from keras_resnet.errors import UserError
 from keras_resnet.nets.family import MODELS, PAPER_ERRORS
 from keras_resnet.recipes import RECIPES, describe_changes
@@ -94,12 +95,9 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
         if not path.is_dir():
             reason = "is not a folder" if path.exists() else "does not exist"
             raise UserError(f"a folder with runs was expected. Received: {path}, which {reason}")
-        # Unlike Path.rglob, this follows links to folders, and it leaves out hidden ones.
-        files = glob.iglob("**/metrics.csv", root_dir=path, recursive=True)
-        for below in sorted(Path(file).parent for file in files):
-            folder = path / below
-            aside = any(map(MOVED_ASIDE.search, below.parts))
-            if not aside and (folder / "config.json").is_file():
+        for folder, names in walk(path, _warn):
+            aside = any(map(MOVED_ASIDE.search, folder.relative_to(path).parts))
+            if not aside and {"config.json", "metrics.csv"} <= {*names}:
                 folders.setdefault(folder.resolve(), folder)
     if not folders:
         raise UserError(
@@ -107,6 +105,10 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
             "metrics.csv (python train.py makes them)"
         )
     return list(folders.values())
+
+
+def _warn(error: OSError) -> None:
+    console.print_error(f"warning: {error.filename} is left out ({error.strerror})")
 
 
 def read_record(path: Path) -> Record:

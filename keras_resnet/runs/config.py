@@ -13,6 +13,7 @@ from msgspec import Meta
 from keras_resnet.data.constants import DATASETS
 from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.recipes import RECIPES, Recipe
+from keras_resnet.runs.files import MOVED_ASIDE
 
 OF_WEIGHTS = ("model", "depth", "shortcut")  # settings that `weights` gives
 
@@ -83,8 +84,10 @@ class TrainConfig:
             _reject("weights", "left out for a `model` of your own", self.weights)
         if self.model == "plain" and self.shortcut != "zeropad":
             _reject("shortcut", "left out for `model` plain, which has none", self.shortcut)
-        if "/" in self.experiment or self.experiment in (".", ".."):
-            _reject("name", "a folder name without slashes", self.experiment)
+        unseen = self.experiment[:1] == "." or MOVED_ASIDE.search(self.experiment)  # by `report`
+        if "/" in self.experiment or unseen or not self.experiment.isprintable():
+            expected = "a folder name without slashes that neither begins with . nor ends in .old-1"
+            _reject("name", expected, ascii(self.experiment))
 
     def resolve_recipe(self) -> Recipe:
         """The recipe, fitted to the depth, with the numbers that are given."""
@@ -134,7 +137,8 @@ def check_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _convert(name: str, kind: Any, value: Any) -> Any:
     if isinstance(value, Recipe):
-        value, kind = dataclasses.asdict(value), Recipe
+        kind, fields = Recipe, dataclasses.asdict(value).items()
+        value = {key: item.item() if hasattr(item, "item") else item for key, item in fields}
     value = os.fspath(value) if isinstance(value, os.PathLike) else value
     value = value.item() if hasattr(value, "item") else value
     try:

@@ -158,8 +158,6 @@ def lock(folder: Path) -> Iterator[None]:
 
 def move_aside(folder: Path) -> Path:
     """Rename a run folder in which nobody trains to the first free `<folder>.old-<k>`; returns that."""
-    with lock(folder):
-        pass  # Windows renames no folder with an open file
     k = 1
     while (target := folder.with_name(f"{folder.name}.old-{k}")).exists():
         k += 1

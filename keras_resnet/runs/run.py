@@ -101,7 +101,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         _check_keys(given, TrainConfig)
         if isinstance(table := given.get("recipe"), dict):
             _check_keys(table, Recipe)
-            base = RECIPES.get(table.get("name", ""), PAPER)
+            base = RECIPES.get(str(table.get("name")), PAPER)
             with contextlib.suppress(TypeError, ValueError):  # wrong steps are named below
                 base = base.resolve(PAPER.warmup_min_depth, steps=table.get("steps"))
             values = {**dataclasses.asdict(base), "name": "custom", **table}

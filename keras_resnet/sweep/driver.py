@@ -140,7 +140,7 @@ class Driver:
         elif code == DIVERGED:
             cause = line.partition(": training has diverged")[0]
             self._fail(run, f"{cause}: it has diverged; {ADVICE}")
-            run.diverged.write_text(f"{run.why}\n")
+            run.diverged.write_text(f"{run.why}\n", encoding="utf-8")
         elif not self._stopping:
             run.losses[run.saved] += 1
             if run.losses[run.saved] < MAX_LOSSES:

@@ -175,7 +175,7 @@ def refuse_callbacks(users: Iterable[callbacks.Callback]) -> list[callbacks.Call
 
     Raises TypeError where one is none.
     """
-    for callback in (users := list(users)):
+    for callback in (users := list(users) if isinstance(users, Iterable) else [users]):
         if not isinstance(callback, callbacks.Callback):
             raise TypeError(f"`callbacks` must be Keras callbacks. Received: {callback!r:.80}")
         if isinstance(callback, REFUSED):

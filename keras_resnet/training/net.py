@@ -139,7 +139,7 @@ def logits_of(net: keras.Model) -> keras.Model:
     """The same net up to its logits: the loss is computed from these, which cannot saturate."""
     last, node, _ = net.output._keras_history
     logits = net.output
-    if isinstance(last, layers.Softmax):
+    if isinstance(last, layers.Softmax) and last.axis in (-1, 1):
         logits = last._inbound_nodes[node].input_tensors[0]
     elif getattr(last, "activation", None) is keras.activations.softmax:
         # The logarithms of probabilities are logits too. 1e-7 is Keras's epsilon.

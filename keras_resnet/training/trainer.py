@@ -89,12 +89,13 @@ def train(
             {**shared, "restart": restart, "precision": devices.precision(config.precision)[0]}
         )
         # All seeds are checked before the first trains, not hours later.
-        results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in runs])
+        asked = [] if restart else runs
+        results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in asked])
         if restart or not all(results):
             data = _load(config, data, count)
             hosts.check_same({"dataset": data.content_hash})
-        for run in runs if restart else ():
-            hosts.on_first(_move_aside, run)
+        if restart:
+            hosts.on_first(_move_aside, runs)
         for run in runs:
             signum = train_run(run, data, count, callbacks)
             summary = hosts.on_first(write_summary, run)
@@ -209,6 +210,10 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
         data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)
     elif data.name != config.dataset:
         raise UserError(f"`data` must be the `dataset`, {config.dataset}. Received: {data.name}")
+    elif config.image_size is not None:
+        raise UserError(
+            "`image_size` must be left out where `data` is given, which is resized already"
+        )
     train, val = data.split(config.val_size, config.seed)
     left = len(train)
     if data.is_own:
@@ -226,11 +231,13 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
     return data
 
 
-def _move_aside(run: Run) -> None:
-    path = run.folder.path
-    if os.path.exists(path):
-        target = files.move_aside(path)
-        console.print_line(f"moved the run that was in {path} to {target}")
+def _move_aside(runs: Sequence[Run]) -> None:
+    paths = [run.folder.path for run in runs if os.path.exists(run.folder.path)]
+    for path in paths:  # none is moved where another process trains in one of them
+        with files.lock(path):
+            pass  # Windows renames no folder with an open file
+    for path in paths:
+        console.print_line(f"moved the run that was in {path} to {files.move_aside(path)}")
 
 
 def _print_plan(run: Run, net: Model, count: int, precision: str, reason: str) -> None:

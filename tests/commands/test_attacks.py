@@ -47,7 +47,9 @@ def unfinished(run):
     ("command", "told"),
     [
         ("report x/seed-0 --output x/seed-0", "--output must not be the folder of a run"),
-        ("report x/seed-0 --output site", "--output must be a new folder or one of a report"),
+        ("report x/seed-0 --output site", "whose index.html would be replaced"),
+        ("report x/seed-0 --output notes", "whose results.md would be replaced"),
+        (f"report {'x' * 300}", "x could not be read or written (File name too long)"),
         (f"convert {GOLDEN}/resnet8_split.safetensors --output x/seed-0/model.keras", "--output must not"),
         ("export x/seed-0 --formats onnx --output x/seed-0", "would be replaced, but holds"),
         ("export x/seed-0 --formats onnx --output /", "would be replaced, but holds"),
@@ -56,8 +58,9 @@ def unfinished(run):
 )  # fmt: skip
 def test_what_would_overwrite_a_run_or_cannot_be_written(command, told, run, refused):
     Path("loop").symlink_to("loop")
-    Path("site").mkdir()
-    Path("site/index.html").write_text("mine")
+    for file in map(Path, ("site/index.html", "notes/results.md")):
+        file.parent.mkdir()
+        file.write_text("mine")
     before = contents(run)
     assert told in refused(*command.split())
     assert contents(run) == before

@@ -225,12 +225,13 @@ def test_only_an_export_is_replaced_and_what_is_gone_is_named(tmp_path, capsys):
     make_net().save(tmp_path / "net.keras")
     export(tmp_path / "net.keras", formats=["saved_model", "web"])
     assert "note:" not in capsys.readouterr().out
-    labels = tmp_path / "net-export/labels.txt"
-    before = labels.read_text()
-    labels.write_text("my own\n")
-    with pytest.raises(UserError, match=r"did not write \(labels.txt, which was changed\)"):
-        export(tmp_path / "net.keras", formats=["onnx"])
-    labels.write_text(before)
+    for name in ("labels.txt", "MODEL_CARD.md"):
+        file = tmp_path / "net-export" / name
+        before = file.read_text()
+        file.write_text("my own\n")
+        with pytest.raises(UserError, match=rf"did not write \({name}, which was changed\)"):
+            export(tmp_path / "net.keras", formats=["onnx"])
+        file.write_text(before)
     for foreign in ("web/CNAME", "thesis.tex"):
         path = tmp_path / "net-export" / foreign
         path.write_text("mine")

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import keras
@@ -106,6 +107,8 @@ def test_open_files_are_images_and_a_call_checks_its_array(classifiers):
     file = io.BytesIO()
     Image.fromarray(image[0]).save(file, "PNG")
     np.testing.assert_array_equal(classifier.predict(file), classifier(image))
+    with tempfile.NamedTemporaryFile() as empty, pytest.raises(UserError, match="none of PNG"):
+        classifier.predict(empty)  # no file of the module io, and one can iterate over it
     for wrong in (random_images(1, 48, 48), image / 255):
         with pytest.raises(ValueError, match=r"`images` must be uint8 \(N, 32, 32, 3\)"):
             classifier(wrong)

@@ -77,7 +77,8 @@ def test_other_models_are_a_type_error():
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
-        (np.ones((3, 10)), r"logits \(4, classes\). Received: \(3, 10\)"),
+        (np.ones((3, 10)), r"logits \(4, classes\). Received: ndarray \(3, 10\)"),
+        ({"a": np.ones((4, 10)), "b": np.ones((4, 3))}, r"logits \(4, classes\). Received: dict"),
         (np.full((4, 10), np.nan), "not finite"),
     ],
 )

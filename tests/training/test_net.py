@@ -54,6 +54,11 @@ def frozen(input_shape, num_classes, seed):
     return net
 
 
+def over_the_batch(input_shape, num_classes, seed):
+    net = build(input_shape, num_classes, seed)
+    return keras.Sequential([keras.Input(input_shape), *net.layers[:-1], layers.Softmax(axis=0)])
+
+
 def hidden_softmax(input_shape, num_classes, seed):
     inputs = keras.Input(input_shape)
     return keras.Model(inputs, build(input_shape, num_classes, seed)(inputs))
@@ -119,6 +124,7 @@ def test_nets_and_weights_that_do_not_fit(in_folder, refused):
         ("--model=my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
         ("--model=my_nets:code", "can be saved in float32 and opened again"),
         ("--model=my_nets:hidden_softmax", "Received: probabilities that come from something else"),
+        ("--model=my_nets:over_the_batch", "Received: probabilities that come from something else"),
         ("--model=my_nets:sigmoid", "Received: probabilities that come from something else"),
         ("--model=my_nets:strange", "Received: the name 'my net'"),
         ("--model=my_nets:frozen", "Received: no trainable variables"),

@@ -16,7 +16,7 @@ import pytest
 
 from keras_resnet.data import augmentation, constants, datasets, stream
 from keras_resnet.errors import DIVERGED, UserError
-from keras_resnet.runs import checkpoint
+from keras_resnet.runs import checkpoint, files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.run import runs_of
@@ -176,6 +176,8 @@ def test_bad_flags(tmp_path, refused):
         (["--batch-size", 5000], "--batch-size must be at most the 1700 training images"),
         (["--image-size", 64], "--image-size must be left out for synthetic, of 32x32"),
         (["--name", "a\nb"], r"Received: 'a\nb'"),
+        (["--name", "v1.old-1"], "nor ends in .old-1"),
+        (["--config", ""], "could not be read (it is not a regular file)"),
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
         (["--name", "x" * 300, "--restart"], "(File name too long)"),
     ):
@@ -214,6 +216,26 @@ def test_restart_moves_all_runs_aside_before_the_first_trains(tmp_path, monkeypa
     # So that the same command without --restart trains seed 1 too.
     found = {path.name for path in (tmp_path / "x").glob("seed-*")}
     assert found == {"seed-0", "seed-0.old-1", "seed-1.old-1"}
+
+
+@pytest.mark.parametrize("damage", [["--learning-rate=0.05"], ["--seed=0"]])
+def test_restart_of_a_run_that_cannot_be_resumed(damage, tmp_path, capsys):
+    """Other settings, and a config.json that is no more: the messages advise it."""
+    assert train(tmp_path) == 0
+    if damage == ["--seed=0"]:
+        (tmp_path / "x/seed-0/config.json").write_text("")
+    assert train(tmp_path, *damage) == 2
+    assert "--restart" in capsys.readouterr().err
+    assert train(tmp_path, *damage, "--restart") == 0
+    assert (tmp_path / "x/seed-0.old-1").is_dir()
+
+
+def test_restart_moves_nothing_where_another_process_trains(tmp_path, capsys):
+    assert train(tmp_path, "--runs=2") == 0
+    with files.lock(tmp_path / "x/seed-1"):
+        assert train(tmp_path, "--runs=2", "--restart") == 2
+    assert "another process is training" in capsys.readouterr().err
+    assert not list(tmp_path.glob("x/*.old-*"))
 
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path, capsys):
