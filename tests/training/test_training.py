@@ -195,8 +195,8 @@ def test_data_of_another_name_than_the_settings_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_resnet20_learns_cifar10(tmp_path, data_dir):
-    flags = ["--steps=300", "--val-size=100", f"--data-dir={data_dir}", "--name=x"]
+def test_a_net_learns_cifar10(tmp_path, data_dir):
+    flags = ["--depth=8", "--steps=300", "--val-size=100", f"--data-dir={data_dir}", "--name=x"]
     assert call("train", *flags, f"--output-dir={tmp_path}") == 0
     assert results(tmp_path / "x/seed-0")["test_error"] < 60  # chance: 90
 
