@@ -63,7 +63,7 @@ def train(
         The experiment's folder, with one run folder per seed and summary.json.
 
     Raises:
-        ValueError: for arguments of another type.
+        TypeError, ValueError: for arguments of another kind.
         UserError: for everything that the user can fix, and (exit code 3) for a loss that became NaN.
         Interrupted: on SIGINT, SIGTERM and SIGHUP, after a checkpoint.
     """
