@@ -71,10 +71,8 @@ def group_by_module(tensors: Mapping[str, np.ndarray]) -> tuple[list[Module], li
 def read_options(convs: Sequence[Shape]) -> tuple[int, str]:
     """Depth and shortcut of a net with convs of these shapes (out, in, height, width).
 
-    Every shortcut without weights is read as "zeropad", and so is a plain net.
-
-    Raises:
-        UserError: where the shapes are not of the CIFAR nets of He et al. 2015.
+    Every shortcut without weights is read as "zeropad", and so is a plain net. Raises UserError where the
+    shapes are not of the CIFAR nets of He et al. 2015.
     """
     signs = []
     stem = next((shape for shape in convs if shape[1] == 3), (16, 3, 3, 3))

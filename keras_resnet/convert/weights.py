@@ -23,25 +23,13 @@ def convert(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> keras.Model:
-    """Build our net with the weights, and the number of classes, of a PyTorch state_dict.
+    """Build our net, in float32, with the weights and the number of classes of a PyTorch state_dict.
 
-    Args:
-        tensors: float arrays by PyTorch's names, as `read_checkpoint` reads them.
-        depth: 6n + 2; None reads it from the shapes.
-        model: `"resnet"` or `"plain"`.
-        shortcut: as for `resnet`; None reads it from the shapes, where no projection means `"zeropad"`.
-        padding: where the zero channels of a zeropad shortcut are in the PyTorch net: `"end"`, or
-            `"split"`, half before and half after the others. Ours are at the end: the channels of
-            each stage are reordered, which changes no output.
-        mean, std: what the PyTorch net's input was normalized with, one number per channel in units
-            of 0..1; default CIFAR-10's.
-
-    Returns:
-        float32 `keras.Model`: raw pixels 0..255 in, class probabilities out.
-
-    Raises:
-        UserError: if a tensor is missing, left over, of another shape or not finite (they are
-            listed), if the order of the layers cannot be decided, or if options do not fit together.
+    `tensors` are what `read_checkpoint` reads. A `depth` or `shortcut` of None is read from their shapes,
+    where no projection means zeropad. With `padding="split"` the PyTorch net has half of a shortcut's zero
+    channels before the others; ours are at the end: the channels of each stage are reordered, which changes
+    no output. `mean` and `std` are in units of 0..1; default CIFAR-10's. Raises UserError where tensors do
+    not fit (all are listed), their order cannot be decided, or options do not go together.
     """
     for name, values, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
         if values is not None and not all(low <= value <= 1 for value in values):

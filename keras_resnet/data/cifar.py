@@ -19,11 +19,7 @@ from keras_resnet.errors import UserError
 
 
 def read(name: str, folder: Path) -> Dataset:
-    """Read `"cifar10"` or `"cifar100"` from a folder of tensorflow_datasets, after a download if needed.
-
-    Raises:
-        UserError: when it cannot be downloaded or read.
-    """
+    """Read `"cifar10"` or `"cifar100"`, after a download if needed. Raises UserError where neither works."""
     import tensorflow_datasets as tfds  # slow to import, and not needed for synthetic data
 
     logging.getLogger("absl").setLevel(logging.ERROR)  # tfds warns of each folder it looks into

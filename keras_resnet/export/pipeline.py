@@ -51,21 +51,10 @@ def export(
 ) -> dict[str, Any]:
     """Export a net, verify each of its files, and only then move the folder to its place.
 
-    Args:
-        path: a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a trained net by name.
-        output: the folder to write; see `output_folder` for the default. An earlier export there is
-            replaced; a line names its formats that are not written again.
-        dataset: name of the data set that the net was trained on; default: what its run or its
-            normalization says.
-        data_dir: folder of tensorflow_datasets.
-        options: the fields of `Options`.
-
-    Returns:
-        The content of export.json.
-
-    Raises:
-        UserError: for a mistake of the user's, and (exit code 4) where a float32 file differs from
-            Keras by more than `verify.TOLERANCE` in a probability, or at all in a top-1 class.
+    `path` is a run folder, a `.keras` file of any classifier of RGB pixels 0..255, or a trained net by name.
+    An earlier export in the folder is replaced; a line names its formats that are not written again.
+    `options` are the fields of `Options`; `collect_facts` explains `dataset`. Returns the content of
+    export.json. Raises UserError for a mistake of the user's, and (exit code 4) for what `verify` finds.
     """
     start, wanted = time.perf_counter(), Options(**options)
     runtime = None if wanted.runtime is None else web_page.read_runtime(Path(wanted.runtime))

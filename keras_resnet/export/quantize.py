@@ -1,9 +1,4 @@
-"""An exported float32 ONNX net as 8-bit integers: static quantization, written as QDQ.
-
-Everything between the normalization and the pooling head runs in integers: ONNX Runtime fuses it to
-QLinearConv and QLinearAdd. The head (650 weights of 270,000) stays float32: it would gain nothing and
-cost precision.
-"""
+"""An exported float32 ONNX net as 8-bit integers: static QDQ quantization; docs/export.md has the reasons."""
 
 import warnings
 from pathlib import Path
@@ -34,9 +29,7 @@ def calibration_batches(images: np.ndarray, options: Options) -> np.ndarray:
 def quantize(path: Path, calibration: np.ndarray) -> None:
     """Write the int8 version of the ONNX file beside it, with ranges from what `calibration_batches` gave.
 
-    Activations are uint8 with one scale per tensor, weights int8 with one scale per output channel, in
-    7 bits: CPUs without VNNI add pairs of products in 16 bits, which 8-bit weights overflow. On a
-    CIFAR-10 ResNet-20 of 23.43 % test error, int8 had 23.32 % with 7 bits and 23.52 % with 8.
+    Weights have 7 bits: CPUs without VNNI add pairs of products in 16 bits, which 8-bit weights overflow.
     """
     from onnxruntime import quantization
 

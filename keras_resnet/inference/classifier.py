@@ -151,10 +151,7 @@ def to_probabilities(outputs: Any, count: int, source: str, output_name: str) ->
     """What the net `source` returned for `count` images, as probabilities, float32 `(count, classes)`.
 
     An output that is named `probabilities` must hold some. Any other may hold logits: a softmax is
-    applied, and a note says so once.
-
-    Raises:
-        UserError: for another shape, values that are not finite, or no probabilities under that name.
+    applied, and a note says so once. Raises UserError for another shape, or values that are not finite.
     """
     try:
         values = np.asarray(outputs, np.float32)

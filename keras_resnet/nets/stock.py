@@ -20,14 +20,10 @@ from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut
 
 
 def stock(net: keras.Model) -> keras.Model:
-    """The same net in float32, made of Keras's own layers alone.
+    """The same net, ours or any Keras model, in float32, made of Keras's own layers alone.
 
-    Args:
-        net: a Functional net of ours, of any dtype policy, or any other Keras model.
-
-    Returns:
-        A new net with copies of the weights; `net` itself where all its layers are Keras's and float32.
-        Models inside another are left as they are.
+    It has copies of the weights; it is `net` itself where all layers are Keras's and float32. Models inside
+    another are left as they are.
     """
     is_ours = any(isinstance(x, BatchNormalization | ZeroPadShortcut) for x in net.layers)
     if not is_ours and all(layer.dtype_policy.name == "float32" for layer in net.layers):

@@ -1,11 +1,4 @@
-"""`keras-resnet report experiments/ --output report/`: the figure, the tables and a page of runs.
-
-Reads every run at or below the given folders, finished or not, and writes
-
-    figure6.png, figure6.svg    the paper's figure 6: plain and residual nets, error over the updates
-    results.md, results.json    test errors, mean and standard deviation, beside the published ones
-    index.html                  all of it on one self-contained page, with the best run's mistakes
-"""
+"""`keras-resnet report`: figure, tables and a page of runs. docs/results.md says what is in which file."""
 
 import html
 import json
