@@ -34,7 +34,7 @@ from keras_resnet.export.facts import collect_facts
 from keras_resnet.export.options import Options
 from keras_resnet.export.verify import LOADERS, top_class, verify
 from keras_resnet.inference import zoo
-from keras_resnet.inference.open import exported_sha256, load_keras, model_file
+from keras_resnet.inference.open import exported_sha256, load_keras, model_file, was_changed
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import files
 
@@ -139,10 +139,8 @@ def _check_replaceable(folder: Path) -> None:
     if written:  # else one look is enough, also at the whole disk
         found = (item for item in folder.rglob("*") if item.is_symlink() or not item.is_dir())
     others = sorted({str(item.relative_to(folder)) for item in found} - written)[:3]
-    for name in (*TEXTS, "labels.txt"):
-        text = files.read_bytes(folder / name) if exported else None
-        if exported and text and hashlib.sha256(text).hexdigest() != exported.get(name):
-            others.append(f"{name}, which was changed")
+    texts = (*TEXTS, "labels.txt")
+    others += [f"{name}, which was changed" for name in texts if was_changed(folder / name)]
     if others:
         raise UserError(
             f"{folder} would be replaced, but holds what this command did not write "

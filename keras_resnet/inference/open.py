@@ -216,9 +216,15 @@ def exported_sha256(folder: Path) -> dict[str, str] | None:
     return None
 
 
-def _compare_sha256(path: Path) -> None:
+def was_changed(path: Path) -> bool:
+    """Whether a file of an export has another SHA-256 than export.json beside it says."""
     expected = (exported_sha256(path.parent) or {}).get(path.name)
-    if expected and hashlib.sha256(path.read_bytes()).hexdigest() != expected:
+    data = files.read_bytes(path) if expected else None
+    return data is not None and hashlib.sha256(data).hexdigest() != expected
+
+
+def _compare_sha256(path: Path) -> None:
+    if was_changed(path):
         raise UserError(
             f"{path} is damaged: its SHA-256 is not that of export.json beside it; copy or export it again"
         )

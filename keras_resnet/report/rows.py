@@ -108,7 +108,8 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def _warn(error: OSError) -> None:
-    console.print_error(f"warning: {error.filename} is left out ({error.strerror})")
+    # A note, as the command looks for runs twice: before and after Keras is imported.
+    console.print_note(f"{error.filename} is left out, as it could not be read ({error.strerror})")
 
 
 def read_record(path: Path) -> Record:

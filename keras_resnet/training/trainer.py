@@ -88,7 +88,8 @@ def train(
         hosts.check_same(
             {**shared, "restart": restart, "precision": devices.precision(config.precision)[0]}
         )
-        # All seeds are checked before the first trains, not hours later.
+        # All seeds are checked before the first trains, not hours later. What a restart moves aside may be of
+        # any kind.
         asked = [] if restart else runs
         results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in asked])
         if restart or not all(results):
@@ -210,9 +211,9 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
         data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)
     elif data.name != config.dataset:
         raise UserError(f"`data` must be the `dataset`, {config.dataset}. Received: {data.name}")
-    elif config.image_size is not None:
+    elif config.image_size not in (None, size := data.train_images.shape[1]):
         raise UserError(
-            "`image_size` must be left out where `data` is given, which is resized already"
+            f"`image_size` must be that of `data`, {size}. Received: {config.image_size}"
         )
     train, val = data.split(config.val_size, config.seed)
     left = len(train)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from keras_resnet.data import augmentation, constants, datasets, stream
+from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import DIVERGED, UserError
 from keras_resnet.runs import checkpoint, files
 from keras_resnet.runs.config import TrainConfig
@@ -191,7 +192,11 @@ def test_data_of_another_name_than_the_settings_is_refused(tmp_path):
         trainer.train(TrainConfig(output_dir=str(tmp_path)), data=datasets.load("synthetic"))
     with pytest.raises(ValueError, match="`data` a Dataset. Received: .*'x'"):
         trainer.train(TrainConfig(output_dir=str(tmp_path)), data="x")
-    assert not list(tmp_path.iterdir())
+    images, labels = np.zeros((40, 8, 8, 3), np.uint8), np.arange(40) % 2
+    config = TrainConfig(output_dir=str(tmp_path), dataset="images", image_size=16)
+    with pytest.raises(UserError, match="that of `data`, 8. Received: 16"):
+        trainer.train(config, data=Dataset.from_arrays(images, labels))
+    assert not list(tmp_path.rglob("config.json"))
 
 
 @pytest.mark.slow
