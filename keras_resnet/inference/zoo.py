@@ -45,7 +45,12 @@ class Entry(Candidate):
     file: str  # of the net, below the folder of the registry
     sha256: str  # of that file
     commit: str  # of this package, with which it was trained
-    test_error: float  # measured once, after the last update
+    test_error: (
+        float  # measured once, after the last update, before the file was written in float16
+    )
+    changed_classes: (
+        int | None
+    )  # test images whose class float16 changes; None: the file is float32
     parameters: int  # trainable ones
     candidates: tuple[Candidate, ...]  # the best first: its own run
 
