@@ -24,7 +24,7 @@ EXTRAS = {
 }  # fmt: skip
 
 
-class UserError(Exception):
+class UserError(ValueError):
     """Something the user can fix. Commands print it as one line on stderr, and exit with `exit_code`."""
 
     def __init__(self, message: str, exit_code: int = USER_ERROR):
@@ -36,8 +36,8 @@ def missing(package: str, needed_by: str = "this") -> UserError:
     """The error for a package of `EXTRAS` that is not installed."""
     name = "PyTorch" if package == "torch" else package
     return UserError(
-        f"{needed_by} needs {name}, which is not installed: pip install {package}, or this package "
-        f"with its extra [{EXTRAS[package]}]"
+        f"{needed_by} needs {name}, which is not installed: pip install {package}, or in the checkout "
+        f"pip install '.[{EXTRAS[package]}]'"
     )
 
 

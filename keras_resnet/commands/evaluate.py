@@ -55,12 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with console.image_bar(len(images)) as bar:
         try:
             result = evaluate(classifier, images, labels, bar.update)
+        except UserError:
+            raise
         except ValueError as error:
             raise UserError(f"{name} does not fit the net: {str(error).replace('`', '')}") from None
     title = f"{data.name}, {arguments.split} split"
-    if arguments.plot:
-        plot(Path(arguments.plot), result, data.class_names, title)
-        console.print_status(f"wrote {arguments.plot}")
     text = (
         f"model:  {classifier.path} ({classifier.format})\n"
         f"data:   {title}, {result.images:,} images\n"
@@ -85,4 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
         text = json.dumps(values, indent=2)
     console.print_result(text)
+    if arguments.plot:
+        plot(Path(arguments.plot), result, data.class_names, title)
+        console.print_status(f"wrote {arguments.plot}")
     return 0

@@ -36,8 +36,9 @@ def configured_backend() -> str:
     """The backend that Keras will use: $KERAS_BACKEND, else keras.json's, else tensorflow."""
     home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
     backend = "tensorflow"
+    data = files.read_bytes(home / "keras.json") or b""
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        backend = str(json.loads(files.read_bytes(home / "keras.json") or b"")["backend"])
+        backend = str(json.loads(data)["backend"])
     return os.environ.get("KERAS_BACKEND") or backend
 
 
@@ -78,8 +79,11 @@ def load_classifier(model: str | None) -> Classifier:
     """Load the net of a command's --model. An ONNX file needs ONNX Runtime alone: Keras is not imported."""
     from keras_resnet.inference import zoo  # here, as --help must be fast
     from keras_resnet.inference.classifier import Classifier
+    from keras_resnet.inference.open import model_file
 
     path = zoo.resolve(model)
+    if not path.is_dir() and path.suffix != ".onnx":
+        path = model_file(path)  # an error in other files comes before Keras, which takes seconds
     console.print_status("loading the net")
     if path.suffix != ".onnx":
         start_keras()

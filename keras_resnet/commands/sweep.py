@@ -64,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print_line(table.format_progress(runs, slots))
         console.print_line(f"{slots} at once, with {per_run} per run")
         if arguments.dry_run:
+            _print_failed(runs)
             return 0
         for run in runs:
             run.job = make_job(run.run.config, str(run.log), str(output), share)
@@ -88,11 +89,11 @@ def make_parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
     add("--preset", choices=("paper-table",), help="ResNet-20, 56, 110 and Plain-20, 56, five seeds each")
     add("--address", metavar="auto|HOST:PORT",
         help="a running Ray cluster (default: start Ray on this machine for this command)")
-    add("--cpus-per-run", type=_parse_amount, default=1.0, metavar="CPUS",
+    add("--cpus-per-run", type=amount, default=1.0, metavar="CPUS",
         help="CPUs of a node that a run takes, and threads of TensorFlow and PyTorch (default: 1)")
-    add("--gpus-per-run", type=_parse_amount, metavar="GPUS",
+    add("--gpus-per-run", type=amount, metavar="GPUS",
         help="GPUs that a run takes; may be a fraction, e.g. 0.25 (default: 1 if there are GPUs, else 0)")
-    add("--tpus-per-run", type=_parse_amount, metavar="CHIPS",
+    add("--tpus-per-run", type=amount, metavar="CHIPS",
         help="TPU chips that a run takes (default: 1 if there are TPUs, else 0)")
     add("--memory-per-run", type=float, default=0.0, metavar="GIB",
         help="main memory that a node keeps for a run (default: memory is not counted)")
@@ -101,7 +102,7 @@ def make_parser(argv: Sequence[str] | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _parse_amount(text: str) -> float:
+def amount(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 10_000 or (value > 1 and not value.is_integer()):  # Ray's rule
         raise argparse.ArgumentTypeError(f"must be below 1 or whole. Received: {text}")
@@ -121,10 +122,7 @@ def asked_runs(arguments: argparse.Namespace) -> list[SweepRun]:
         if given[key] is not None and (key != "weights" or os.path.exists(given[key])):
             given[key] = os.path.abspath(os.path.expanduser(given[key]))
     nets = plan.PAPER_NETS if arguments.preset else ()
-    try:
-        return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
 
 
 def choose_share(arguments: argparse.Namespace) -> dict[str, float]:
@@ -163,9 +161,7 @@ def conclude(runs: Sequence[SweepRun], received: int) -> int:
         write_summary(run)  # two runs that end at the same moment may each miss the other
     if finished:
         console.print_result(f"\n{table.format_results(runs)}")
-    failed = [run for run in runs if run.state == "failed"]
-    for each in failed:
-        console.print_error(terminal.with_flags(f"failed: {each}: {each.why} (log: {each.log})"))
+    failed = _print_failed(runs)
     left = sum(not run.ended for run in runs)
     if received and left:
         console.print_error(
@@ -174,5 +170,14 @@ def conclude(runs: Sequence[SweepRun], received: int) -> int:
         )
         return 128 + received
     if failed:
-        console.print_error(f"error: {len(failed)} of {len(runs)} runs failed")
+        console.print_error(f"error: {failed} of {len(runs)} runs failed")
     return FAILED if failed else 0
+
+
+def _print_failed(runs: Sequence[SweepRun]) -> int:
+    """Print why runs failed; returns how many did."""
+    failed = [run for run in runs if run.state == "failed"]
+    for run in failed:
+        log = f" (log: {run.log})" if run.log.exists() else ""  # none where it did not begin
+        console.print_error(terminal.with_flags(f"failed: {run}: {run.why}{log}"))
+    return len(failed)

@@ -47,13 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     (config_file,) = flags.peek(argv, "--config")
     settings = {} if config_file is None else read_settings(Path(config_file))
     recipe, depth = asked_recipe(argv, settings)
+    usual = (each.resolve(depth).settings() for each in (FAST, PAPER))
     parser = flags.ArgumentParser(
         prog=flags.program("train"),
         usage="%(prog)s [flags]",
         description=__doc__,
         epilog=textwrap.fill(
             f"Defaults are those of recipe {recipe.name} at {depth} layers. "
-            f"fast differs from paper in: {describe_difference(FAST.settings(), PAPER.settings())}."
+            f"fast differs from paper in: {describe_difference(*usual)}."
         ),
         hints=HINTS,
     )

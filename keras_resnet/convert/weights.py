@@ -22,6 +22,7 @@ def convert(
     padding: str = "end",
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    input_shape: tuple[int | None, int | None, int] = (32, 32, 3),
 ) -> keras.Model:
     """Build our net, in float32, with the weights and the number of classes of a PyTorch state_dict.
 
@@ -50,18 +51,16 @@ def convert(
             "padding=split is for resnets with a zeropad shortcut; the others pad nothing"
         )
     dense = [module for module in modules if module.kind == "dense"]
-    try:
-        net = build(
-            model,
-            depth,
-            shortcut=shortcut,
-            num_classes=dense[0].shape[0] if dense else 10,
-            mean=CIFAR10_MEAN if mean is None else [255 * value for value in mean],
-            std=CIFAR10_STD if std is None else [255 * value for value in std],
-            dtype="float32",
-        )
-    except ValueError as error:  # one class, for example
-        raise UserError(str(error)) from None
+    net = build(
+        model,
+        depth,
+        shortcut=shortcut,
+        num_classes=dense[0].shape[0] if dense else 10,
+        mean=CIFAR10_MEAN if mean is None else [255 * value for value in mean],
+        std=CIFAR10_STD if std is None else [255 * value for value in std],
+        input_shape=input_shape,
+        dtype="float32",
+    )
     layers = layers_of(net, channel_order(padding))
     axes = (3, 2, 0, 1)  # PyTorch's order: (out, in, height, width)
     shapes = {c.name: tuple(c.kernel.shape[k] for k in axes) for c, *_ in layers}

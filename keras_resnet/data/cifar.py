@@ -41,7 +41,7 @@ def read(name: str, folder: Path) -> Dataset:
         reason = console.printable(f"{type(error).__name__}: {error}")[:200]
         raise UserError(
             f"{name} could not be {failed}, folder {folder} ({reason}): {advice}name the folder that "
-            f"holds {name}/ with `data_dir` or TFDS_DATA_DIR, or use `dataset` synthetic"
+            f"holds {name}/ with `data_dir` or TFDS_DATA_DIR; training also takes `dataset` synthetic"
         ) from None
 
 

@@ -220,6 +220,10 @@ class Dataset:
             raise ValueError(
                 f"`name` must have no slash and be none of {', '.join(NORMALIZATION)}. Received: {name}"
             )
+        if test_images is None and test_labels is not None:
+            raise ValueError(
+                "`test_labels` must come with `test_images`. Received: the labels alone"
+            )
         images, labels = _as_arrays("train", train_images, train_labels)
         if class_names is None:
             if labels.max() >= len(labels):
@@ -235,7 +239,7 @@ class Dataset:
         if test_images is not None:
             tests = _as_arrays("test", test_images, test_labels)
         else:
-            note = "; a fifth of each class, drawn by seed 0, is the test set"
+            note = "; a fifth of each class, the same for every seed, is the test set"
             train, test = stream.stratified_split(labels, max(1, len(labels) // 5), seed=0)
             tests, images, labels = (images[test], labels[test]), images[train], labels[train]
             val_count = 0

@@ -91,7 +91,7 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
 
 
 def _read_file(file: Any, size: tuple[int, int]) -> np.ndarray:
-    name = getattr(file, "name", file)
+    name = getattr(file, "name", file) if hasattr(file, "read") else file
     try:
         if re.match("https?:/", str(name)):
             raise ValueError("it is a URL; try curl -sL URL | keras-resnet predict -, or save it")

@@ -27,6 +27,7 @@ _SETTINGS = (
     "momentum", "nesterov", "schedule", "val_size", "seed",
 )  # fmt: skip
 _CARD, _PAGE = Path(__file__).with_suffix(".md").read_text("utf-8").split("<!-- the page -->\n")
+_LICENSE = "\n- License: MIT, Copyright (c) 2026 The keras-resnet authors."
 _PAPER = """, built as in He et al. 2015, "Deep Residual Learning for Image
 Recognition" (arXiv:1512.03385, section 4.2)"""
 
@@ -43,13 +44,16 @@ def render_card(facts: Mapping[str, Any]) -> str:
         paper=_PAPER if facts["model"] else "",
         version=facts["versions"]["keras_resnet"],
         input=f"{form['dtype']} {_axes(form['shape'])}",
+        any="" if form["batch_size"] else " `N` is any number of images.",
         outputs="; ".join(outputs),
+        license=_LICENSE if has_our_license(facts) else "",
         training=training(facts),
         errors=_errors(facts),
         images=f"{check['count']} {check['images']}",
         batches=", ".join(map(str, check["batches"])),
         rows="\n".join(
-            f"| {row['file']} | {row['difference']:.1e} | {row['agreement']}/{check['count']} |"
+            f"| {row['file']} | {row['difference']:.1e} | {row['tolerance'] or 'none'} | "
+            f"{row['agreement']}/{check['count']} |"
             for row in check["rows"]
         ),
         snippets="\n".join(render_snippet(row["file"], facts) for row in check["rows"]),

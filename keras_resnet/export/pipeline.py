@@ -134,6 +134,11 @@ def _check_replaceable(folder: Path) -> None:
         raise UserError(f"the output must have a printable name. Received: {folder}")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"the output must be a folder. Received: {folder}, which is a file")
+    if Path.cwd().is_relative_to(os.path.realpath(folder)):
+        raise UserError(
+            f"the output must be a folder of its own. Received: {folder}, the working directory or a folder "
+            "around it"
+        )
     exported, found = exported_sha256(folder), folder.glob("*")
     written = set() if exported is None else {*exported, "export.json"}
     if written:  # else one look is enough, also at the whole disk

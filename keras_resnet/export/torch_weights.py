@@ -47,8 +47,8 @@ def write(net: keras.Model, path: Path) -> None:
 
 def load(path: Path) -> Predict:
     """Open the file as our converter does."""
-    checkpoint = read_checkpoint(path)
-    net = convert(checkpoint.tensors, padding="split", mean=checkpoint.mean, std=checkpoint.std)
+    read, size = read_checkpoint(path), (None, None, 3)
+    net = convert(read.tensors, padding="split", mean=read.mean, std=read.std, input_shape=size)
     return lambda images: {"probabilities": np.asarray(net(images.astype("float32")))}
 
 

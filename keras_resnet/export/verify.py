@@ -17,6 +17,11 @@ from keras_resnet.export.signature import Predict, in_batches
 
 # Largest difference that a file may have: of a probability, or of another output over its largest value.
 TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+_OTHER_LIMITS = {
+    onnx_file.HALF_FILE: HALF_TOLERANCE,
+    onnx_file.INT8_FILE: None,
+    litert.INT8_FILE: None,
+}
 IMAGES = 256
 BATCHES = (1, 7, IMAGES)
 
@@ -36,12 +41,12 @@ LOADERS: dict[str, Callable[[Path], Predict]] = {
 def verify(
     net: keras.Model, folder: Path, data: Dataset | None, options: Options
 ) -> dict[str, Any]:
-    """Compare every file of an export with the net in batches of 1, 7 and 256, and print the result.
+    """Compare every file of an export with the net in batches of `BATCHES`, or of the fixed size; print it.
 
     `net` is what `signature.with_all_outputs` returned. Returns the `verification` of export.json: a row has
-    the file's name, its largest difference, how many images get the net's class in every batch (all, where
-    the file gives features alone), and whether it passed: None for int8, which is rounded. Raises UserError
-    (exit code 4) where a file did not pass.
+    the file's name, its largest difference and the limit of that, how many images get the net's class in
+    every batch (all, where the file gives features alone), and whether it passed. int8, which is rounded, has
+    no limit. Raises UserError (exit code 4) where a file did not pass.
     """
     kind, images = _images(net.input_shape[1:], data)
     expected = net.predict(images.astype(np.float32), batch_size=IMAGES, verbose=0)
@@ -64,13 +69,11 @@ def verify(
             found = top_class(outputs)
             if found is not None:
                 agreement = min(agreement, IMAGES - batch + int(np.sum(found == classes[:batch])))
-        passed: bool | None = worst <= TOLERANCE and agreement == IMAGES
-        if name == onnx_file.HALF_FILE:
-            passed = worst <= HALF_TOLERANCE
-        if name in (onnx_file.INT8_FILE, litert.INT8_FILE):
-            passed = None
-        row = {"file": name, "difference": worst, "agreement": agreement, "passed": passed}
-        rows.append(row)
+        limit = _OTHER_LIMITS.get(name, TOLERANCE)
+        same = agreement == IMAGES or limit == HALF_TOLERANCE
+        passed = None if limit is None else worst <= limit and same
+        row = {"file": name, "difference": worst, "tolerance": limit, "agreement": agreement}
+        rows.append({**row, "passed": passed})
         console.print_line(f"  {name:<17} {worst:>18.1e} {f'{agreement}/{IMAGES}':>12}")
     if failed := [row["file"] for row in rows if row["passed"] is False]:
         raise UserError(
@@ -78,8 +81,8 @@ def verify(
             f"above {TOLERANCE} (float16: {HALF_TOLERANCE}), or another top-1 class); nothing was exported",
             exit_code=DISAGREES,
         )
-    check = {"images": kind, "count": IMAGES, "batches": list(BATCHES), "tolerance": TOLERANCE}
-    return {**check, "rows": rows}
+    batches = [options.batch_size] if options.batch_size else list(BATCHES)
+    return {"images": kind, "count": IMAGES, "batches": batches, "rows": rows}
 
 
 def top_class(outputs: Mapping[str, np.ndarray]) -> np.ndarray | None:

@@ -80,12 +80,17 @@ def evaluate(
             f"{model!r}"
         )
     images, labels = np.asarray(images), np.asarray(labels)
-    size = getattr(model, "image_size", images.shape[1:3])
-    are_images = images.dtype == np.uint8 and images.ndim == 4 and images.shape[1:3] == size
+    sides: Any = ()  # of the images that the net takes; None: any
+    if isinstance(model, Classifier):
+        sides = (*model.image_size, 3)
+    elif shape := getattr(model, "input_shape", None):
+        sides = shape[1:]
+    fits = all(side in (None, n) for side, n in zip(sides, images.shape[1:], strict=False))
+    are_images = images.dtype == np.uint8 and images.ndim == 4 and fits
     are_labels = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
     if not are_images or not are_labels or not images.size:
         raise ValueError(
-            f"`images` must be uint8 (N, height, width, channels), at least one, each of {size} pixels, "
+            f"`images` must be uint8 (N, height, width, channels), at least one, each {sides or 'alike'}, "
             f"`labels` N integers. Received: images {images.dtype} {images.shape}, labels {labels.dtype} "
             f"{labels.shape}"
         )

@@ -211,7 +211,7 @@ def _open_onnx(path: Path) -> OpenedNet:
 
 def exported_sha256(folder: Path) -> dict[str, str] | None:
     """The SHA-256 of each file of an export, from its export.json; None for any other folder."""
-    with contextlib.suppress(UserError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(ValueError, KeyError, TypeError):
         return {**json.loads(files.read_bytes(folder / "export.json") or b"{}")["sha256"]}
     return None
 

@@ -7,7 +7,6 @@ from typing import Any
 import keras
 
 from keras_resnet import console
-from keras_resnet.data.constants import DATASETS
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.open import load_keras
@@ -129,7 +128,8 @@ def _build(
     elif "mean" in options or "std" in options:
         raise ValueError("mean and std are those of the weights: leave them out")
     else:
-        net = load_trained(_folder_of(model, depth, weights), **options)
+        trained = zoo.folder(f"{model}{depth}") if weights == "cifar10" else weights
+        net = load_trained(trained, **options)
         here, there = {"model": model, "depth": depth, "shortcut": shortcut}, describe(net)
         different = [
             f"{k} {there[k]} in the file, {v} here" for k, v in here.items() if there[k] != v
@@ -139,18 +139,3 @@ def _build(
     if include_top:
         return net
     return keras.Model(net.input, net.get_layer("head_pool").output, name=net.name)
-
-
-def _folder_of(model: str, depth: int, weights: str | os.PathLike[str]) -> str | os.PathLike[str]:
-    """The run folder of a trained net for a data set's name; any other weights are returned as they are."""
-    if weights not in DATASETS:
-        return weights
-    names: dict[tuple[str, int, str], str] = {
-        (net.model, net.depth, net.dataset): net.name for net in zoo.entries()
-    }
-    if name := names.get((model, depth, str(weights))):
-        return zoo.folder(name)
-    raise ValueError(
-        f"weights={weights!r} must be those of a trained net, {', '.join(names.values())}. "
-        f"Received: {model}, depth={depth}; leave weights out for random ones"
-    )

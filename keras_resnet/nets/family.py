@@ -1,6 +1,6 @@
 """Which nets there are: depths, kinds and shortcuts. Without Keras, which is slow to import."""
 
-from keras_resnet.errors import integer
+from keras_resnet.errors import UserError, integer
 
 MODELS = ("resnet", "plain")
 SHORTCUTS = ("zeropad", "projection", "projection-all", "zeropad-maxpool")
@@ -24,7 +24,7 @@ def blocks_per_stage(depth: int) -> int:
         return (depth - 2) // 6
     below = min(max(8, (depth - 2) // 6 * 6 + 2), DEEPEST - 6)
     above = below + 6 if depth > 8 else 14
-    raise ValueError(
+    raise UserError(
         f"`depth` must be 6n+2, 8 to {DEEPEST} ({', '.join(map(str, PAPER_DEPTHS))}). "
         f"Received: depth={depth}; nearest: {below}, {above}"
     )

@@ -9,7 +9,7 @@ import numpy as np
 from keras import layers
 
 from keras_resnet.data.constants import CIFAR10_MEAN, CIFAR10_STD
-from keras_resnet.errors import integer, number
+from keras_resnet.errors import UserError, integer, number
 from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.nets.layers import BatchNormalization, ZeroPadShortcut, use_fast_convolution
 
@@ -28,7 +28,7 @@ def build(
     *,
     shortcut: str = "zeropad",
     num_classes: int = 10,
-    input_shape: tuple[int, int, int] = (32, 32, 3),
+    input_shape: tuple[int | None, int | None, int] = (32, 32, 3),
     mean: Sequence[float] = CIFAR10_MEAN,
     std: Sequence[float] = CIFAR10_STD,
     seed: int = 0,
@@ -43,26 +43,28 @@ def build(
     """
     for option, value, known in (("model", model, MODELS), ("shortcut", shortcut, SHORTCUTS)):
         if value not in known:
-            raise ValueError(f"{option} must be one of {', '.join(known)}. Received: {value!r}")
+            raise UserError(f"{option} must be one of {', '.join(known)}. Received: {value!r}")
     n = blocks_per_stage(depth)
     depth, seed = integer("depth", depth), integer("seed", seed)
+    if seed < 0:
+        raise UserError(f"seed must be 0 or more. Received: {seed}")
     if (num_classes := integer("num_classes", num_classes)) < 2:
-        raise ValueError(f"num_classes must be 2 or more. Received: {num_classes}")
+        raise UserError(f"num_classes must be 2 or more. Received: {num_classes}")
     if not len(mean) == len(std) == input_shape[-1]:
-        raise ValueError(
+        raise UserError(
             "mean and std must have one number per channel. "
             f"Received: {mean}, {std} for images {input_shape}"
         )
     odd = any(side and side % 4 for side in input_shape[:2])
     if (model, shortcut) == ("resnet", "zeropad-maxpool") and odd:
-        raise ValueError(
+        raise UserError(
             "zeropad-maxpool halves the image twice: height and width must be divisible by 4. "
             f"Received: input_shape={input_shape}"
         )
     mean = [number("mean", value) for value in mean]
     std = [number("std", value) for value in std]
     if min(std) <= 0:
-        raise ValueError(f"std must be above 0 in each channel. Received: std={std}")
+        raise UserError(f"std must be above 0 in each channel. Received: std={std}")
     if depth > 110:
         allow_deep_graphs()
     seeds = iter(np.random.SeedSequence(seed).generate_state(2 * depth).tolist())

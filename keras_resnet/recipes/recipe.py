@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Literal, Self, get_args
 
+from keras_resnet.errors import UserError
+
 MAX_STEPS = 10**9  # far beyond use
 
 Schedule = Literal["step", "cosine"]
@@ -39,6 +41,7 @@ class Recipe:
         below = f"0 or more and below half of steps={self.steps}"
         schedules, kernel = get_args(Schedule), self.kernel_rate
         for name, expected, good in (
+            ("name", "printable text, not empty", bool(self.name) and self.name.isprintable()),
             ("steps", f"4 to {MAX_STEPS}", 4 <= self.steps <= MAX_STEPS),
             ("batch_size", "1 or more", self.batch_size >= 1),
             ("learning_rate", rates, 0 < self.learning_rate <= 1e30),
@@ -51,7 +54,7 @@ class Recipe:
             ("kernel_rate", without, kernel is None or self.nesterov),
         ):
             if not good:
-                raise ValueError(f"`{name}` must be {expected}. Received: {getattr(self, name)}")
+                raise UserError(f"`{name}` must be {expected}. Received: {getattr(self, name)}")
 
     def resolve(self, depth: int, **overrides: Any) -> Self:
         """This recipe for one net: the given numbers replaced, the warm-up fitted to steps and depth.

@@ -84,11 +84,12 @@ def make_figure6(rows: Sequence[Row]) -> Figure:
     ]
     # A panel's height has room for a title of two lines.
     more = [0.2 * max(0, *(text.count("\n") - 1 for text in of_line)) for of_line in titles]
-    width, height = PANEL[0] * len(kinds), PANEL[1] * len(drawn) + 0.3 + sum(more)
+    panel = PANEL[0] + 0.7 * any(row.unfinished for row in rows)  # their labels are longer
+    width, height = panel * len(kinds), PANEL[1] * len(drawn) + 0.3 + sum(more)
     figure = Figure(figsize=(width, height))
     for line, (_, members) in enumerate(drawn):
         for column, kind in enumerate(kinds):
-            left = PANEL[0] * column + 0.85
+            left = panel * column + 0.85
             top = height - PANEL[1] * line - 0.5 - sum(more[: line + 1])
             box = (left / width, (top - 2.6) / height, 3.65 / width, 2.6 / height)
             errors = figure.add_axes(box)

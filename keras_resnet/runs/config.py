@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from keras_resnet.data.constants import DATASETS
+from keras_resnet.errors import UserError
 from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.recipes import RECIPES, Recipe
 from keras_resnet.runs.files import MOVED_ASIDE
@@ -33,7 +34,7 @@ class TrainConfig:
 
     # fmt: off
     model: str = _setting("resnet", "resnet, plain (without shortcuts), or module:function, where function(input_shape, num_classes, seed) returns a net of yours", group="net")
-    depth: int = _setting(20, "6n+2: 20, 32, 44, 56, 110, 1202", group="net")
+    depth: int = _setting(20, "6n+2, e.g. 8, 20, 32, 44, 56, 110, 1202", group="net")
     shortcut: str = _setting("zeropad", "zeropad is the paper's option A", choices=SHORTCUTS, group="net")
     weights: str | None = _setting(None, "a trained net to start from: a name of `keras-resnet models`, a .keras file or a run folder; it sets model, depth and shortcut", group="net")
     freeze: bool = _setting(False, "leave the trained net as it is and train only its dense layer", group="net")
@@ -69,8 +70,13 @@ class TrainConfig:
         if self.dataset not in DATASETS:  # its name, and the folder that holds it
             path = os.path.join(*map(os.path.expanduser, (self.data_dir or "", self.dataset)))
             folder, name = os.path.split(os.path.abspath(path))
-            if name in DATASETS:
-                _reject("dataset", f"a folder of another name: {name} is a data set", path)
+            if name in DATASETS or not name:
+                expected = (
+                    f"a folder of another name: {name} is a data set"
+                    if name
+                    else "a folder below /"
+                )
+                _reject("dataset", expected, path)
             object.__setattr__(self, "dataset", name)
             object.__setattr__(self, "data_dir", folder)
         elif self.image_size is not None:
@@ -144,12 +150,13 @@ def _convert(name: str, kind: Any, value: Any) -> Any:
     try:
         value = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        expected = str(error).removeprefix("Expected ").split(", got")[0].replace("`", "")
-        _reject(name, expected, repr(value))
+        expected, _, field = str(error).replace("`", "").partition(" - at $.")
+        value = value[field] if field else value
+        _reject(field or name, expected.removeprefix("Expected ").split(", got")[0], repr(value))
     if isinstance(value, str) and not (value.isprintable() and value.strip()):
         _reject(name, "printable text, not empty", ascii(value))
     return value
 
 
 def _reject(name: str, expected: str, received: object) -> None:
-    raise ValueError(f"`{name}` must be {expected}. Received: {received}")
+    raise UserError(f"`{name}` must be {expected}. Received: {received}")

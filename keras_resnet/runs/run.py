@@ -59,7 +59,8 @@ def read_run(path: Path) -> Run:
     try:
         config = _config_of(upgrade(saved["settings"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}/config.json has settings that make no sense: {error}") from None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise UserError(f"{path}/config.json has settings that make no sense: {reason}") from None
     return Run(config, config.resolve_recipe(), RunFolder(path))
 
 
@@ -86,6 +87,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out come from the recipe of
     that `name`, else from the paper's. Raises UserError, naming file and key, for what makes no sense.
     """
+    path = path / "config.json" if path.is_dir() else path
     if path.name == "config.json":
         settings = vars(read_run(path.parent).config)
         return {k: v for k, v in settings.items() if not settings["weights"] or k not in OF_WEIGHTS}
@@ -103,8 +105,11 @@ def read_settings(path: Path) -> dict[str, Any]:
             _check_keys(table, Recipe)
             base = RECIPES.get(str(table.get("name")), PAPER)
             with contextlib.suppress(TypeError, ValueError):  # wrong steps are named below
-                base = base.resolve(PAPER.warmup_min_depth, steps=table.get("steps"))
+                steps = table.get("steps", given.get("steps"))
+                base = base.resolve(PAPER.warmup_min_depth, steps=steps)
             values = {**dataclasses.asdict(base), "name": "custom", **table}
+            if "warmup_steps" in table:  # it is meant for this net, whatever its depth is
+                values["warmup_min_depth"] = table.get("warmup_min_depth", 0)
             given["recipe"] = msgspec.convert(values, Recipe)
         return check_values(given)
     except (TypeError, ValueError) as error:

@@ -91,7 +91,7 @@ def plan_runs(
     """The runs of all combinations with all seeds, the longest first.
 
     `nets` are values of `model` and `depth` that belong together, in place of those in `several`. Raises
-    ValueError for a value that no run can have.
+    UserError for a value that no run can have.
     """
     labels = [key for key in several if SEVERAL[key] is not None and len(set(several[key])) > 1]
     combinations = itertools.product(*several.values())
@@ -105,7 +105,7 @@ def plan_runs(
         config = TrainConfig(**{**settings, **own, "name": None})
         name = "-".join([config.experiment, *(f"{SEVERAL[key]}{own[key]}" for key in labels)])
         if configs.setdefault(name, config) != config:
-            raise ValueError(f"{name} would be the name of two experiments: train them separately")
+            raise UserError(f"{name} would be the name of two experiments: train them separately")
     runs = []
     for name, config in configs.items():
         if given := settings.get("name"):

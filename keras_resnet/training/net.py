@@ -5,6 +5,7 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -40,10 +41,7 @@ def settings_of_weights(config: TrainConfig) -> TrainConfig:
         given = getattr(config, key)
         if given not in (value, getattr(TrainConfig, key)):
             raise UserError(f"`{key}` must be {value}, as in `weights`. Received: {given}")
-    try:
-        return dataclasses.replace(config, **net)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    return dataclasses.replace(config, **net)
 
 
 def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
@@ -53,12 +51,9 @@ def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
     shape, classes = data.train_images.shape[1:], len(data.class_names)
     options: dict[str, Any] = {"shortcut": config.shortcut, "seed": config.seed, "dtype": dtype}
     options |= {"num_classes": classes, "input_shape": shape, "mean": data.mean, "std": data.std}
-    try:
-        if config.weights is not None:
-            return _trained_net(config, config.weights, data, dtype)
-        return build(config.model, config.depth, **options)
-    except ValueError as error:  # images of a size that the shortcut cannot halve
-        raise UserError(str(error)) from None
+    if config.weights is not None:
+        return _trained_net(config, config.weights, data, dtype)
+    return build(config.model, config.depth, **options)
 
 
 def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -> keras.Model:
@@ -80,10 +75,10 @@ def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -
     return net
 
 
-def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
-    """The net that the function `config.model` makes; its module may be in the working directory."""
-    module, _, name = config.model.partition(":")
-    expected = f"`model` must be resnet, plain, or module:function. Received: {config.model}"
+def function_of(model: str) -> Callable[..., Any]:
+    """The user's function that `module:function` names; its module may be in the working directory."""
+    module, _, name = model.partition(":")
+    expected = f"`model` must be resnet, plain, or module:function. Received: {model}"
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -92,6 +87,12 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
         raise UserError(f"{expected}; {error} (also looked in {os.getcwd()})") from None
     if not callable(function):
         raise UserError(f"{expected}; {module} has no function {name}")
+    return function
+
+
+def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
+    """The net that the user's function `config.model` makes."""
+    function = function_of(config.model)
     shape, classes = data.train_images.shape[1:], len(data.class_names)
     before = keras.config.dtype_policy()
     devices.clear_session()  # unnamed layers are numbered from 1 again, so that a resume finds them

@@ -56,10 +56,10 @@ class Progress:
 
     @property
     def kept(self) -> MetricsRow:
-        """The row of the net that is saved: of the lowest validation error, or the last."""
+        """The row of the net that is saved: the last, or of the lowest validation error, then loss."""
         if self.keep == "last":
             return self.rows[-1]
-        return min(self.rows, key=lambda row: row["val_error"] or 0.0)
+        return min(self.rows, key=lambda row: (row["val_error"] or 0.0, row["val_loss"] or 0.0))
 
     @property
     def evaluation_due(self) -> bool:

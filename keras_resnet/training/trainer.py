@@ -19,10 +19,12 @@ from keras import Model
 
 from keras_resnet import console, recipes
 from keras_resnet.data import datasets
+from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError, missing
 from keras_resnet.inference.evaluate import loss_and_error
 from keras_resnet.nets.describe import count_parameters
+from keras_resnet.nets.family import MODELS
 from keras_resnet.nets.stock import stock
 from keras_resnet.runs import checkpoint, files, provenance, resume
 from keras_resnet.runs.checkpoint import Arrays, State
@@ -32,7 +34,7 @@ from keras_resnet.runs.run import Run, runs_of, write_summary
 from keras_resnet.training import backends, callbacks, devices, hosts, loggers, metadata
 from keras_resnet.training.callbacks import refuse_callbacks
 from keras_resnet.training.model import chunks, training_model
-from keras_resnet.training.net import build_net, logits_of, settings_of_weights
+from keras_resnet.training.net import build_net, function_of, logits_of, settings_of_weights
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted
 
@@ -81,6 +83,8 @@ def train(
     if config.log != "tensorboard" and importlib.util.find_spec(config.log) is None:
         raise missing(config.log, f"`log` {config.log}")
     config = settings_of_weights(config)
+    if config.model not in MODELS:
+        function_of(config.model)  # a wrong name is an error before the data is read
     runs, backend = runs_of(config), keras.backend.backend()
     with devices.distributed(config.devices) as count:
         # Each host may have its own folders.
@@ -92,9 +96,11 @@ def train(
         # any kind.
         asked = [] if restart else runs
         results = hosts.on_first(lambda: [resume.read_results(run, backend) for run in asked])
-        if restart or not all(results):
+        if restart or not all(results) or config.dataset not in DATASETS:
             data = _load(config, data, count)
             hosts.check_same({"dataset": data.content_hash})
+            for run in asked:
+                hosts.on_first(_refuse_other_images, run, data)
         if restart:
             hosts.on_first(_move_aside, runs)
         for run in runs:
@@ -126,8 +132,6 @@ def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ())
         if began is None:
             hosts.on_first(run.folder.write_config, metadata.config_of(run, data, precision))
         else:
-            there, now = {"hash": began.get("content_hash")}, {"hash": data.content_hash}
-            resume.refuse_others(run.folder.path, there, now, "images")
             devices.print_changes(began)
         hosts.on_first(run.folder.write_metrics, progress.rows)
         _print_plan(run, net, count, precision, reason)
@@ -140,6 +144,12 @@ def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ())
                 checkpoint.restore(net, model, progress.arrays)
             _finish(progress, data, net, precision)
             return hosts.agree(progress.signals.received)
+
+
+def _refuse_other_images(run: Run, data: Dataset) -> None:
+    if began := run.folder.read_config():
+        there, now = {"hash": began.get("content_hash")}, {"hash": data.content_hash}
+        resume.refuse_others(run.folder.path, there, now, "images")
 
 
 def _open(run: Run, held: contextlib.ExitStack) -> Begun | None:

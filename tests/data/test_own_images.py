@@ -132,6 +132,7 @@ def another_class(root):
         (only_one_class, [], "two or more .*one class, disc"),
         (lambda root: root.rename(root.parent / "moved"), [], "one of cifar10, .*which is none of these"),
         (another_class, [], "cat must be one of the classes"),
+        (Path.exists, ["--dataset", "/"], "--dataset must be a folder below /. Received: /"),
         (lambda root: draw(root / "Train", 1), [], "rename or move Train"),
         (lambda root: draw(root / "train", 1), [], "rename or move disc, square, stripes"),
         (Path.exists, ["--val-size", "12"], "--val-size must be .*below the 12"),
@@ -168,6 +169,8 @@ def test_labels_of_one_byte_and_names_that_are_taken():
     for name in ("cifar10", "a/b"):
         with pytest.raises(ValueError, match="`name` must have no slash and be none of cifar10"):
             Dataset.from_arrays(images, labels, name=name)
+    with pytest.raises(ValueError, match="`test_labels` must come with `test_images`"):
+        Dataset.from_arrays(images, labels, test_labels=labels)
 
 
 def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):
@@ -189,10 +192,14 @@ def test_a_resume_with_other_images_is_refused(tmp_path, capsys):
     moved.parent.mkdir()
     root.rename(moved)
     assert train(tmp_path / "runs", *flags, "--dataset", moved) == 0
-    results.unlink()
+    assert "is finished" not in capsys.readouterr().out
+    assert train(tmp_path / "runs", *flags, "--dataset", moved) == 0
+    assert "is finished" in capsys.readouterr().out
     (moved / "disc/000.jpg").unlink()
-    assert train(tmp_path / "runs", *flags, "--dataset", moved) == 2
-    assert "a run with other images" in capsys.readouterr().err
+    for end in (lambda: None, results.unlink):  # a finished run, and an unfinished one
+        end()
+        assert train(tmp_path / "runs", *flags, "--dataset", moved) == 2
+        assert "a run with other images" in capsys.readouterr().err
 
 
 @pytest.mark.slow

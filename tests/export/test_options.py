@@ -88,6 +88,9 @@ def test_the_weights_under_pytorchs_names(tmp_path, images):
         layer.trainable = layer.name == "head_dense"
     net.save(tmp_path / "net.keras")
     facts = export(tmp_path / "net.keras", formats=["safetensors"])
+    make_net(input_shape=(16, 24, 3)).save(tmp_path / "wide.keras")
+    (_, other) = export(tmp_path / "wide.keras", formats=["safetensors"])["verification"]["rows"]
+    assert other["difference"] < 1e-5
     row = facts["verification"]["rows"][1]
     assert row["file"] == "model.safetensors" and row["difference"] < 1e-5
     modes = {path.suffix: path.stat().st_mode for path in (tmp_path / "net-export").iterdir()}

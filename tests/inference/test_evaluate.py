@@ -40,10 +40,13 @@ def test_images_and_labels_that_do_not_fit():
         (IMAGES, [0, 1, 3, 0], "`labels` must be 0 to 2. Received: 0 to 3"),
         (IMAGES, np.zeros((4, 1), int), r"labels int64 \(4, 1\)"),
         (IMAGES.astype(float), [0] * 4, "images float64"),
-        (IMAGES[:, :16], [0] * 4, r"of \(32, 32\) pixels.* images uint8 \(4, 16, 32, 3\)"),
+        (IMAGES[:, :16], [0] * 4, r"each \(32, 32, 3\).* images uint8 \(4, 16, 32, 3\)"),
     ):
         with pytest.raises(ValueError, match=message):
             keras_resnet.evaluate(fake(np.eye(3)[[0, 1, 2, 0]]), images, labels)
+    for images in (IMAGES[:, :16], IMAGES[..., :1]):  # Keras would take both
+        with pytest.raises(ValueError, match=r"each \(32, 32, 3\)"):
+            keras_resnet.evaluate(keras_resnet.resnet(8), images, [0] * 4)
 
 
 def test_what_may_be_evaluated(tmp_path):

@@ -86,6 +86,14 @@ def test_what_a_file_says_is_checked_together_with_the_flags(tmp_path):
         TrainConfig(**{**read_settings(tmp_path / "file.toml"), **flags})
 
 
+def test_a_warm_up_that_a_file_gives_is_taken_at_every_depth(tmp_path):
+    (path := tmp_path / "file.toml").write_text(
+        'depth = 8\nsteps = 30\n[recipe]\nname = "mine"\nschedule = "cosine"\nwarmup_steps = 5'
+    )
+    recipe = TrainConfig(**read_settings(path)).resolve_recipe()
+    assert (recipe.steps, recipe.warmup_steps) == (30, 5)
+
+
 def test_what_is_wrong_in_the_file_is_named(tmp_path, refused):
     path = tmp_path / "file.toml"
     for text, told in (

@@ -165,15 +165,15 @@ def test_training_starts_from_a_trained_net(tmp_path, capsys):
     assert not np.array_equal(changed.kernel, trunk.get_layer("stem_conv").kernel)
 
 
-@pytest.mark.parametrize(("keep", "saved"), [("best", 1), (None, 3)])
+@pytest.mark.parametrize(("keep", "saved"), [("best", 2), (None, 3)])
 def test_the_net_of_the_lowest_validation_error_is_kept_across_a_stop(
     keep, saved, tmp_path, monkeypatch, capsys
 ):
-    errors, seen = iter([30.0, 10.0, 20.0, 10.0]), []
+    measured, seen = iter([(0.5, 30.0), (0.9, 10.0), (0.8, 10.0), (0.7, 20.0)]), []
     remember = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda *_: seen.append(remember.model.get_weights())
     )
-    monkeypatch.setattr(callbacks, "loss_and_error", lambda *_: (1.0, next(errors)))
+    monkeypatch.setattr(callbacks, "loss_and_error", lambda *_: next(measured))
     config = keras_resnet.TrainConfig(
         depth=8, dataset="synthetic", val_size=300, batch_size=32, steps=40, eval_every=10,
         checkpoint_every=10, output_dir=str(tmp_path), name="x", keep=keep,
@@ -185,7 +185,9 @@ def test_the_net_of_the_lowest_validation_error_is_kept_across_a_stop(
     keras_resnet.train(config, callbacks=[remember])
     folder = tmp_path / "x/seed-0"
     results = json.loads((folder / "results.json").read_text())
-    assert results["val_error"] == 10 and results.get("saved_step", 40) == 10 * (saved + 1)
+    assert results["val_error"] == (10 if keep else 20) and results.get("saved_step", 40) == 10 * (
+        saved + 1
+    )
     said = f"the net of update {10 * (saved + 1)} (keep {keep or 'last'})"
     assert said in capsys.readouterr().out
     net = keras.models.load_model(folder / "model.keras")
