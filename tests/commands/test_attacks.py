@@ -52,7 +52,7 @@ def unfinished(run):
         (f"report {'x' * 300}", "x could not be read or written (File name too long)"),
         (f"convert {GOLDEN}/resnet8_split.safetensors --output x/seed-0/model.keras", "--output must not"),
         ("export x/seed-0 --formats onnx --output x/seed-0", "would be replaced, but holds"),
-        ("export x/seed-0 --formats onnx --output /", "would be replaced, but holds"),
+        ("export x/seed-0 --formats onnx --output /", "must be a folder of its own"),
         ("export x/seed-0 --formats onnx --output loop", "could not be written"),
     ],
 )  # fmt: skip

@@ -23,7 +23,7 @@ def test_without_a_command_all_are_listed():
     ("command", "absent", "told"),
     [
         ("report nothere", "", "Received: nothere, which does not exist"),
-        ("report results", "matplotlib", "pip install matplotlib, or this package with its"),
+        ("report results", "matplotlib", "pip install '.[report]'"),
         ("train --depth 57", "", "error: --depth must be 6n+2"),
     ],
 )

@@ -74,7 +74,7 @@ def test_without_ray_one_line_says_how_to_install_it(monkeypatch, refused, tmp_p
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)
     error = refused("sweep", "--dataset", "synthetic")
-    assert "needs ray, which is not installed" in error and "extra [sweep]" in error
+    assert "needs ray, which is not installed" in error and "[sweep]" in error
 
 
 def run_of(**settings):

@@ -124,7 +124,7 @@ def test_what_is_refused_before_training(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="`callbacks` must be Keras callbacks. Received: 'Early'"):
         train(config(tmp_path), callbacks=["Early"])
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"`log` wandb needs wandb.*extra \[wandb\]"):
+    with pytest.raises(UserError, match=r"`log` wandb needs wandb.*\[wandb\]"):
         train(config(tmp_path, log="wandb"))
     assert not list(tmp_path.iterdir())
 
