@@ -13,7 +13,7 @@ from keras_resnet.errors import did_you_mean
 COMMANDS = {
     "train": "train a net, or resume a run",
     "sweep": "train many runs, several at once, here or on a Ray cluster",
-    "export": "write a trained net as SavedModel and ONNX, proven equal",
+    "export": "write a trained net as SavedModel and ONNX, compared with Keras",
     "predict": "classify image files",
     "evaluate": "measure a net's error on a data set",
     "convert": "convert a PyTorch checkpoint to a .keras file",

@@ -37,7 +37,7 @@ def missing(package: str, needed_by: str = "this") -> UserError:
     name = "PyTorch" if package == "torch" else package
     return UserError(
         f"{needed_by} needs {name}, which is not installed: pip install {package}, or in the checkout "
-        f"pip install '.[{EXTRAS[package]}]'"
+        f"pip install -e '.[{EXTRAS[package]}]'"
     )
 
 
@@ -58,9 +58,9 @@ def integer(name: str, value: object) -> int:
 
 
 def number(name: str, value: object) -> float:
-    """`value` as a finite float. Raises TypeError or ValueError, naming the argument."""
+    """`value` as a finite float. Raises TypeError or UserError, naming the argument."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"`{name}` must be a number. Received: {name}={value!r}")
     if not math.isfinite(value):
-        raise ValueError(f"`{name}` must be a finite number. Received: {name}={value}")
+        raise UserError(f"`{name}` must be a finite number. Received: {name}={value}")
     return float(value)

@@ -6,8 +6,8 @@ CHECKPOINT is a state_dict: safetensors, or what `torch.save` wrote, alone or
 inside a larger checkpoint. Its layers are matched by shape and order
 (docs/pytorch.md).
 
-Give the mean and std that it was trained with, `--mean` and `--std`, in units
-of 0..1.
+If mean and std are neither in the checkpoint nor those of the data set, give
+them: `--mean` and `--std`, in units of 0..1.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("checkpoint", metavar="CHECKPOINT", type=Path)
     add("--depth", type=int, help="6n+2: 20, 32, 44, 56, 110, 1202 (default: the checkpoint's)")
     add("--output", type=Path, required=True, help="the .keras file to write; one that exists is replaced")
-    add("--model", choices=MODELS, default="resnet")
+    add("--model", choices=MODELS, default="resnet", help="plain nets have no shortcuts (default: resnet)")
     add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
     add("--padding", choices=PADDINGS,
         help="where zeropad's new channels are: at the end, or split half before, half after (default: "

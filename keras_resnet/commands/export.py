@@ -1,4 +1,4 @@
-"""Export a trained net as SavedModel, ONNX, LiteRT or a page; verify the files.
+"""Export a trained net as SavedModel, ONNX, other formats or a page, and verify it.
 
     python export.py experiments/resnet20/seed-0             SavedModel, ONNX
     python export.py experiments/resnet20/seed-0 --quantize  and int8
@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--output", metavar="DIR", help=text)
     for field in dataclasses.fields(Options):
         add(f"--{field.name.replace('_', '-')}", default=field.default, **field.metadata)
-    add("--dataset", help="the net's data set (default: the one it was trained on)")
-    text = "of tensorflow_datasets (default: the run's if it exists here, else $TFDS_DATA_DIR)"
+    text = "the net's data set (default: the run's, else the one whose mean and std the net has)"
+    add("--dataset", metavar="NAME|PATH", help=text)
+    text = "of tensorflow_datasets (default: the run's, $TFDS_DATA_DIR or ~/tensorflow_datasets)"
     add("--data-dir", metavar="DIR", help=text)
     text = f"then serve the page on 127.0.0.1 until Ctrl-C (port {PORT} if none is given)"
     add("--serve", nargs="?", type=int, const=PORT, metavar="PORT", help=text)

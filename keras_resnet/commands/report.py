@@ -1,4 +1,7 @@
-"""Write figure 6, the table of results and a page from run folders."""
+"""Write figure 6, the table of results and a page from run folders.
+
+Needs: pip install -e '.[report]'
+"""
 
 from collections.abc import Sequence
 from pathlib import Path

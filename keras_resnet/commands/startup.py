@@ -83,7 +83,7 @@ def load_classifier(model: str | None) -> Classifier:
 
     path = zoo.resolve(model)
     if not path.is_dir() and path.suffix != ".onnx":
-        path = model_file(path)  # an error in other files comes before Keras, which takes seconds
+        path = model_file(path)  # refuse another file before Keras is imported, which takes seconds
     console.print_status("loading the net")
     if path.suffix != ".onnx":
         start_keras()

@@ -49,8 +49,6 @@ def run(command: Callable[[], int | None]) -> int:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.ENAMETOOLONG):
             path, reason = error.filename, error.strerror
             error = UserError(f"{path} could not be read or written ({reason}); name another path")
-        if isinstance(error, FileNotFoundError) and error.filename is None:  # of os.getcwd()
-            error = UserError("the working directory was deleted: cd to another")
         if not isinstance(error, UserError):
             raise
         console.print_error(with_flags(f"error: {error}"))

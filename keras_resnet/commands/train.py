@@ -25,7 +25,7 @@ from keras_resnet.training.signals import Interrupted, signal_name
 EPOCH = -(-(50_000 - VAL_SIZE) // PAPER.batch_size)
 HINTS: dict[str, Callable[[str], str]] = {
     "epochs": lambda n: (
-        f"1 epoch = {EPOCH} updates, so give --steps {int(n) * EPOCH if n.isdecimal() else 'UPDATES'}"
+        f"1 epoch of CIFAR = {EPOCH} updates: --steps {int(n) * EPOCH if n.isdecimal() else 'UPDATES'}"
     ),
     "lr": lambda value: f"give --learning-rate {value}".rstrip(),
     "resume": lambda value: "the same command again resumes an interrupted run",
@@ -54,12 +54,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         epilog=textwrap.fill(
             f"Defaults are those of recipe {recipe.name} at {depth} layers. "
-            f"fast differs from paper in: {describe_difference(*usual)}."
+            f"fast differs from paper (in brackets) in: {describe_difference(*usual)}."
         ),
         hints=HINTS,
     )
     flags.add_flags(parser, recipe.settings())
-    text = "settings from a TOML file, or a run's config.json, which repeats the run; flags win"
+    text = "settings from a TOML file, or of a run (its folder or config.json); flags win"
     parser.add_argument("--config", metavar="FILE", help=text)
     text = "move an existing run aside and start over"
     parser.add_argument("--restart", action="store_true", help=text)

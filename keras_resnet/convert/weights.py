@@ -29,8 +29,9 @@ def convert(
     `tensors` are what `read_checkpoint` reads. A `depth` or `shortcut` of None is read from their shapes,
     where no projection means zeropad. With `padding="split"` the PyTorch net has half of a shortcut's zero
     channels before the others; ours are at the end: the channels of each stage are reordered, which changes
-    no output. `mean` and `std` are in units of 0..1; default CIFAR-10's. Raises UserError where tensors do
-    not fit (all are listed), their order cannot be decided, or options do not go together.
+    no output. `mean` and `std` are in units of 0..1; default CIFAR-10's. Sides of `input_shape` that are None
+    are free. Raises UserError where tensors do not fit (all are listed), their order cannot be decided, or
+    options do not go together.
     """
     for name, values, low in (("mean", mean, 0.0), ("std", std, 1e-6)):
         if values is not None and not all(low <= value <= 1 for value in values):

@@ -4,6 +4,7 @@ Its front matter is Hugging Face's model-index.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
@@ -26,7 +27,12 @@ _SETTINGS = (
     "dataset", "recipe", "steps", "batch_size", "learning_rate", "warmup_steps", "weight_decay",
     "momentum", "nesterov", "schedule", "val_size", "seed",
 )  # fmt: skip
-_CARD, _PAGE = Path(__file__).with_suffix(".md").read_text("utf-8").split("<!-- the page -->\n")
+_CARD, _ONNX, _PAGE = re.split(
+    "<!-- .* -->\n", Path(__file__).with_suffix(".md").read_text("utf-8")
+)
+_KERAS = "- `model.keras` takes `[N, height, width, 3]`, 0..255, whatever the others take.\n"
+_TORCH = "- `model.safetensors` holds weights alone, and its input must be normalized: see Use.\n"
+_USUAL = ["uint8", "nhwc", None]
 _LICENSE = "\n- License: MIT, Copyright (c) 2026 The keras-resnet authors."
 _PAPER = """, built as in He et al. 2015, "Deep Residual Learning for Image
 Recognition" (arXiv:1512.03385, section 4.2)"""
@@ -50,13 +56,17 @@ def render_card(facts: Mapping[str, Any]) -> str:
         training=training(facts),
         errors=_errors(facts),
         images=f"{check['count']} {check['images']}",
-        batches=", ".join(map(str, check["batches"])),
+        batches=", ".join(map(str, check["batches"]))
+        + ("; `model.keras` and `model.safetensors`: 1, 7, 256" if form["batch_size"] else ""),
         rows="\n".join(
             f"| {row['file']} | {row['difference']:.1e} | {row['tolerance'] or 'none'} | "
             f"{row['agreement']}/{check['count']} |"
             for row in check["rows"]
         ),
         snippets="\n".join(render_snippet(row["file"], facts) for row in check["rows"]),
+        others=(_KERAS if [form["dtype"], form["layout"], form["batch_size"]] != _USUAL else "")
+        + (_TORCH if torch_weights.FILE in facts["files"] else ""),
+        onnx=_ONNX if onnx_file.FILE in facts["files"] else "",
         page=_PAGE if web_page.FOLDER in facts["files"] else "",
     )
 

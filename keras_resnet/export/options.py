@@ -40,8 +40,10 @@ class Options:
     """What to write, and how. Raises UserError for values that are not known, or do not go together."""
 
     formats: Sequence[str] = _several(FORMATS)
-    quantize: bool = _switch("also int8 versions of ONNX and LiteRT, calibrated on training images")
-    half: bool = _switch("also model.fp16.onnx: float16 but for the normalization")
+    quantize: bool = _switch(
+        "also int8 versions of the ONNX and LiteRT files, calibrated on training images"
+    )
+    half: bool = _switch("also model.fp16.onnx: float16, except the normalization")
     outputs: Sequence[str] = _several(OUTPUTS)
     layout: str = _option("nhwc", "of the input: nhwc, or nchw as in PyTorch (default: nhwc)")
     input: str = _option("uint8", "pixels 0..255 as uint8 or float32 (default: uint8)")
@@ -50,7 +52,7 @@ class Options:
     # onnx2torch cannot read 18.
     opset: int = _option(17, f"of ONNX, {OPSETS[0]} to {OPSETS[-1]} (default: 17)", type=int)
     runtime: Path | str | None = _option(
-        None, "for web: npm's onnxruntime-web, unpacked, which lets the page work without network"
+        None, "for web: npm's onnxruntime-web, unpacked, so that the page works without network"
     )
 
     def __post_init__(self) -> None:

@@ -41,7 +41,7 @@ LOADERS: dict[str, Callable[[Path], Predict]] = {
 def verify(
     net: keras.Model, folder: Path, data: Dataset | None, options: Options
 ) -> dict[str, Any]:
-    """Compare every file of an export with the net in batches of `BATCHES`, or of the fixed size; print it.
+    """Compare every file of an export with the net, in batches of 1, 7, 256 or the fixed size; print a table.
 
     `net` is what `signature.with_all_outputs` returned. Returns the `verification` of export.json: a row has
     the file's name, its largest difference and the limit of that, how many images get the net's class in

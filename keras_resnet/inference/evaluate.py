@@ -90,9 +90,9 @@ def evaluate(
     are_labels = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
     if not are_images or not are_labels or not images.size:
         raise ValueError(
-            f"`images` must be uint8 (N, height, width, channels), at least one, each {sides or 'alike'}, "
-            f"`labels` N integers. Received: images {images.dtype} {images.shape}, labels {labels.dtype} "
-            f"{labels.shape}"
+            "`images` must be uint8 (N, height, width, channels), at least one, each "
+            f"{sides or 'of one size'}, `labels` N integers. Received: images {images.dtype} "
+            f"{images.shape}, labels {labels.dtype} {labels.shape}"
         )
 
     def run(images: np.ndarray) -> np.ndarray:

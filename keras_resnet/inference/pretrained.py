@@ -128,8 +128,15 @@ def _build(
     elif "mean" in options or "std" in options:
         raise ValueError("mean and std are those of the weights: leave them out")
     else:
-        trained = zoo.folder(f"{model}{depth}") if weights == "cifar10" else weights
-        net = load_trained(trained, **options)
+        if weights == "cifar10":
+            names, asked = [net.name for net in zoo.entries()], f"{model}{depth}"
+            if asked not in names:
+                raise UserError(
+                    f"weights='cifar10' must be those of a trained net ({', '.join(names)}). Received: "
+                    f"{asked}; leave weights out for random ones"
+                )
+            weights = zoo.folder(asked)
+        net = load_trained(weights, **options)
         here, there = {"model": model, "depth": depth, "shortcut": shortcut}, describe(net)
         different = [
             f"{k} {there[k]} in the file, {v} here" for k, v in here.items() if there[k] != v

@@ -41,7 +41,7 @@ class Recipe:
         below = f"0 or more and below half of steps={self.steps}"
         schedules, kernel = get_args(Schedule), self.kernel_rate
         for name, expected, good in (
-            ("name", "printable text, not empty", bool(self.name) and self.name.isprintable()),
+            ("name", "printable text, not empty", str(self.name).isprintable() and self.name != ""),
             ("steps", f"4 to {MAX_STEPS}", 4 <= self.steps <= MAX_STEPS),
             ("batch_size", "1 or more", self.batch_size >= 1),
             ("learning_rate", rates, 0 < self.learning_rate <= 1e30),

@@ -34,8 +34,8 @@ class TrainConfig:
 
     # fmt: off
     model: str = _setting("resnet", "resnet, plain (without shortcuts), or module:function, where function(input_shape, num_classes, seed) returns a net of yours", group="net")
-    depth: int = _setting(20, "6n+2, e.g. 8, 20, 32, 44, 56, 110, 1202", group="net")
-    shortcut: str = _setting("zeropad", "zeropad is the paper's option A", choices=SHORTCUTS, group="net")
+    depth: int = _setting(20, "layers: 6n+2 for n blocks in each of 3 stages, e.g. 8, 20, 32, 44, 56, 110, 1202", group="net")
+    shortcut: str = _setting("zeropad", "where the shape changes: zero channels (the paper's option A), a 1x1 convolution (B; in every block: C), or maxima and zero channels", choices=SHORTCUTS, group="net")
     weights: str | None = _setting(None, "a trained net to start from: a name of `keras-resnet models`, a .keras file or a run folder; it sets model, depth and shortcut", group="net")
     freeze: bool = _setting(False, "leave the trained net as it is and train only its dense layer", group="net")
     dataset: str = _setting("cifar10", "cifar10, cifar100, synthetic (needs no data on disk), or a path of your own images: a folder with one subfolder per class, or an .npz file", group="data")
@@ -48,7 +48,7 @@ class TrainConfig:
     steps: int | None = _setting(None, "updates; the learning-rate schedule scales with them", group="recipe")
     batch_size: int | None = _setting(None, "images per update", group="recipe")
     learning_rate: float | None = _setting(None, "highest rate of the schedule; it scales Muon's rate in recipe fast too", group="recipe")
-    warmup_steps: int | None = _setting(None, "first updates, at lower rates; recipe paper has 400 from 110 layers on", group="recipe")
+    warmup_steps: int | None = _setting(None, "how many updates at the start have a lower rate; recipe paper has 400, for nets of 110 layers or more", group="recipe")
     weight_decay: float | None = _setting(None, "of SGD, not Muon; coupled: added to the gradient before the momentum", group="recipe")
     momentum: float | None = _setting(None, "momentum of SGD and Muon", group="recipe")
     crop_padding: int | None = _setting(None, "pixels around an image before its random crop; 0 crops nothing", group="recipe")

@@ -82,7 +82,7 @@ def _config_of(settings: Settings) -> TrainConfig:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Settings of `TrainConfig`, each checked by itself, from a TOML file or the config.json of a run.
+    """Settings of `TrainConfig`, each checked by itself, from a TOML file, or a run's folder or config.json.
 
     In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out come from the recipe of
     that `name`, else from the paper's. Raises UserError, naming file and key, for what makes no sense.
@@ -94,7 +94,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     data = files.read_bytes(path)
     if data is None:
         raise UserError(
-            "`config` must be a TOML file or the config.json of a run. "
+            "`config` must be a TOML file, or a run's folder or config.json. "
             f"Received: {path}, which does not exist"
         )
     try:
@@ -105,10 +105,11 @@ def read_settings(path: Path) -> dict[str, Any]:
             _check_keys(table, Recipe)
             base = RECIPES.get(str(table.get("name")), PAPER)
             with contextlib.suppress(TypeError, ValueError):  # wrong steps are named below
-                steps = table.get("steps", given.get("steps"))
-                base = base.resolve(PAPER.warmup_min_depth, steps=steps)
+                # A warm-up in the table is meant for the steps above the table.
+                steps = given.get("steps") if "warmup_steps" in table else None
+                base = base.resolve(PAPER.warmup_min_depth, steps=table.get("steps", steps))
             values = {**dataclasses.asdict(base), "name": "custom", **table}
-            if "warmup_steps" in table:  # it is meant for this net, whatever its depth is
+            if "warmup_steps" in table:  # and for this net, whatever its depth is
                 values["warmup_min_depth"] = table.get("warmup_min_depth", 0)
             given["recipe"] = msgspec.convert(values, Recipe)
         return check_values(given)

@@ -89,7 +89,7 @@ class Evaluate(RunCallback):
 
 
 class CallUsers(RunCallback):
-    """Calls the user's callbacks: to them an epoch is an evaluation, and the model is the net that is saved.
+    """Calls the user's callbacks: to them an epoch is an evaluation, and the model has no augmentation.
 
     Their `logs` have Keras's names: loss, accuracy, val_loss, val_accuracy, and learning_rate and step.
     """

@@ -56,10 +56,10 @@ def train(
         config: the settings.
         restart: move what is in the run folders aside and start over.
         data: the data set, if it is loaded already; your own images replace `config.dataset`.
-        callbacks: Keras's own or yours. To them an epoch is one evaluation, and the model is the net that is
-            saved; `logs` hold loss, accuracy, val_loss, val_accuracy, learning_rate and step. If one sets
-            `model.stop_training`, the run ends and counts as finished. Those that set the learning rate are
-            refused.
+        callbacks: Keras's own or yours. To them an epoch is one evaluation, and the model is the net
+            without the augmentation; `logs` hold loss, accuracy, val_loss, val_accuracy, learning_rate and
+            step. If one sets `model.stop_training`, the run ends and counts as finished. Those that set the
+            learning rate are refused.
 
     Returns:
         The experiment's folder, with one run folder per seed and summary.json.

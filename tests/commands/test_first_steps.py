@@ -23,7 +23,7 @@ def test_without_a_command_all_are_listed():
     ("command", "absent", "told"),
     [
         ("report nothere", "", "Received: nothere, which does not exist"),
-        ("report results", "matplotlib", "pip install '.[report]'"),
+        ("report results", "matplotlib", "pip install -e '.[report]'"),
         ("train --depth 57", "", "error: --depth must be 6n+2"),
     ],
 )
@@ -35,7 +35,7 @@ def test_what_cannot_be_is_told_before_keras_starts(command, absent, told):
 
 def test_a_mistake_leads_to_what_is_right(refused):
     for command, expected in (
-        ("train --epochs 10", "1 epoch = 352 updates, so give --steps 3520"),
+        ("train --epochs 10", "1 epoch of CIFAR = 352 updates: --steps 3520"),
         ("train --resume", "the same command again resumes an interrupted run"),
         ("train --n 9", "give --depth 56"),
         ("train --shortcut none", "invalid choice: 'none'"),

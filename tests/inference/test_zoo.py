@@ -59,8 +59,9 @@ def test_its_error_on_cifar10_is_that_of_the_registry(entry, cifar10):
     classifier = keras_resnet.Classifier.load(entry.name)
     assert classifier.class_names == cifar10.class_names
     result = keras_resnet.evaluate(classifier, cifar10.test_images, cifar10.test_labels)
-    # Another CPU's kernels may turn two images that are on the edge of two classes.
-    assert result.error == pytest.approx(entry.test_error, abs=0.021)
+    # float16 changed some classes, and another CPU's kernels may turn two images that are on the edge.
+    images = 2 + (entry.changed_classes or 0)
+    assert result.error == pytest.approx(entry.test_error, abs=0.01 * images + 0.001)
 
 
 @every_net
@@ -104,23 +105,28 @@ def test_float16_kernels_unless_they_change_the_classes(tmp_path, monkeypatch, d
     net = load_keras(run)
     net.save(run / "model.keras")
     assert pack([run], tmp_path / "half").changed_classes == 0  # its kernels were float16 before
-    assert h5_types(tmp_path / "half") == {4: "float16", 2: "float16", 1: "float32"}
+    assert h5_types(tmp_path / "half") == {4: {"float16"}, 2: {"float16"}, 1: {"float32"}}
+    pack([run], tmp_path / "again")
+    files = [tmp_path / name / "resnet20-cifar10/model.keras" for name in ("half", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
     head = net.get_layer("head_dense")
     nearly_equal = 1 + np.random.default_rng(0).normal(0, 1e-4, (64, 10))  # float16 rounds to 1e-3
     head.set_weights([nearly_equal, np.zeros(10)])
     net.save(run / "model.keras")
     assert pack([run], tmp_path / "whole").changed_classes is None
-    assert set(h5_types(tmp_path / "whole").values()) == {"float32"}
+    assert set().union(*h5_types(tmp_path / "whole").values()) == {"float32"}
     assert load_keras(tmp_path / "whole/resnet20-cifar10").get_weights()[-2].std() < 2e-4
 
 
 def h5_types(folder):
-    """Number of dimensions -> dtype of the weights in the file of ResNet-20."""
+    """Number of dimensions -> dtypes of the weights in the file of ResNet-20."""
     with zipfile.ZipFile(folder / "resnet20-cifar10/model.keras") as archive:
         data = io.BytesIO(archive.read("model.weights.h5"))
     types = {}
     with h5py.File(data) as file:
-        file.visititems(lambda _, x: hasattr(x, "dtype") and types.update({x.ndim: str(x.dtype)}))
+        file.visititems(
+            lambda _, x: hasattr(x, "ndim") and types.setdefault(x.ndim, set()).add(str(x.dtype))
+        )
     return types
 
 
@@ -140,7 +146,7 @@ def test_its_size_and_the_snippet_of_its_card(entry):
 
 def test_nets_that_the_weights_do_not_fit_are_refused():
     for options, received in (
-        ({"depth": 26}, f"a trained net ({NAMES}), "),
+        ({"depth": 26}, f"a trained net ({NAMES})"),
         ({"weights": "cifar100"}, "Received: cifar100, which does not exist"),
         ({"shortcut": "zeropad-maxpool"}, "shortcut zeropad in the file, zeropad-maxpool here"),
         ({"weights": "resnet56"}, "depth 56 in the file, 20 here"),
