@@ -1,4 +1,4 @@
-"""Export a trained net as SavedModel, ONNX, other formats or a page, and verify it.
+"""Export a trained net as SavedModel, ONNX, other formats or a page; verify it.
 
     python export.py experiments/resnet20/seed-0             SavedModel, ONNX
     python export.py experiments/resnet20/seed-0 --quantize  and int8

@@ -25,7 +25,7 @@ from keras_resnet.training.signals import Interrupted, signal_name
 EPOCH = -(-(50_000 - VAL_SIZE) // PAPER.batch_size)
 HINTS: dict[str, Callable[[str], str]] = {
     "epochs": lambda n: (
-        f"1 epoch of CIFAR = {EPOCH} updates: --steps {int(n) * EPOCH if n.isdecimal() else 'UPDATES'}"
+        f"1 epoch of CIFAR = {EPOCH} updates: give --steps {int(n) * EPOCH if n.isdecimal() else 'UPDATES'}"
     ),
     "lr": lambda value: f"give --learning-rate {value}".rstrip(),
     "resume": lambda value: "the same command again resumes an interrupted run",

@@ -35,7 +35,7 @@ def test_what_cannot_be_is_told_before_keras_starts(command, absent, told):
 
 def test_a_mistake_leads_to_what_is_right(refused):
     for command, expected in (
-        ("train --epochs 10", "1 epoch of CIFAR = 352 updates: --steps 3520"),
+        ("train --epochs 10", "1 epoch of CIFAR = 352 updates: give --steps 3520"),
         ("train --resume", "the same command again resumes an interrupted run"),
         ("train --n 9", "give --depth 56"),
         ("train --shortcut none", "invalid choice: 'none'"),

@@ -119,7 +119,7 @@ def test_options_that_do_not_go(monkeypatch):
     for options, message in (
         ({"formats": ["tflite"]}, "did you mean litert"),
         ({"formats": ["coreml"]}, "must be of saved_model, onnx, .* Received: coreml$"),
-        ({"formats": ["openvino"]}, r"openvino needs .*pip install openvino, .*\[openvino\]$"),
+        ({"formats": ["openvino"]}, r"openvino needs .*pip install openvino, .*\[openvino\]'$"),
         ({"raw": True, "outputs": ["features"]}, "`raw` fixes"),
         ({"formats": ["web"], "layout": "nchw"}, "the page needs"),
         ({"batch_size": 0}, "must be 1 or more. Received: 0"),
