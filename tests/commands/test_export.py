@@ -13,11 +13,13 @@ def test_each_mistake_is_one_line(tmp_path, monkeypatch, refused):
     for words in (
         # The tests may run as root, whom no permission stops: a place that nobody can write to.
         "--output file/export", "--output file", "--opset 19", "--formats web --runtime .", "--serve",
-        "--formats web --serve 65536", "--dataset imagenet", "--output .", "--output ..",
-        "--output a\udcff",  # not UTF-8
+        "--formats web --serve 65536", "--dataset imagenet", "--output a\udcff",  # not UTF-8
     ):  # fmt: skip
         refused("export", "good.keras", *words.split())
         assert {path.name for path in tmp_path.iterdir()} == {"good.keras", "file"}, words
+    Path("empty").mkdir()
+    monkeypatch.chdir("empty")
+    assert "a folder of its own" in refused("export", "../good.keras", "--output", ".")
 
 
 def test_real_images_where_they_are(tmp_path, capsys, data_dir):
