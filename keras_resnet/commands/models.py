@@ -21,10 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{net.name:<9}  {net.parameters:10,}  {net.dataset:<7}  {net.recipe:<8}  {net.steps:7,}  "
             f"{net.seed:4}  {net.val_error:6.2f}  {net.test_error:6.2f}  {net.commit[:7]}"
         )
-    lines += [
-        "",
-        "val. and test: wrong images in percent, of those for validation and of the test.",
-    ]
+    lines += ["", "val. and test: error in percent of the validation and the test images."]
     lines += ["predict and evaluate take a name with --model, export takes it as PATH."]
     console.print_result("\n".join(lines))
     return 0

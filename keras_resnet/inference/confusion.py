@@ -39,11 +39,8 @@ def error_table(result: Evaluation, names: Sequence[str]) -> str:
 
 def check_plot(path: Path) -> None:
     """Raise UserError where `plot` could not write: called before the work, not after it."""
-    if (
-        path.suffix.lower() not in (".png", ".svg", ".pdf")
-        or path.is_dir()
-        or not path.parent.is_dir()
-    ):
+    known = path.suffix.lower() in (".png", ".svg", ".pdf")
+    if not known or path.is_dir() or not path.parent.is_dir():
         raise UserError(
             f"`plot` must end in .png, .svg or .pdf, in a folder that exists. Received: {path}"
         )

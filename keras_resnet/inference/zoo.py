@@ -45,12 +45,8 @@ class Entry(Candidate):
     file: str  # of the net, below the folder of the registry
     sha256: str  # of that file
     commit: str  # of this package, with which it was trained
-    test_error: (
-        float  # measured once, after the last update, before the file was written in float16
-    )
-    changed_classes: (
-        int | None
-    )  # test images whose class float16 changes; None: the file is float32
+    test_error: float  # measured once, after the last update, in float32
+    changed_classes: int | None  # test images whose class float16 changes; None: a float32 file
     parameters: int  # trainable ones
     candidates: tuple[Candidate, ...]  # the best first: its own run
 
