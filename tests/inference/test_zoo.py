@@ -123,10 +123,13 @@ def h5_types(folder):
     with zipfile.ZipFile(folder / "resnet20-cifar10/model.keras") as archive:
         data = io.BytesIO(archive.read("model.weights.h5"))
     types = {}
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset):
+            types.setdefault(item.ndim, set()).add(str(item.dtype))
+
     with h5py.File(data) as file:
-        file.visititems(
-            lambda _, x: hasattr(x, "ndim") and types.setdefault(x.ndim, set()).add(str(x.dtype))
-        )
+        file.visititems(note)
     return types
 
 
