@@ -178,7 +178,7 @@ def test_bad_flags(tmp_path, refused):
         (["--image-size", 64], "--image-size must be left out for synthetic, of 32x32"),
         (["--name", "a\nb"], r"Received: 'a\nb'"),
         (["--name", "v1.old-1"], "nor ends in .old-1"),
-        (["--config", ""], "could not be read (it is not a regular file)"),
+        (["--config", ""], ". must be a run folder, but holds no config.json"),
         (["--output-dir", "/dev/null/x"], "the output folder must be writable"),
         (["--name", "x" * 300, "--restart"], "(File name too long)"),
     ):
