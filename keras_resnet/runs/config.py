@@ -70,13 +70,10 @@ class TrainConfig:
         if self.dataset not in DATASETS:  # its name, and the folder that holds it
             path = os.path.join(*map(os.path.expanduser, (self.data_dir or "", self.dataset)))
             folder, name = os.path.split(os.path.abspath(path))
-            if name in DATASETS or not name:
-                expected = (
-                    f"a folder of another name: {name} is a data set"
-                    if name
-                    else "a folder below /"
-                )
-                _reject("dataset", expected, path)
+            if not name:
+                _reject("dataset", "a folder below /", path)
+            if name in DATASETS:
+                _reject("dataset", f"a folder of another name: {name} is a data set", path)
             object.__setattr__(self, "dataset", name)
             object.__setattr__(self, "data_dir", folder)
         elif self.image_size is not None:

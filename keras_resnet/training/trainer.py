@@ -99,8 +99,6 @@ def train(
         if restart or not all(results) or config.dataset not in DATASETS:
             data = _load(config, data, count)
             hosts.check_same({"dataset": data.content_hash})
-            for run in asked:
-                hosts.on_first(_refuse_other_images, run, data)
         if restart:
             hosts.on_first(_move_aside, runs)
         for run in runs:
@@ -117,7 +115,7 @@ def train(
 def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ()) -> int:
     """Train or resume one seed on `count` devices; returns a signal that came after its last update, or 0."""
     with contextlib.ExitStack() as held:
-        opened = hosts.on_first(_open, run, held)
+        opened = hosts.on_first(_open, run, held, data)
         if opened is None:  # finished
             return 0
         assert data is not None
@@ -146,15 +144,13 @@ def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ())
             return hosts.agree(progress.signals.received)
 
 
-def _refuse_other_images(run: Run, data: Dataset) -> None:
-    if began := run.folder.read_config():
-        there, now = {"hash": began.get("content_hash")}, {"hash": data.content_hash}
-        resume.refuse_others(run.folder.path, there, now, "images")
-
-
-def _open(run: Run, held: contextlib.ExitStack) -> Begun | None:
+def _open(run: Run, held: contextlib.ExitStack, data: Dataset | None) -> Begun | None:
     """Lock a run's folder; returns its config.json and newest checkpoint, or None if it is finished."""
     held.enter_context(files.lock(run.folder.path))
+    began = run.folder.read_config()
+    if began and data:
+        there, now = {"hash": began.get("content_hash")}, {"hash": data.content_hash}
+        resume.refuse_others(run.folder.path, there, now, "images")
     # Once more: another process may have trained here meanwhile.
     if results := resume.read_results(run, keras.backend.backend()):
         console.print_line(
@@ -162,7 +158,7 @@ def _open(run: Run, held: contextlib.ExitStack) -> Begun | None:
             f"{results.get('steps', run.recipe.steps):,} updates (--restart would train it again)"
         )
         return None
-    return run.folder.read_config(), resume.find_checkpoint(run)
+    return began, resume.find_checkpoint(run)
 
 
 def _fit(
