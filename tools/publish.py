@@ -3,7 +3,8 @@
     python -m tools.publish experiments/resnet56-fast/seed-*
     python -m tools.publish experiments/resnet56-fast/seed-0 --results results/resnet56-fast/seed-0
 
-Of several runs of a net, the one with the lowest validation error is taken; the others need no model.keras.
+Of several runs of a net, the one with the lowest validation error is taken, and before all of these one
+that trained on all images (`--val-size 0`), which has no such error. The others need no model.keras.
 It is stored as the run folder that made it (config.json, results.json, model.keras), with a card, and gets an
 entry in registry.json. Its kernels are stored in float16, unless that changes the class of more than 10 of
 CIFAR-10's test images. Nothing is typed by hand, and no file of another run is replaced.
@@ -12,7 +13,6 @@ CIFAR-10's test images. Nothing is typed by hand, and no file of another run is 
 import dataclasses
 import hashlib
 import io
-import operator
 import re
 import sys
 import zipfile
@@ -43,7 +43,8 @@ NETS = {"resnet": (20, 32, 44, 56, 110), "plain": (20, 56)}
 _EXPECTED = (
     "a net must come from a finished run of "
     + " or ".join(f"{model} {', '.join(map(str, depths))}" for model, depths in NETS.items())
-    + " on cifar10 with a recipe's defaults, but for the number of updates, from a clean commit"
+    + " on cifar10 with a recipe's defaults, from a clean commit; the number of updates may be another, and "
+    "with `val_size` 0 the crop padding too"
 )
 
 
@@ -70,24 +71,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     entry = pack(runs, arguments.output)
     file = arguments.output / entry.file
     console.print_line(
-        f"wrote {file.parent}: {entry.name}, recipe {entry.recipe}, seed {entry.seed}, validation error "
-        f"{entry.val_error:.2f} %, the lowest of {len(entry.candidates)}; model.keras "
-        f"{file.stat().st_size / 2**20:.2f} MiB, its card and its entry"
+        f"wrote {file.parent}: {entry.name}, recipe {entry.recipe}, seed {entry.seed}, chosen from "
+        f"{len(entry.candidates)}; model.keras {file.stat().st_size / 2**20:.2f} MiB, its card and its entry"
     )
     return 0
 
 
 def pack(folders: Sequence[Path], weights: Path) -> Entry:
-    """Store the net of the run with the lowest validation error, with its card and its entry, in `weights`.
+    """Store the net of the best run (see `_rank`), with its card and its entry, in `weights`.
 
     Raises UserError where a run is of another kind, or the folder of the net holds another run.
     """
     from keras_resnet.inference.open import load_keras
     from keras_resnet.nets.describe import describe
 
-    # Runs with the same error in one order, however they are named.
-    rank = operator.attrgetter("val_error", "recipe", "seed")
-    runs = sorted(map(_checked, folders), key=lambda pair: rank(pair[1]))
+    runs = sorted(map(_checked, folders), key=lambda pair: _rank(pair[1]))
     (best, candidate), candidates = runs[0], tuple(candidate for _, candidate in runs)
     config, results = _finished(best.folder.path)
     nets = sorted({f"{run.config.model}{run.config.depth}" for run, _ in runs})
@@ -128,6 +126,12 @@ def pack(folders: Sequence[Path], weights: Path) -> Entry:
     return entry
 
 
+def _rank(run: Candidate) -> tuple:
+    """Runs on all images first, the longest before the others; then by validation error."""
+    order = (0, -run.steps) if run.val_error is None else (1, run.val_error)
+    return *order, run.recipe, run.seed  # equal runs in one order, whatever their folders
+
+
 def store_results(path: Path, target: Path) -> None:
     """Copy config.json, metrics.csv and results.json of a finished run, without its machine's folders."""
     _write_small_files(target, *_finished(path))
@@ -139,6 +143,8 @@ def _checked(path: Path) -> tuple[Run, Candidate]:
     config, results = _finished(path)
     run = read_run(path)
     named = {key: getattr(run.config, key) for key in ("model", "depth", "recipe", "seed")}
+    if run.config.val_size == 0:
+        named |= {"val_size": 0, "crop_padding": run.recipe.crop_padding}
     (usual,) = runs_of(TrainConfig(**named, steps=run.recipe.steps))
     expected = {**usual.settings(), "class_names": list(CLASS_NAMES["cifar10"])}
     received: dict[str, Any] = {**run.settings(), "class_names": config.get("class_names")}
@@ -154,7 +160,8 @@ def _checked(path: Path) -> tuple[Run, Candidate]:
         for key in ("model", "depth", "steps", "seed")
         if results.get(key) != expected[key]
     ]
-    different += [f"{key} None" for key in ("val_error", "parameters") if results.get(key) is None]
+    measured = ("parameters",) if run.config.val_size == 0 else ("parameters", "val_error")
+    different += [f"{key} None" for key in measured if results.get(key) is None]
     commits = {"config": config.get("git_commit"), "results": results.get("git_commit")}
     different += [
         f"git_commit {commit!r} in {name}.json"
@@ -163,8 +170,9 @@ def _checked(path: Path) -> tuple[Run, Candidate]:
     ]
     if different:
         raise UserError(f"{_EXPECTED}. Received: {path} with {', '.join(different)}")
-    val_error = float(results["val_error"] or 0)
-    return run, Candidate(run.recipe.name, run.recipe.steps, run.config.seed, val_error)
+    return run, Candidate(
+        run.recipe.name, run.recipe.steps, run.config.seed, results.get("val_error")
+    )
 
 
 def _finished(path: Path) -> tuple[RunConfig, RunResults]:
@@ -246,7 +254,7 @@ def card(entry: Entry, config: RunConfig, results: RunResults) -> str:
         "files": {},
         "test_error": {"keras": entry.test_error},
         # Without the folders of the machine that made it.
-        "training": {"config": {**config, "command": command(entry)}, "results": results},
+        "training": {"config": {**config, "command": command(entry, config)}, "results": results},
     }
     kind = f"ResNet-{entry.depth}" if entry.model == "resnet" else f"Plain-{entry.depth}"
     shortcut = "shortcut `zeropad`" if entry.model == "resnet" else "without shortcuts"
@@ -300,29 +308,36 @@ nothing was chosen by it. The last weights of the run, not its best.{theirs}
 
 def _choice(entry: Entry) -> str:
     """Why this run is the one that is published."""
-    if len(entry.candidates) == 1:
+    if entry.val_error is None:
+        reason = (
+            "It was trained on all 50,000 training images, with none left for validation. Such a run is\n"
+            "published before all others: no error chose it."
+        )
+    elif len(entry.candidates) == 1:
         return f"It is the only run (seed {entry.seed}); its validation error is {entry.val_error:.2f} %."
-    rows = [
-        f"| `{run.recipe}` | {run.steps:,} | {run.seed} | {run.val_error:.2f} |"
-        for run in entry.candidates
-    ]
-    head = ["| recipe | updates | seed | validation error, % |", "|---|---|---|---|"]
-    table, count = "\n".join([*head, *rows]), len(rows)
-    return f"""Of {count} runs, the one with the lowest validation error was taken. `train.py` measures the
-test error at the end of every run; it chose nothing. Each seed splits off other 5,000 images to
-validate, and the standard error of such a number is about 0.4: the order of close runs is chance.
+    else:
+        count = len(entry.candidates)
+        reason = f"""Of {count} runs, the one with the lowest validation error was taken. `train.py` measures
+the test error at the end of every run; it chose nothing. Each seed splits off other 5,000 images to
+validate, and the standard error of such a number is about 0.4: the order of close runs is chance."""
+    lines = ["| recipe | updates | seed | validation error, % |", "|---|---|---|---|"]
+    for run in entry.candidates:
+        error = "-" if run.val_error is None else f"{run.val_error:.2f}"
+        lines.append(f"| `{run.recipe}` | {run.steps:,} | {run.seed} | {error} |")
+    return "\n".join([reason, "", *lines])
 
-{table}"""
 
-
-def command(entry: Entry) -> str:
+def command(entry: Entry, config: RunConfig) -> str:
     """The command that trains the same net."""
+    padding = config["settings"].get("crop_padding", RECIPES[entry.recipe].crop_padding)
     words = {
         "python train.py": True,
         "--model plain": entry.model == "plain",
         f"--recipe {entry.recipe}": entry.recipe != TrainConfig.recipe,
         f"--depth {entry.depth}": True,
         f"--steps {entry.steps}": entry.steps != RECIPES[entry.recipe].steps,
+        f"--crop-padding {padding}": padding != RECIPES[entry.recipe].crop_padding,
+        "--val-size 0": entry.val_error is None,
         f"--seed {entry.seed}": entry.seed != TrainConfig.seed,
     }
     return " ".join(word for word, given in words.items() if given)

@@ -26,12 +26,12 @@ EXPECTED = (
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A run that a net was chosen from, by the lowest `val_error`. Errors are in percent."""
+    """A run that a net was chosen from. Errors are in percent."""
 
     recipe: str
     steps: int
     seed: int
-    val_error: float
+    val_error: float | None  # None: it trained on all images
 
 
 @dataclasses.dataclass(frozen=True)

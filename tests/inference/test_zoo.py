@@ -83,7 +83,9 @@ def test_the_page_of_trained_nets_has_the_numbers_of_the_registry():
     page = (REPOSITORY / "docs/zoo.md").read_text()
     rows = [[cell.strip(" `") for cell in line.split("|")[1:-2]] for line in page.splitlines()]
     for entry in NETS:
-        errors, runs = [f"{entry.val_error:.2f}", f"{entry.test_error:.2f}"], len(entry.candidates)
+        runs = len(entry.candidates)
+        val_error = "-" if entry.val_error is None else f"{entry.val_error:.2f}"
+        errors = [val_error, f"{entry.test_error:.2f}"]
         chosen = f"{runs} run{'s' * (runs > 1)}"
         numbers = [f"{entry.steps:,}", str(entry.seed), *errors, str(entry.changed_classes), chosen]
         assert [entry.name, entry.recipe, *numbers] in rows
@@ -96,6 +98,24 @@ def test_a_run_of_changed_code_is_not_published(tmp_path):
     with pytest.raises(UserError, match=r"\+changes' in config\.json"):
         pack([run], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_on_all_images_comes_before_the_others(tmp_path):
+    shipped = (WEIGHTS / RESNET20.file).parent
+    run = shutil.copytree(shipped, tmp_path / "run")
+    config, results = (
+        json.loads((run / f"{name}.json").read_text()) for name in ("config", "results")
+    )
+    config["settings"] |= {"recipe": "fast-0.2", "val_size": 0, "crop_padding": 3}
+    config["settings"] |= {"steps": 32_000, "warmup_steps": 2_000}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "results.json").write_text(json.dumps({**results, "val_error": None, "steps": 32_000}))
+    entry = pack([shipped, run], tmp_path / "out")
+    assert (entry.steps, entry.val_error, len(entry.candidates)) == (32_000, None, 2)
+    text = (tmp_path / "out/resnet20-cifar10/MODEL_CARD.md").read_text()
+    command = "--recipe fast-0.2 --depth 20 --steps 32000 --crop-padding 3 --val-size 0 --seed 1\n"
+    assert f"    python train.py {command}" in text
+    assert "all 50,000 training images" in text and "| `fast-0.2` | 32,000 | 1 | - |" in text
 
 
 @pytest.mark.slow
