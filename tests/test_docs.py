@@ -1,8 +1,10 @@
 """What README.md and docs/quickstart.ipynb tell a reader to run, run as written."""
 
+import importlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_resnet.__main__ import COMMANDS
+from keras_resnet.commands import flags
 from keras_resnet.export.verify import LOADERS
 from keras_resnet.recipes import RECIPES
 from tests.helpers import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
+PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/*.md"))]
 
 
 def blocks(language, text=README):
@@ -65,6 +70,28 @@ def test_the_other_commands_of_the_readme_run(folder):
         if "--serve" in command:  # it would serve until Ctrl-C
             command = command.replace(" --serve", "")
         run(command, folder)
+
+
+class Parsed(Exception):
+    """Raised once a command has read its flags."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_flags_of_every_command_of_a_page_exist(page, monkeypatch):
+    """Also of commands that take hours or a cluster, and that no test runs."""
+    parse = flags.ArgumentParser.parse_args
+
+    def parse_and_stop(parser, arguments=None):
+        parse(parser, arguments)
+        raise Parsed
+
+    monkeypatch.setattr(flags.ArgumentParser, "parse_args", parse_and_stop)
+    for line in re.findall(r"^ *(?:python |keras-resnet )(.*)$", page.read_text(), re.MULTILINE):
+        name, *words = shlex.split(line.rstrip("&"), comments=True)
+        name = name.removesuffix(".py")
+        if name in COMMANDS and "--config" not in words:  # whose file would be read first
+            with pytest.raises(Parsed):
+                importlib.import_module(f"keras_resnet.commands.{name}").main(words)
 
 
 @pytest.mark.slow
