@@ -76,6 +76,10 @@ class Recipe:
             fitted["kernel_rate"] = self.kernel_rate * (given["learning_rate"] / self.learning_rate)
         return dataclasses.replace(self, **fitted | given)
 
+    def usual_settings(self, depth: int, steps: int) -> dict[str, Any]:
+        """Its settings for a net, and with a warm-up for this many steps: other numbers were changed."""
+        return self.resolve(depth, steps=steps).settings() | {"steps": self.steps}
+
     def settings(self) -> dict[str, Any]:
         """The fields that decide a run's numbers, once the recipe is resolved for its net."""
         fields = dataclasses.asdict(self)
