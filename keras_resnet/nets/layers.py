@@ -99,12 +99,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         in_float32 = self.moving_mean.dtype == "float32"
         if not (training and self.trainable and usual and on_images and in_float32):
             return super().call(inputs, training=training, mask=mask)
-        match keras.backend.backend():
-            case "tensorflow":
-                return self._call_tensorflow(inputs)
-            case "torch":
-                return self._call_torch(inputs)
-        return self._call_jax(inputs)
+        return getattr(self, f"_call_{keras.backend.backend()}")(inputs)
 
     def _call_tensorflow(self, inputs: Any) -> Any:
         import tensorflow as tf  # only where it is the backend
