@@ -89,10 +89,7 @@ class Evaluate(RunCallback):
 
 
 class CallUsers(RunCallback):
-    """Calls the user's callbacks: to them an epoch is an evaluation, and the model has no augmentation.
-
-    Their `logs` have Keras's names: loss, accuracy, val_loss, val_accuracy, and learning_rate and step.
-    """
+    """Calls the user's callbacks: to them an epoch is an evaluation, and the model has no augmentation."""
 
     def __init__(self, progress: Progress, net: Model, users: Sequence[callbacks.Callback]):
         super().__init__(progress, net)
