@@ -133,8 +133,6 @@ def write_summary(run: Run) -> str | None:
             alike = own and began and decisive_settings(began) == decisive_settings(own)
             if results and alike and not files.MOVED_ASIDE.search(path.name):
                 errors[other.config.seed] = results["test_error"]
-    if not errors:
-        return None
     seeds, ordered = sorted(errors), [errors[seed] for seed in sorted(errors)]
     mean, std = statistics.mean(ordered), statistics.stdev(ordered) if len(ordered) > 1 else None
     summary = {
