@@ -12,8 +12,6 @@ from keras import ops
 from keras_resnet.data import philox
 from keras_resnet.errors import integer, number
 
-PADDING = 4  # pixels on each side (section 4.2)
-
 
 def draw_crops(seed: int, first: int, steps: int, batch_size: int, padding: int) -> np.ndarray:
     """The random numbers of `steps` updates, the first of them update `first`, counted from 0.
@@ -57,7 +55,7 @@ class RandomPadCrop(keras.layers.Layer):
 
     def __init__(
         self,
-        padding: int = PADDING,
+        padding: int = 4,  # section 4.2
         fill: tuple[float, ...] = (0.0, 0.0, 0.0),
         flip: bool = False,
         seed: int = 0,

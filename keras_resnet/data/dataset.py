@@ -133,10 +133,8 @@ class Dataset:
     def split(self, val_size: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the images to train on and to validate with; `val_size` None is the default.
 
-        The default for the user's own images is val/, or else a tenth of each class.
-
-        Raises:
-            UserError: if `val_size` leaves no image to train on, or is given where there is a val/.
+        The default for the user's own images is val/, or else a tenth of each class. Raises UserError if
+        `val_size` leaves no image to train on, or is given where there is a val/.
         """
         size = len(self.train_labels)
         if not self.is_own:

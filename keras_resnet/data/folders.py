@@ -1,8 +1,4 @@
-"""The user's own images: a folder with one subfolder per class, or an .npz file.
-
-photos/cat/1.jpg, photos/dog/7.png, ...                   a fifth of each class is the test set
-photos/train/cat/1.jpg, ..., photos/test/cat/2.jpg, ...   taken as they are; val/ too
-"""
+"""The user's own images: a folder with one subfolder per class, or an .npz file (`Dataset.from_folder`)."""
 
 import contextlib
 import math
@@ -29,7 +25,7 @@ _NPZ = {
 
 
 def read_folder(root: Path, size: int, unreadable: str) -> dict[str, Any]:
-    """The arguments of `Dataset.from_arrays` that a folder holds; see `Dataset.from_folder`."""
+    """The arguments of `Dataset.from_arrays` that a folder holds."""
     parts = {name: root / name for name in ("train", "val", "test") if _subfolders(root / name)}
     inside = [folder.name for folder in _subfolders(root)]
     strange = [name for name in inside if name not in parts]

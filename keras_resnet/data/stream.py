@@ -12,9 +12,7 @@ _SPLIT, _ORDER, _STRATA = 1, 2, 4  # synthetic.py has 3; augmentation.py has 1, 
 
 def split(size: int, val_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices of the training and the validation images: a random split of `range(size)` by seed."""
-    check_val_size(size, val_size)
-    order = np.random.default_rng([seed, _SPLIT]).permutation(size)
-    return np.sort(order[val_size:]), np.sort(order[:val_size])
+    return _split_off(np.random.default_rng([seed, _SPLIT]).permutation(size), val_size)
 
 
 def stratified_split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -22,23 +20,22 @@ def stratified_split(labels: np.ndarray, count: int, seed: int) -> tuple[np.ndar
 
     Returns the indices of the other images, one of each class if so many are left, and those of the `count`.
     """
-    check_val_size(len(labels), count)
     random = np.random.default_rng([seed, _STRATA])
     place = np.empty(len(labels))  # 0 to 1, evenly within each class
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
         place[members] = (np.arange(len(members)) + random.random()) / len(members)
         place[members[-1]] = 1
-    order = np.argsort(place, kind="stable")
-    return np.sort(order[count:]), np.sort(order[:count])
+    return _split_off(np.argsort(place, kind="stable"), count)
 
 
-def check_val_size(size: int, val_size: int) -> None:
-    """Raise UserError where `val_size` of `size` images leave none to train on."""
-    if not 0 <= val_size < size:
+def _split_off(order: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The others and the first `count`, each sorted. Raises UserError where there are no others."""
+    if not 0 <= count < len(order):
         raise UserError(
-            f"`val_size` must be 0 or more and below the {size} training images. Received: {val_size}"
+            f"`val_size` must be 0 or more and below the {len(order)} training images. Received: {count}"
         )
+    return np.sort(order[count:]), np.sort(order[:count])
 
 
 def batch_indices(seed: int, step: int, size: int, batch_size: int) -> np.ndarray:

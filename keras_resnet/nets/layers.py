@@ -27,10 +27,6 @@ class ZeroPadShortcut(keras.layers.Layer):
     Returns:
         Tensor of the input's dtype: `(N, ceil(H / strides), ceil(W / strides), filters)`, with
         `pooling="max"` `(N, H // strides, W // strides, filters)`.
-
-    Raises:
-        ValueError: if `filters` is smaller than the input's channels, `strides` is not positive, or
-            `pooling` is neither `None` nor `"max"`.
     """
 
     def __init__(self, filters: int, strides: int = 1, pooling: str | None = None, **kwargs: Any):
@@ -88,9 +84,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Call arguments:
         inputs: float tensor `(N, H, W, C)`; N * H * W must be above 1 in training.
-
-    Returns:
-        Tensor of the input's shape and dtype.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -99,12 +92,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         in_float32 = self.moving_mean.dtype == "float32"
         if not (training and self.trainable and usual and on_images and in_float32):
             return super().call(inputs, training=training, mask=mask)
-        match keras.backend.backend():
-            case "tensorflow":
-                return self._call_tensorflow(inputs)
-            case "torch":
-                return self._call_torch(inputs)
-        return self._call_jax(inputs)
+        return getattr(self, f"_call_{keras.backend.backend()}")(inputs)
 
     def _call_tensorflow(self, inputs: Any) -> Any:
         import tensorflow as tf  # only where it is the backend

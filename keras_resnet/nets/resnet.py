@@ -45,8 +45,7 @@ def build(
         if value not in known:
             raise UserError(f"{option} must be one of {', '.join(known)}. Received: {value!r}")
     n = blocks_per_stage(depth)
-    depth, seed = integer("depth", depth), integer("seed", seed)
-    if seed < 0:
+    if (seed := integer("seed", seed)) < 0:
         raise UserError(f"seed must be 0 or more. Received: {seed}")
     if (num_classes := integer("num_classes", num_classes)) < 2:
         raise UserError(f"num_classes must be 2 or more. Received: {num_classes}")

@@ -31,18 +31,16 @@ def stock(net: keras.Model) -> keras.Model:
     # `clone_model` takes `call_function` for Functional nets alone.
     if isinstance(net, keras.Sequential):
         net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)
-    pools: dict[str, layers.Layer] = {}
+    common: Any = {"data_format": "channels_last", "dtype": "float32"}
+    ours = [layer for layer in net.layers if isinstance(layer, ZeroPadShortcut)]
+    pools = {layer.name: layer.strides for layer in ours if layer.pooling}
 
     def clone(layer: layers.Layer) -> layers.Layer:
         config = {**layer.get_config(), "dtype": "float32"}
         if isinstance(layer, ZeroPadShortcut):
-            common: Any = {"data_format": "channels_last", "dtype": "float32"}
-            if layer.pooling == "max":
-                name = f"{layer.name}_pool"
-                pools[layer.name] = layers.MaxPooling2D(layer.strides, name=name, **common)
-            common |= {"use_bias": False, "kernel_initializer": "zeros", "trainable": False}
+            fixed: Any = {"use_bias": False, "kernel_initializer": "zeros", "trainable": False}
             strides = 1 if layer.pooling else layer.strides
-            return layers.Conv2D(layer.filters, 1, strides, name=layer.name, **common)
+            return layers.Conv2D(layer.filters, 1, strides, name=layer.name, **fixed, **common)
         if isinstance(layer, BatchNormalization):
             return layers.BatchNormalization.from_config(config)
         if isinstance(layer, layers.GlobalAveragePooling2D):
@@ -51,19 +49,18 @@ def stock(net: keras.Model) -> keras.Model:
 
     def call(layer: layers.Layer, *arguments: Any, **options: Any) -> Any:
         if layer.name in pools:
-            arguments = (pools[layer.name](*arguments),)
+            pool = layers.MaxPooling2D(pools[layer.name], name=f"{layer.name}_pool", **common)
+            arguments = (pool(*arguments),)
         outputs = layer(*arguments, **options)
         if isinstance(layer, layers.GlobalAveragePooling2D):
-            flatten = layers.Flatten("channels_last", dtype="float32", name=f"{layer.name}_flatten")
-            outputs = flatten(outputs)
+            outputs = layers.Flatten(name=f"{layer.name}_flatten", **common)(outputs)
         return outputs
 
     rebuilt = keras.models.clone_model(net, clone_function=clone, call_function=call)
     copy_weights(net, rebuilt)
-    for layer in net.layers:
-        if isinstance(layer, ZeroPadShortcut):
-            kernel = rebuilt.get_layer(layer.name).kernel
-            kernel.assign(np.eye(*kernel.shape[2:])[None, None])
+    for layer in ours:
+        kernel = rebuilt.get_layer(layer.name).kernel
+        kernel.assign(np.eye(*kernel.shape[2:])[None, None])
     return rebuilt
 
 

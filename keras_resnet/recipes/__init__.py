@@ -15,10 +15,8 @@ RECIPES = {recipe.name: recipe for recipe in (PAPER, FAST, FAST_0_2)}
 
 def describe_changes(recipe: Recipe, depth: int) -> str:
     """A resolved recipe and what was changed in it, or in `paper`: `"fast, but steps 8,000 (10,000)"`."""
-    usual = RECIPES.get(recipe.name, PAPER)
-    # A warm-up that only follows the steps is no change.
-    fitted = usual.resolve(depth, steps=recipe.steps).settings() | {"steps": usual.steps}
-    changes = describe_difference(recipe.settings(), fitted)
+    usual = RECIPES.get(recipe.name, PAPER).usual_settings(depth, recipe.steps)
+    changes = describe_difference(recipe.settings(), usual)
     return recipe.name + (f", but {changes}" if changes else "")
 
 

@@ -15,9 +15,6 @@ class Recipe:
     """How a net is trained: the schedule, the momentum, the weight decay and the crop.
 
     `batch_size` is in images per update; all other counts are in updates, never in epochs.
-
-    Raises:
-        ValueError: for a number out of range, and for `kernel_rate` without Nesterov momentum.
     """
 
     # fmt: off
@@ -75,6 +72,10 @@ class Recipe:
         if self.kernel_rate is not None and "learning_rate" in given:
             fitted["kernel_rate"] = self.kernel_rate * (given["learning_rate"] / self.learning_rate)
         return dataclasses.replace(self, **fitted | given)
+
+    def usual_settings(self, depth: int, steps: int) -> dict[str, Any]:
+        """Its settings for a net, and with a warm-up for this many steps: other numbers were changed."""
+        return self.resolve(depth, steps=steps).settings() | {"steps": self.steps}
 
     def settings(self) -> dict[str, Any]:
         """The fields that decide a run's numbers, once the recipe is resolved for its net."""

@@ -25,17 +25,15 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises UserError where the disk is full, for example; nothing is left behind then.
     """
     temporary = path.with_name(f"{_TEMPORARY}{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        raise _not_written(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with _writing(path):
+        try:
+            yield temporary
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -55,40 +53,41 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         for folder in (new, old):
             shutil.rmtree(folder, ignore_errors=True)
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(path):
         with contextlib.suppress(NotImplementedError):  # a file system without locks
             guard.acquire()
+        try:
+            clean_up()
+            new.mkdir()
+            yield new
+            for item in new.rglob("*"):
+                sync(item)
+            if path.exists():
+                os.replace(path, old)
+            os.replace(new, path)
+            sync(path.parent)
+        finally:
+            with contextlib.suppress(OSError):
+                clean_up()
+                lock_file.unlink(missing_ok=True)
+            guard.release()
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make the folder that `path` is in. Raises UserError for what the system refuses meanwhile."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except filelock.Timeout:
         raise UserError(
             f"another process is writing {path}: wait, or name another folder"
         ) from None
     except OSError as error:
-        raise _not_written(path, error) from error
-    try:
-        clean_up()
-        new.mkdir()
-        yield new
-        for item in new.rglob("*"):
-            sync(item)
-        if path.exists():
-            os.replace(path, old)
-        os.replace(new, path)
-        sync(path.parent)
-    except OSError as error:
-        raise _not_written(path, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            clean_up()
-            lock_file.unlink(missing_ok=True)
-        guard.release()
-
-
-def _not_written(path: Path, error: OSError) -> UserError:
-    return UserError(
-        f"{path} could not be written ({error.strerror or error}). What was there before is "
-        "unharmed: make room or make the folder writable, then give the same command again"
-    )
+        raise UserError(
+            f"{path} could not be written ({error.strerror or error}). What was there before is "
+            "unharmed: make room or make the folder writable, then give the same command again"
+        ) from error
 
 
 def sync(path: Path) -> None:
@@ -145,12 +144,9 @@ def lock(folder: Path) -> Iterator[None]:
             "must be writable, on a file system with locks; name another with `output_dir` or `name`"
         ) from None
     try:
-        for path in (
-            *folder.glob(f"{_TEMPORARY}[0-9]*-*"),
-            *folder.glob(f"checkpoints/{_TEMPORARY}*"),
-        ):
-            if path.is_file():
-                path.unlink()  # left by a process that died while writing
+        for place in (folder, folder / "checkpoints"):
+            for temporary in place.glob(f"{_TEMPORARY}[0-9]*-*"):
+                temporary.unlink()  # of a process that died while writing
         yield
     finally:
         file.release()

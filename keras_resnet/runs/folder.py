@@ -90,14 +90,14 @@ class RunFolder:
         return self.path / "model.keras"
 
     def read_config(self) -> RunConfig | None:
-        return self._read("config.json", RunConfig, msgspec.json.decode)
+        return self._read("config.json", RunConfig)
 
     def read_results(self) -> RunResults | None:
-        return self._read("results.json", RunResults, msgspec.json.decode)
+        return self._read("results.json", RunResults)
 
     def read_metrics(self) -> list[MetricsRow]:
         """The rows of metrics.csv, oldest first; none where there is no file."""
-        return self._read("metrics.csv", list[MetricsRow], _decode_csv) or []
+        return self._read("metrics.csv", list[MetricsRow]) or []
 
     def write_config(self, config: RunConfig) -> None:
         files.write_json(self.path / "config.json", config)
@@ -113,24 +113,22 @@ class RunFolder:
         writer.writerows(rows)
         files.write_atomic(self.path / "metrics.csv", text.getvalue())
 
-    def _read(self, name: str, kind: Any, decode: Any) -> Any:
+    def _read(self, name: str, kind: Any) -> Any:
         data = files.read_bytes(self.path / name)
         if data is None:
             return None
         try:
-            return decode(data, type=kind)
+            if name.endswith(".json"):
+                return msgspec.json.decode(data, type=kind)
+            rows = csv.DictReader(io.StringIO(data.decode(), newline=""))
+            values = [{key: value or None for key, value in row.items()} for row in rows]
+            return msgspec.convert(values, kind, strict=False)
         except (ValueError, csv.Error) as error:
             reason = str(error).replace("`", "'")
             raise UserError(
                 f"{self.path / name} must be as this program writes it ({reason}); move it or its "
                 "folder away, or start over with train's --restart"
             ) from None
-
-
-def _decode_csv(data: bytes, type: Any) -> Any:
-    rows = csv.DictReader(io.StringIO(data.decode(), newline=""))
-    values = [{key: value or None for key, value in row.items()} for row in rows]
-    return msgspec.convert(values, type, strict=False)
 
 
 def refuse_foreign_folder(output: Path) -> None:

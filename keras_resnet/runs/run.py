@@ -71,14 +71,10 @@ def _config_of(settings: Settings) -> TrainConfig:
     numbers = {key: settings[key] for key in PAPER.settings()}
     recipe = RECIPES.get(settings["recipe"])
     if recipe is None or TrainConfig(**own).resolve_recipe().settings() != numbers:
-        own["recipe"] = Recipe(name=settings["recipe"], warmup_min_depth=0, **numbers)
-    config = TrainConfig(**own)
-    for key in numbers.keys() & known:
-        with contextlib.suppress(ValueError):
-            shorter = TrainConfig(**{**vars(config), key: None})
-            if shorter.resolve_recipe() == config.resolve_recipe():
-                config = shorter
-    return config
+        own["recipe"] = recipe = Recipe(settings["recipe"], warmup_min_depth=0, **numbers)
+    usual = recipe.usual_settings(settings["depth"], settings["steps"])
+    changed = {key: own[key] if own[key] != usual[key] else None for key in usual.keys() & known}
+    return TrainConfig(**own | changed)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -137,8 +133,6 @@ def write_summary(run: Run) -> str | None:
             alike = own and began and decisive_settings(began) == decisive_settings(own)
             if results and alike and not files.MOVED_ASIDE.search(path.name):
                 errors[other.config.seed] = results["test_error"]
-    if not errors:
-        return None
     seeds, ordered = sorted(errors), [errors[seed] for seed in sorted(errors)]
     mean, std = statistics.mean(ordered), statistics.stdev(ordered) if len(ordered) > 1 else None
     summary = {

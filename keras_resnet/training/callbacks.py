@@ -37,12 +37,9 @@ class Restore(RunCallback):
 class Count(RunCallback):
     """Counts and times the updates, and ends a run whose loss is NaN or infinite."""
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._first_step = self.progress.step
-
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         # With several updates per call of the device, Keras comes here after the last of them.
-        self.progress.count(self._first_step + batch + 1)
+        self.progress.count(self.progress.first_step + batch + 1)
         if not math.isfinite(logs["loss"]):
             raise diverged("the loss", self.progress.step)
 
@@ -89,10 +86,7 @@ class Evaluate(RunCallback):
 
 
 class CallUsers(RunCallback):
-    """Calls the user's callbacks: to them an epoch is an evaluation, and the model has no augmentation.
-
-    Their `logs` have Keras's names: loss, accuracy, val_loss, val_accuracy, and learning_rate and step.
-    """
+    """Calls the user's callbacks: to them an epoch is an evaluation, and the model has no augmentation."""
 
     def __init__(self, progress: Progress, net: Model, users: Sequence[callbacks.Callback]):
         super().__init__(progress, net)

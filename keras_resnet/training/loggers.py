@@ -4,6 +4,7 @@ A log's id is kept in the run folder, so that a resume continues that log.
 """
 
 import contextlib
+import functools
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -84,17 +85,12 @@ def _mlflow(run: Run) -> Writer:
         experiment = client.get_experiment_by_name(name)
         place = experiment.experiment_id if experiment else client.create_experiment(name)
         log: str = client.create_run(place, run_name=str(run)).info.run_id
-        for key, value in run.settings().items():
-            client.log_param(log, key, value)
+        mlflow.log_params(run.settings(), run_id=log)
         return log
 
     log = _kept_id(run, create)
     client.update_run(log, status="RUNNING")
-
-    def write(values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            client.log_metric(log, name, value, step=step)
-
+    write = functools.partial(mlflow.log_metrics, run_id=log)
     return write, lambda: client.set_terminated(log)
 
 

@@ -49,25 +49,21 @@ def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
     if config.model not in MODELS:
         return _own_net(config, data, dtype)
     shape, classes = data.train_images.shape[1:], len(data.class_names)
-    options: dict[str, Any] = {"shortcut": config.shortcut, "seed": config.seed, "dtype": dtype}
-    options |= {"num_classes": classes, "input_shape": shape, "mean": data.mean, "std": data.std}
-    if config.weights is not None:
-        return _trained_net(config, config.weights, data, dtype)
-    return build(config.model, config.depth, **options)
-
-
-def _trained_net(config: TrainConfig, weights: str, data: Dataset, dtype: str) -> keras.Model:
-    """The trained net, with a new dense layer where its classes are not those of the data."""
-    new_head = False
+    options: dict[str, Any] = {"num_classes": classes, "input_shape": shape}
+    options |= {"seed": config.seed, "dtype": dtype}
+    if config.weights is None:
+        options |= {"shortcut": config.shortcut, "mean": data.mean, "std": data.std}
+        return build(config.model, config.depth, **options)
+    new_head = False  # where its classes are not those of the data
     try:
-        data.check_classes(Classifier.load(weights).class_names)
+        data.check_classes(Classifier.load(config.weights).class_names)
     except UserError:
         new_head = True
-    options: dict[str, Any] = {"new_head": new_head, "seed": config.seed, "dtype": dtype}
-    shape, classes = data.train_images.shape[1:], len(data.class_names)
-    net = load_trained(weights, classes, input_shape=shape, **options)
+    net = load_trained(config.weights, new_head=new_head, **options)
     if not new_head:
-        console.print_line(f"took all of {net.name} from {weights}: its classes are the same")
+        console.print_line(
+            f"took all of {net.name} from {config.weights}: its classes are the same"
+        )
     if config.freeze:
         for layer in net.layers:
             layer.trainable = layer.name == "head_dense"

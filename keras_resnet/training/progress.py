@@ -30,6 +30,7 @@ class Progress:
         self.best = {name[5:]: array for name, array in arrays.items() if name[:5] == "best/"}
         self.keep = "last"  # which net is saved: "last" or "best"
         self.step, self.rows = state["step"], state["rows"]  # updates made; rows of metrics.csv
+        self.first_step = self.step  # from which this session goes on
         # Spent on updates, without evaluations and checkpoints; and how many took them. The first call of
         # a session pays for tracing and compiling and is not counted.
         self.seconds, self.timed = state["seconds"], state.get("timed", self.step)
@@ -102,7 +103,6 @@ class ProgressBar(RunCallback):
 
     def __init__(self, progress: Progress):
         super().__init__(progress)
-        self._start = progress.step
         self._speed: float | None = None  # images per second
         self._bar = tqdm(
             total=self.run.recipe.steps,
@@ -116,6 +116,7 @@ class ProgressBar(RunCallback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         step, known, recipe = self.progress.step, self._speed is not None, self.run.recipe
+        made = step - self.progress.first_step
         self._speed = self.progress.images_per_second(ESTIMATE_AFTER) or self._speed
         remaining, speed, left = recipe.steps - step, "", ""
         if self._speed:
@@ -125,8 +126,8 @@ class ProgressBar(RunCallback):
             later = console.duration((remaining + self.run.later * recipe.steps) * seconds)
             later = f" ({later} with the later seeds)" if self.run.later else ""
             print_above_bar(
-                f"first {step - self._start} updates: {speed}; the remaining {remaining:,} updates will "
-                f"take about {left}{later}"
+                f"first {made} updates: {speed}; the remaining {remaining:,} updates will take about "
+                f"{left}{later}"
             )
         if step % 10 == 0 and logs is not None:
             loss = f"loss {logs['loss']:.3f}"
