@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
+from keras_resnet.report.build import build
 from keras_resnet.report.rows import find_runs
 
 
@@ -22,12 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "(default: the run's, else $TFDS_DATA_DIR, else ~/tensorflow_datasets)")
     # fmt: on
     arguments = parser.parse_args(argv)
-    find_runs(arguments.paths)  # before Keras, which takes seconds to start
+    folders = find_runs(arguments.paths)  # before Keras, which takes seconds to start
     import matplotlib  # noqa: F401  likewise
 
     startup.start_keras()
-    from keras_resnet.report.build import build
-
-    written = build(arguments.paths, arguments.output.expanduser(), arguments.data_dir)
+    written = build(folders, arguments.output.expanduser(), arguments.data_dir)
     console.print_line(f"wrote {written}")
     return 0

@@ -26,6 +26,7 @@ from keras_resnet.commands.train import HINTS, asked_recipe
 from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.datasets import folder_of
 from keras_resnet.errors import UserError
+from keras_resnet.report.rows import PYTORCH_ERRORS
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.run import write_summary
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _print_failed(runs)
             return 0
         for run in runs:
-            run.job = make_job(run.run.config, str(run.log), str(output), share)
+            run.job = make_job(run, share)
         with table.show_live(runs, slots) as refresh:
             received = Driver(runs, share, refresh).work()
     return conclude(runs, received)
@@ -121,7 +122,7 @@ def asked_runs(arguments: argparse.Namespace) -> list[SweepRun]:
     for key in ("output_dir", "data_dir", "weights"):
         if given[key] is not None and (key != "weights" or os.path.exists(given[key])):
             given[key] = os.path.abspath(os.path.expanduser(given[key]))
-    nets = plan.PAPER_NETS if arguments.preset else ()
+    nets = tuple(PYTORCH_ERRORS) if arguments.preset else ()
     return [SweepRun(run) for run in plan.plan_runs(given, several, nets)]
 
 
@@ -137,8 +138,8 @@ def choose_share(arguments: argparse.Namespace) -> dict[str, float]:
     return {name: amount for name, amount in share.items() if amount > 0}
 
 
-def make_job(config: TrainConfig, log: str, output: str, share: Mapping[str, float]) -> Job:
-    data = None
+def make_job(run: SweepRun, share: Mapping[str, float]) -> Job:
+    config, data = run.run.config, None
     if config.dataset != "synthetic":
         folder = os.path.abspath(folder_of(config.dataset, config.data_dir))
         config = dataclasses.replace(config, data_dir=folder)
@@ -151,7 +152,8 @@ def make_job(config: TrainConfig, log: str, output: str, share: Mapping[str, flo
     environment |= {name: v for name, v in os.environ.items() if name.startswith(FORWARDED)}
     environment["PYTHONPATH"] = os.getcwd()  # for a `model` of the user's own
     environment["KERAS_DISTRIBUTION_NUM_PROCESSES"] = "1"  # alone, whatever Slurm or a TPU pod says
-    return Job([*COMMAND, *flags.flags_of(config)], log, output, data, environment)
+    command = [*COMMAND, *flags.flags_of(config)]
+    return Job(command, str(run.log), config.output_dir, data, environment)
 
 
 def conclude(runs: Sequence[SweepRun], received: int) -> int:
@@ -179,5 +181,5 @@ def _print_failed(runs: Sequence[SweepRun]) -> int:
     failed = [run for run in runs if run.state == "failed"]
     for run in failed:
         log = f" (log: {run.log})" if run.log.exists() else ""  # none where it did not begin
-        console.print_error(terminal.with_flags(f"failed: {run}: {run.why}{log}"))
+        console.print_error(terminal.with_flags(f"failed: {run.run}: {run.why}{log}"))
     return len(failed)

@@ -94,17 +94,17 @@ def _take_normalization(tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     """Tensors by name, and the mean and std in the metadata of a file that `export` wrote, else None."""
     from safetensors import SafetensorError, safe_open
-    from safetensors.numpy import load_file
 
     normalization = None
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
+            # The file is sorted by dtype.
+            tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         with contextlib.suppress(KeyError, TypeError, ValueError):  # of another program
             written = json.loads(metadata["normalization"])
             normalization = tuple([float(x) for x in written[key]] for key in ("mean", "std"))
-        tensors = sorted(load_file(path).items())  # the file is sorted by dtype
-        floats = {name: array.astype("float32", casting="same_kind") for name, array in tensors}
+        floats = {k: v.astype("float32", casting="same_kind") for k, v in tensors.items()}
         return floats, normalization
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None

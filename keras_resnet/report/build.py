@@ -8,7 +8,7 @@ from pathlib import Path
 from keras_resnet import console
 from keras_resnet.errors import UserError
 from keras_resnet.report import page, plots, tables
-from keras_resnet.report.rows import choose_best, find_runs, group, read_record
+from keras_resnet.report.rows import choose_best, group, read_record
 from keras_resnet.runs import files
 from keras_resnet.runs.folder import refuse_foreign_folder
 
@@ -19,14 +19,14 @@ CAPTION = (
 )
 
 
-def build(paths: Sequence[str | Path], output: Path, data_dir: str | None = None) -> Path:
-    """Write the report of all runs at or below `paths`, and return the path of its page.
+def build(folders: Sequence[Path], output: Path, data_dir: str | None = None) -> Path:
+    """Write the report of the run folders that `find_runs` found, and return the path of its page.
 
     Files of an earlier report are replaced, each atomically. `data_dir` is the folder of tensorflow_datasets
-    for the images; nothing is downloaded. Raises UserError where there are no runs, one cannot be read, or
-    `output` cannot be written.
+    for the images; nothing is downloaded. Raises UserError where a run cannot be read, or `output` cannot be
+    written.
     """
-    rows, repeated = group(map(read_record, find_runs(paths)))
+    rows, repeated = group(map(read_record, folders))
     refuse_foreign_folder(output)
     others = [n for n in ("index.html", "results.md", "results.json") if (output / n).exists()]
     if others and not (output / "figure6.svg").exists():

@@ -108,7 +108,6 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
 
 
 def _warn(error: OSError) -> None:
-    # A note, as the command looks for runs twice: before and after Keras is imported.
     console.print_note(f"{error.filename} is left out, as it could not be read ({error.strerror})")
 
 

@@ -30,11 +30,11 @@ class Driver:
     share: Mapping[str, float]  # what one run takes of a node: `{"CPU": 1.0, "GPU": 0.25}`
     refresh: Callable[[], None]  # called when something may have changed
     _unfit_nodes: list[str] = dataclasses.field(default_factory=list)
-    _stopping: bool = False
+    _signals: Signals = dataclasses.field(default_factory=lambda: Signals(STOPPING))
 
     def work(self) -> int:
         """Work until every run is finished or has failed; returns the signal that ended it earlier, or 0."""
-        with Signals(STOPPING) as signals:
+        with self._signals as signals:
             while not all(run.ended for run in self.runs) and not signals.received:
                 for run in self.runs:
                     if run.task is not None:
@@ -141,7 +141,7 @@ class Driver:
             cause = line.partition(": training has diverged")[0]
             self._fail(run, f"{cause}: it has diverged; {ADVICE}")
             run.diverged.write_text(f"{run.why}\n", encoding="utf-8")
-        elif not self._stopping:
+        elif not self._signals.received:
             run.losses[run.saved] += 1
             if run.losses[run.saved] < MAX_LOSSES:
                 self._print(run, f"{what}; it goes on from update {run.saved:,}")
@@ -157,7 +157,6 @@ class Driver:
         """End all trainings, each after a checkpoint."""
         import ray
 
-        self._stopping = True
         limit = time.monotonic() + END
         for run in self.runs:
             if run.task is not None:
@@ -169,4 +168,4 @@ class Driver:
                 ray.cancel(run.task, force=True)
 
     def _print(self, run: SweepRun, text: str) -> None:
-        console.print_line(f"{run}: {text} ({table.count_states(self.runs)})")
+        console.print_line(f"{run.run}: {text} ({table.count_states(self.runs)})")

@@ -21,9 +21,7 @@ SEVERAL = {
     "precision": "", "steps": "steps", "batch_size": "batch", "learning_rate": "lr",
     "warmup_steps": "warmup", "weight_decay": "wd", "momentum": "momentum", "crop_padding": "crop",
 }  # fmt: skip
-# The nets whose errors the PyTorch reproduction reports, over five seeds each.
-PAPER_NETS = (("resnet", 20), ("resnet", 56), ("resnet", 110), ("plain", 20), ("plain", 56))
-PAPER_SEEDS = 5
+PAPER_SEEDS = 5  # of the PyTorch reproduction
 
 
 @dataclasses.dataclass
@@ -44,9 +42,6 @@ class SweepRun:
     not_before: float = 0.0  # when it may be given to Ray, by `time.monotonic`
     # Update of its newest checkpoint -> deaths of its process there.
     losses: Counter[int] = dataclasses.field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        return str(self.run)
 
     @property
     def ended(self) -> bool:

@@ -22,7 +22,7 @@ needs_ray = pytest.mark.skipif(
 
 def planned(*words):
     """Names of the runs."""
-    return [str(run) for run in sweep.asked_runs(sweep.make_parser(words).parse_args(words))]
+    return [str(run.run) for run in sweep.asked_runs(sweep.make_parser(words).parse_args(words))]
 
 
 def test_every_net_with_every_seed_the_longest_first():
@@ -109,8 +109,8 @@ def test_what_a_node_must_have(tmp_path):
     output, own = tmp_path / "output", {"data_dir": str(tmp_path), "dataset": "photos"}
 
     def problem(**settings):
-        config = TrainConfig(**{"dataset": "synthetic", **settings})  # type: ignore[arg-type]
-        return task.find_problem(sweep.make_job(config, "", str(output), {}))
+        run = run_of(**{"dataset": "synthetic", "output_dir": str(output), **settings})
+        return task.find_problem(sweep.make_job(SweepRun(run), {}))
 
     assert problem() == f"does not see {output}"
     with files.lock(output):
@@ -153,7 +153,7 @@ def test_what_a_run_takes_of_a_node(monkeypatch):
 
 def test_variables_of_a_run(monkeypatch):
     def variables(**share):
-        return sweep.make_job(TrainConfig(dataset="synthetic"), "log", "token", share).environment
+        return sweep.make_job(SweepRun(run_of(dataset="synthetic")), share).environment
 
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     assert variables(CPU=2)["TF_NUM_INTRAOP_THREADS"] == "2"
