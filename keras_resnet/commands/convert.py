@@ -69,8 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = {"model": given.model, "shortcut": given.shortcut, "padding": padding}
         return convert(checkpoint.tensors, given.depth, mean=mean, std=std, **options)
 
-    net, chosen = convert_with(given.padding or "end"), ""
-    if not given.padding and str(describe(net)["shortcut"]).startswith("zeropad"):
+    padding = given.padding or checkpoint.padding
+    net, chosen = convert_with(padding or "end"), ""
+    if not padding and str(describe(net)["shortcut"]).startswith("zeropad"):
         images = read_some_images(given.images, given.dataset or "cifar10")
         net, chosen = choose_padding(net, convert_with, images)
     classes = net.output_shape[-1]

@@ -14,7 +14,7 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
-from keras_resnet.data.constants import VAL_SIZE
+from keras_resnet.data.constants import DATASETS, VAL_SIZE
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
 from keras_resnet.runs.config import TrainConfig
@@ -44,8 +44,10 @@ def asked_recipe(argv: Sequence[str] | None, settings: Mapping[str, Any]) -> tup
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    (config_file,) = flags.peek(argv, "--config")
+    config_file, dataset = flags.peek(argv, "--config", "--dataset")
     settings = {} if config_file is None else read_settings(Path(config_file))
+    if dataset and settings.get("dataset", dataset) not in DATASETS:
+        settings.pop("data_dir", None)  # of other images
     recipe, depth = asked_recipe(argv, settings)
     usual = (each.resolve(depth).settings() for each in (FAST, PAPER))
     parser = flags.ArgumentParser(

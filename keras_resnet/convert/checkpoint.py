@@ -29,6 +29,7 @@ class Checkpoint(NamedTuple):
     tensors: dict[str, np.ndarray]  # float32, by PyTorch's names, in the order of the file
     mean: list[float] | None  # of the net's input, in units of 0..1; None if the file does not say
     std: list[float] | None
+    padding: str | None  # of its shortcuts; None if the file does not say
     ignored: list[str]  # names in the file of what is not part of the net
 
 
@@ -60,7 +61,7 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
             "conversion; open it with keras.models.load_model, or with load_weights of the same net"
         )
     ignored: list[str] = []
-    metadata: tuple[Any, Any] | None = None
+    written: dict[str, Any] = {}
     if members or head[:1] == b"\x80":
         tensors, ignored = _read_torch(path, key)
     elif head[8:] != b"{":
@@ -71,13 +72,14 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
     elif key is not None:
         raise UserError("`key` is for files of torch.save: safetensors hold one state_dict")
     else:
-        tensors, metadata = _read_safetensors(path)
-    mean, std = metadata or _take_normalization(tensors)
+        tensors, written = _read_safetensors(path)
+    mean, std = _take_normalization(tensors)
+    mean, std = written.get("mean", mean), written.get("std", std)
     for name in list(tensors):
         if any(map(_NOT_OF_THE_NET.fullmatch, name.lower().split("."))):
             ignored.append(name)
             del tensors[name]
-    return Checkpoint(tensors, mean, std, ignored)
+    return Checkpoint(tensors, mean, std, written.get("padding"), ignored)
 
 
 def _take_normalization(tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
@@ -91,11 +93,11 @@ def _take_normalization(tensors: dict[str, np.ndarray]) -> tuple[Any, Any]:
     return None, None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], Any]:
-    """Tensors by name, and the mean and std in the metadata of a file that `export` wrote, else None."""
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Tensors by name, and the mean, std and padding in the metadata of a file that `export` wrote."""
     from safetensors import SafetensorError, safe_open
 
-    normalization = None
+    known: dict[str, Any] = {}
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
@@ -103,9 +105,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], Any]:
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         with contextlib.suppress(KeyError, TypeError, ValueError):  # of another program
             written = json.loads(metadata["normalization"])
-            normalization = tuple([float(x) for x in written[key]] for key in ("mean", "std"))
+            known = {key: [float(x) for x in written[key]] for key in ("mean", "std")}
+            known["padding"] = "split" if written.get("padding") == "split" else None
         floats = {k: v.astype("float32", casting="same_kind") for k, v in tensors.items()}
-        return floats, normalization
+        return floats, known
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError, KeyError) as error:
         raise UserError(f"{path} could not be read as safetensors: {printable(error)}") from None
 

@@ -245,8 +245,12 @@ class Dataset:
         counts = np.bincount(labels[: len(labels) - val_count], minlength=len(names))
         if len(names) < 2 or not counts.all() or images.shape[-1] != 3:
             empty = [name for name, count in zip(names, counts, strict=True) if not count]
+            needed = (
+                "two images, as one is for testing" if test_images is None else "a training image"
+            )
             raise ValueError(
-                "there must be RGB or grey images of two classes or more, each with training images. "
+                "there must be RGB or grey images of two classes or more, labelled from 0 on, each with at "
+                f"least {needed}. "
                 f"Received: {images.shape[-1]} channels, {len(names)} classes, without images: {empty}"
             )
         return data

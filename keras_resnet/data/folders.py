@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,8 @@ def _decode(
 def read_npz(path: Path, size: int | None) -> dict[str, Any]:
     """The arguments of `Dataset.from_arrays` that an .npz file holds; its images must have this `size`."""
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is another file, or damaged")
         with open(path, "rb") as source, np.load(source, allow_pickle=False) as file:
             total = sum(member.file_size for member in file.zip.infolist())
             refuse_what_does_not_fit(total, f"the arrays of {path}")

@@ -104,6 +104,8 @@ def _read_file(file: Any, size: tuple[int, int]) -> np.ndarray:
                 return _convert(image, size)
     except PIL.UnidentifiedImageError:
         reason = f"it is none of {', '.join(FORMATS)}"
+    except PIL.Image.DecompressionBombError:
+        reason = f"it has more than {MAX_PIXELS:,} pixels"
     except OSError as error:
         reason = error.strerror or str(error)
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files

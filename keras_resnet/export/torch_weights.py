@@ -41,7 +41,7 @@ def write(net: keras.Model, path: Path) -> None:
     tensors = {name: np.ascontiguousarray(values) for name, values in tensors.items()}
     # One entry: the library writes several in another order in each process.
     mean, std = (normalization / 255).tolist()
-    metadata = {"normalization": json.dumps({"mean": mean, "std": std})}
+    metadata = {"normalization": json.dumps({"mean": mean, "std": std, "padding": "split"})}
     path.write_bytes(save(tensors, metadata))  # `save_file` lets nobody but the owner read the file
 
 

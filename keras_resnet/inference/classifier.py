@@ -76,6 +76,7 @@ class Classifier:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """Probabilities, float32 `(N, classes)`, of uint8 images `(N, height, width, 3)`; else ValueError."""
+        images = np.asarray(images)
         if images.dtype != np.uint8 or images.shape[1:] != (*self.image_size, 3):
             raise ValueError(
                 f"`images` must be uint8 (N, {self.image_size[0]}, {self.image_size[1]}, 3). Received: "

@@ -111,7 +111,10 @@ def model_file(path: Path) -> Path:
 def names_beside(path: Path, classes: int) -> tuple[str, ...]:
     """Class names from labels.txt (one per line) or a run's config.json beside a model, or ()."""
     data = files.read_bytes(path.parent / "labels.txt") or b""
-    names = data.decode("utf-8-sig", errors="replace").splitlines()
+    try:
+        names = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"{path.parent / 'labels.txt'} must be text in UTF-8: save it so") from None
     if not names and (config := run_config(path.parent)):
         names = config.get("class_names", [])
     if names and len(names) != classes:
@@ -132,9 +135,20 @@ def run_config(folder: Path) -> RunConfig | None:
 
 
 def keras_shapes(net: keras.Model) -> tuple[Shapes, Shapes]:
-    """Shapes of a Keras model's inputs and outputs, by name; none where it is not built of layers."""
+    """Shapes of a Keras model's inputs and outputs, by name; none where it is not built of layers.
+
+    Raises UserError where its only output is a sigmoid, whose numbers are neither probabilities nor logits.
+    """
+    import keras
+
     names = getattr(net, "output_names", None) or [net.layers[-1].name]
     inputs, outputs = getattr(net, "inputs", None) or [], getattr(net, "outputs", None) or []
+    last = [x._keras_history.operation for x in outputs]
+    if [getattr(layer, "activation", None) for layer in last] == [keras.activations.sigmoid]:
+        raise UserError(
+            f"a net must return probabilities whose sum is 1, or logits. Received: {net.name}, which ends "
+            "in a sigmoid"
+        )
     return (
         {x.name: tuple(x.shape) for x in inputs},
         {name: tuple(x.shape) for name, x in zip(names, outputs, strict=False)},

@@ -66,7 +66,7 @@ def resnet(
 
 
 def plain(depth: int = 20, **options: Any) -> keras.Model:
-    """The plain counterpart: `resnet` without shortcuts. Options, result and errors are the same."""
+    """The plain counterpart: `resnet` without shortcuts. All else is the same."""
     return _build("plain", depth, shortcut=None, **options)
 
 

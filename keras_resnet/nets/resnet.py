@@ -49,7 +49,9 @@ def build(
         raise UserError(f"seed must be 0 or more. Received: {seed}")
     if (num_classes := integer("num_classes", num_classes)) < 2:
         raise UserError(f"num_classes must be 2 or more. Received: {num_classes}")
-    if not len(mean) == len(std) == input_shape[-1]:
+    if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
+        raise UserError(f"input_shape must be (height, width, channels). Received: {input_shape}")
+    if not np.shape(mean) == np.shape(std) == input_shape[-1:]:
         raise UserError(
             "mean and std must have one number per channel. "
             f"Received: {mean}, {std} for images {input_shape}"

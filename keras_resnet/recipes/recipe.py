@@ -1,13 +1,13 @@
 """What a recipe is: the numbers of an optimization, as data that can be imported, compared and saved."""
 
 import dataclasses
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self
 
 from keras_resnet.errors import UserError
 
 MAX_STEPS = 10**9  # far beyond use
 
-Schedule = Literal["step", "cosine"]
+SCHEDULES = ("step", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Recipe:
     steps: int                   # updates of the whole run
     batch_size: int              # images per update
     learning_rate: float         # the highest rate of the schedule
-    schedule: Schedule           # step: a tenth after 1/2 and 3/4 of the steps; cosine: down to zero
+    schedule: str                # step: a tenth after 1/2 and 3/4 of the steps; cosine: down to zero
     warmup_steps: int            # first updates; step: at a tenth of the rate; cosine: rising from zero
     warmup_min_depth: int        # nets with fewer layers start without a warm-up
     momentum: float              # v = momentum * v - rate * g
@@ -36,7 +36,7 @@ class Recipe:
         without = "None without Nesterov momentum, which Muon needs"
         rates = "above 0 and at most 1e30"  # beyond, float32 would soon be infinite
         below = f"0 or more and below half of steps={self.steps}"
-        schedules, kernel = get_args(Schedule), self.kernel_rate
+        kernel = self.kernel_rate
         for name, expected, good in (
             ("name", "printable text, not empty", str(self.name).isprintable() and self.name != ""),
             ("steps", f"4 to {MAX_STEPS}", 4 <= self.steps <= MAX_STEPS),
@@ -46,7 +46,7 @@ class Recipe:
             ("momentum", "0 or more and below 1", 0 <= self.momentum < 1),
             ("crop_padding", "0 to 1000", 0 <= self.crop_padding <= 1_000),
             ("warmup_steps", below, 0 <= self.warmup_steps < self.steps // 2),
-            ("schedule", " or ".join(schedules), self.schedule in schedules),
+            ("schedule", " or ".join(SCHEDULES), self.schedule in SCHEDULES),
             ("kernel_rate", f"None, or {rates}", kernel is None or 0 < kernel <= 1e30),
             ("kernel_rate", without, kernel is None or self.nesterov),
         ):

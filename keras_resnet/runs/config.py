@@ -16,6 +16,7 @@ from keras_resnet.nets.family import MODELS, SHORTCUTS, blocks_per_stage
 from keras_resnet.recipes import RECIPES, Recipe
 from keras_resnet.runs.files import MOVED_ASIDE
 
+_WORDS = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false"}
 OF_WEIGHTS = ("model", "depth", "shortcut")  # settings that `weights` gives
 
 
@@ -124,7 +125,7 @@ def check_values(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises ValueError for the first that no run can have, whatever the other settings are.
     """
     kinds = typing.get_type_hints(TrainConfig, include_extras=True)
-    values = {name: _convert(name, kinds[name], value) for name, value in given.items()}
+    values = {name: convert(name, kinds[name], value) for name, value in given.items()}
     for name, value in values.items():
         field = TrainConfig.__dataclass_fields__[name]
         choices = field.metadata.get("choices")
@@ -138,7 +139,7 @@ def check_values(given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _convert(name: str, kind: Any, value: Any) -> Any:
+def convert(name: str, kind: Any, value: Any) -> Any:
     if isinstance(value, Recipe):
         kind, fields = Recipe, dataclasses.asdict(value).items()
         value = {key: item.item() if hasattr(item, "item") else item for key, item in fields}
@@ -149,7 +150,9 @@ def _convert(name: str, kind: Any, value: Any) -> Any:
     except msgspec.ValidationError as error:
         expected, _, field = str(error).replace("`", "").partition(" - at $.")
         value = value[field] if field else value
-        _reject(field or name, expected.removeprefix("Expected ").split(", got")[0], repr(value))
+        expected = expected.removeprefix("Expected ").replace(" | null", "").split(", got")[0]
+        expected = re.sub(r"^\w+", lambda word: _WORDS.get(word[0], word[0]), expected)
+        _reject(field or name, expected, repr(value))
     if isinstance(value, str) and not (value.isprintable() and value.strip()):
         _reject(name, "printable text, not empty", ascii(value))
     return value

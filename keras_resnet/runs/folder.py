@@ -126,13 +126,15 @@ class RunFolder:
         except (ValueError, csv.Error) as error:
             reason = str(error).replace("`", "'")
             raise UserError(
-                f"{self.path / name} must be as this program writes it ({reason}); move it or its "
-                "folder away, or start over with train's --restart"
+                f"{self.path / name} must be as train writes it ({reason}). Another program's or an "
+                "export's: name another folder. Damaged: move it away, or use train's --restart"
             ) from None
 
 
 def refuse_foreign_folder(output: Path) -> None:
-    """Raise UserError where writing into a folder could replace files of a run or of an export."""
+    """Raise UserError where `output` is a file, or the folder of a run or of an export."""
+    if output.exists() and not output.is_dir():
+        raise UserError(f"`output` must be a folder. Received: {output}, which is a file")
     for name in ("export.json", "config.json", "metrics.csv"):
         if os.path.exists(output / name):
             raise UserError(

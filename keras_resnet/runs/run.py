@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from keras_resnet.data.constants import DATASETS, VAL_SIZE
 from keras_resnet.errors import UserError, did_you_mean
 from keras_resnet.recipes import PAPER, RECIPES, Recipe
 from keras_resnet.runs import files
-from keras_resnet.runs.config import OF_WEIGHTS, TrainConfig, check_values
+from keras_resnet.runs.config import OF_WEIGHTS, TrainConfig, check_values, convert
 from keras_resnet.runs.folder import RunFolder
 from keras_resnet.runs.resume import Settings, decisive_settings, upgrade
 
@@ -95,7 +93,10 @@ def read_settings(path: Path) -> dict[str, Any]:
         )
     try:
         text = data.decode("utf-8-sig")  # editors on Windows write a byte order mark
-        given = {key.replace("-", "_"): value for key, value in tomllib.loads(text).items()}
+        written = tomllib.loads(text)
+        given = {key.replace("-", "_"): value for key, value in written.items()}
+        if len(given) < len(written):
+            raise ValueError("a setting is given twice, with a hyphen and with an underscore")
         _check_keys(given, TrainConfig)
         if isinstance(table := given.get("recipe"), dict):
             _check_keys(table, Recipe)
@@ -107,8 +108,10 @@ def read_settings(path: Path) -> dict[str, Any]:
             values = {**dataclasses.asdict(base), "name": "custom", **table}
             if "warmup_steps" in table:  # and for this net, whatever its depth is
                 values["warmup_min_depth"] = table.get("warmup_min_depth", 0)
-            given["recipe"] = msgspec.convert(values, Recipe)
+            given["recipe"] = convert("recipe", Recipe, values)
         return check_values(given)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} must be TOML in UTF-8: {error}") from None
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: {str(error).replace('`', '')}") from None
 

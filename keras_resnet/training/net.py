@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import os
 import re
 import sys
@@ -78,11 +79,17 @@ def function_of(model: str) -> Callable[..., Any]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        function = getattr(importlib.import_module(module), name, None)
+        function = getattr(importlib.import_module(module.removesuffix(".py")), name, None)
     except ModuleNotFoundError as error:
         raise UserError(f"{expected}; {error} (also looked in {os.getcwd()})") from None
     if not callable(function):
         raise UserError(f"{expected}; {module} has no function {name}")
+    try:
+        inspect.signature(function).bind("input_shape", "num_classes", "seed")
+    except TypeError as error:
+        raise UserError(
+            f"{model} must be a function of (input_shape, num_classes, seed): {error}"
+        ) from None
     return function
 
 

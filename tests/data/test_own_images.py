@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from keras_resnet import Dataset
 from keras_resnet.data import folders, stream
 from keras_resnet.errors import UserError
-from tests.helpers import REPOSITORY, python, train
+from tests.helpers import REPOSITORY, call, python, train
 
 CLASSES = ("disc", "square", "stripes")
 
@@ -150,7 +150,10 @@ def test_a_folder_that_cannot_be_trained_on(change, flags, told, tmp_path, refus
 
 def test_an_npz_file_that_cannot_be_trained_on(tmp_path):
     for changes, told in (
-        ({"y_train": np.full(20, 3)}, "4 classes, without images: .*'0', '1', '2'"),
+        (
+            {"y_train": np.full(20, 3)},
+            "labelled from 0 on, .*training image.* without images: .*'0', '1', '2'",
+        ),
         ({"y_test": None}, "must hold x_train, .*Missing: y_test"),
         ({"y_train": np.arange(20) + 10**9}, "Received: 1000000019 as the largest of 20"),
         ({"class_names": np.array(["a", "a", "c", ""])}, "class names must differ"),
@@ -179,6 +182,29 @@ def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):
     data = Dataset.from_folder(root, unreadable="skip")
     assert len(data.train_labels) + len(data.test_labels) == 15
     assert re.search("warning: left out 1 of 16 files .*empty.jpg", capsys.readouterr().err)
+
+
+def test_a_path_that_is_given_is_not_the_folder_of_the_run(tmp_path, monkeypatch, capsys):
+    """Though it has the same name: `evaluate` and `train --config` read what the user names."""
+    draw(tmp_path / "photos", 10, size=16)
+    draw(tmp_path / "mine/photos", 2, size=16)
+    assert train(tmp_path / "runs", "--image-size=16", "--dataset", tmp_path / "photos") == 0
+    monkeypatch.chdir(tmp_path / "mine")
+    run = tmp_path / "runs/x/seed-0"
+    for flags, images in (["--dataset=photos"], 3), ([], 6):
+        capsys.readouterr()
+        assert call("evaluate", "--model", run, *flags) == 0
+        assert f"test split, {images} images" in capsys.readouterr().out
+    assert call("train", "--config", run, "--dataset=photos", "--name=y", "--batch-size=2") == 0
+    assert "photos: 3 training, 0 validation and 3 test images" in capsys.readouterr().out
+
+
+def test_runs_among_the_images_are_refused(tmp_path, monkeypatch, refused):
+    """The next command would take them for a class."""
+    root = draw(tmp_path / "photos", 5, size=16)
+    monkeypatch.chdir(root)
+    assert "--output-dir must not be in the folder of the images" in refused("train", "--dataset=.")
+    assert len(list(root.iterdir())) == 3
 
 
 def test_a_resume_with_other_images_is_refused(tmp_path, capsys):

@@ -13,8 +13,9 @@ from keras_resnet.export import verify
 from keras_resnet.export.options import Options
 from keras_resnet.export.pipeline import export
 from keras_resnet.export.signature import in_batches
+from keras_resnet.inference.open import load_keras
 from tests.export.nets import CLASSES, another_classifier, make_net, run_snippets
-from tests.helpers import REPOSITORY, logits_of, python
+from tests.helpers import REPOSITORY, call, logits_of, python
 
 # What of akamaster's resnet.py the snippet needs, with its names and its padding.
 RESNET = f"""
@@ -81,7 +82,7 @@ def test_options_are_verified_and_their_snippets_run(tmp_path, images, small_syn
         assert text.startswith(CLASSES[expected["class_id"][0]]) or "int8" in file, file
 
 
-def test_the_weights_under_pytorchs_names(tmp_path, images):
+def test_the_weights_under_pytorchs_names(tmp_path, images, monkeypatch):
     """Read back by `convert` in the verification; and by PyTorch, where it is installed."""
     net = make_net()
     for layer in net.layers:  # as training with --freeze leaves it
@@ -89,6 +90,12 @@ def test_the_weights_under_pytorchs_names(tmp_path, images):
     net.save(tmp_path / "net.keras")
     facts = export(tmp_path / "net.keras", formats=["safetensors"])
     make_net(input_shape=(16, 24, 3)).save(tmp_path / "wide.keras")
+    # The file says how its shortcuts pad, so that no images are needed to find out.
+    safetensors, back = tmp_path / "net-export/model.safetensors", tmp_path / "back.keras"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert call("convert", safetensors, "--output", back) == 0
+    expected = net.predict(images, verbose=0)
+    np.testing.assert_allclose(load_keras(back).predict(images, verbose=0), expected, atol=1e-5)
     (_, other) = export(tmp_path / "wide.keras", formats=["safetensors"])["verification"]["rows"]
     assert other["difference"] < 1e-5
     row = facts["verification"]["rows"][1]

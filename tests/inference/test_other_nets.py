@@ -57,6 +57,23 @@ def test_what_is_no_classifier_of_rgb_images(shape, units, tmp_path):
         Classifier.load(tmp_path / "other.keras")
 
 
+def test_a_sigmoid_is_refused(tmp_path):
+    """A softmax after it would give other numbers than the net's own."""
+    body = backbone()
+    net = keras.Model(body.input, layers.Dense(4, activation="sigmoid")(body.output))
+    net.save(tmp_path / "other.keras")
+    with pytest.raises(UserError, match="sum is 1, or logits. Received: .* ends in a sigmoid"):
+        Classifier.load(tmp_path / "other.keras")
+
+
+def test_class_names_in_another_encoding_are_refused(tmp_path):
+    body = backbone()
+    keras.Model(body.input, layers.Dense(2)(body.output)).save(tmp_path / "other.keras")
+    (tmp_path / "labels.txt").write_bytes("Käfer\nKatze\n".encode("latin-1"))
+    with pytest.raises(UserError, match=r"labels\.txt must be text in UTF-8"):
+        Classifier.load(tmp_path / "other.keras")
+
+
 def test_what_is_named_probabilities_must_hold_some(tmp_path):
     body = backbone()
     named = layers.Dense(4, name="probabilities", bias_initializer="ones")(body.output)

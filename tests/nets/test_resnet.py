@@ -38,6 +38,8 @@ def test_bad_arguments():
         ({"shortcut": "identity"}, "shortcut must be one of zeropad"),
         ({"num_classes": 1}, "num_classes must be 2 or more"),
         ({"mean": (1.0,)}, "one number per channel"),
+        ({"mean": 127.5}, "one number per channel"),
+        ({"input_shape": (64, 64)}, "input_shape must be .height, width, channels"),
         ({"shortcut": "zeropad-maxpool", "input_shape": (32, 30, 3)}, "divisible by 4.*32, 30, 3"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -98,10 +98,14 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path, refused):
     path = tmp_path / "file.toml"
     for text, told in (
         ("dpeth = 20", "dpeth is not a setting; did you mean depth?"),
-        ("depth = '20'", "depth must be int"),
+        ("depth = '20'", "depth must be a whole number"),
         ("[recipe]\nrate = 1", "rate is not a setting"),
         ("[recipe]\nname = 'a/b'", "name must be a folder name"),
-        ("depth: 20", "line 1"),
+        ("depth: 20", "must be TOML in UTF-8: "),
+        ("batch-size = 8\nbatch_size = 9", "given twice"),
+        ("steps = 8.5", "steps must be a whole number. Received: 8.5"),
+        ("[recipe]\nschedule = 'linear'", "schedule must be step or cosine. Received: linear"),
+        ("[recipe]\nbatch_size = true", "batch_size must be a whole number. Received: True"),
     ):
         path.write_text(text)
         error = refused("train", "--config", path)

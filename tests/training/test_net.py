@@ -33,6 +33,10 @@ def wrong(input_shape, num_classes, seed):
     return keras.Sequential([keras.Input(input_shape), layers.Flatten(), layers.Dense(3)])
 
 
+def two(input_shape, num_classes):
+    pass
+
+
 def code(input_shape, num_classes, seed):
     first = layers.Lambda(lambda x: x)
     return keras.Sequential([keras.Input(input_shape), first, *build(input_shape, num_classes, seed).layers])
@@ -121,6 +125,8 @@ def test_nets_and_weights_that_do_not_fit(in_folder, refused):
     for flags, message in (
         ("--model=nowhere:build", "No module named 'nowhere'"),
         ("--model=my_nets:nothing", "my_nets has no function nothing"),
+        ("--model=my_nets.py:nothing", "has no function nothing"),
+        ("--model=my_nets:two", "(input_shape, num_classes, seed): too many positional arguments"),
         ("--model=my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
         ("--model=my_nets:code", "can be saved in float32 and opened again"),
         ("--model=my_nets:hidden_softmax", "Received: probabilities that come from something else"),
