@@ -107,7 +107,7 @@ class Sweep:
         lines = self.trace.read_text().splitlines() if self.trace.exists() else []
         return [(seed, int(pid), int(step)) for seed, pid, step in map(str.split, lines)]
 
-    def wait_for(self, what, seconds=120):
+    def wait_for(self, what, seconds=300):
         """Wait until something is so, while the sweep goes on."""
         limit = time.monotonic() + seconds
         while not (value := what()):
@@ -197,7 +197,7 @@ def test_a_lost_node_and_a_killed_worker_change_no_bit(cluster, home, reference,
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     mean, std = summary["test_error_mean"], summary["test_error_std"]
     assert summary["runs"] == 8 and f"{mean:.2f} ± {std:.2f}" in printed
-    code, printed = stranger.end(60)
+    code, printed = stranger.end(120)
     assert code == 2 and printed.count("\n") == 1, printed
     assert "copy ~/.ray/auth_token of its head" in printed
 
@@ -233,7 +233,7 @@ def test_killed_and_stopped_and_given_again(home, reference, tmp_path):
     for seed in (0, 1, 2):
         assert_same(tmp_path, reference, seed)
     made = len(stopped.updates())
-    code, printed = Sweep(tmp_path, home, "--runs=4").end(60)  # it would diverge again
+    code, printed = Sweep(tmp_path, home, "--runs=4").end(120)  # it would diverge again
     assert code == 1 and "1 of 4 runs failed" in printed and len(stopped.updates()) == made
 
 
