@@ -38,12 +38,14 @@ class SGD(_KerasSGD):
         name: str = "sgd",
         **kwargs: Any,
     ):
+        if not callable(learning_rate):
+            number("learning_rate", learning_rate)
+        number("momentum", momentum)
+        decay = number("coupled_weight_decay", coupled_weight_decay)
         super().__init__(learning_rate=learning_rate, momentum=momentum, name=name, **kwargs)
-        self.coupled_weight_decay = number("coupled_weight_decay", coupled_weight_decay)
-        if self.coupled_weight_decay < 0:
-            raise ValueError(
-                f"coupled_weight_decay must be 0 or more. Received: {coupled_weight_decay}"
-            )
+        self.coupled_weight_decay = decay
+        if decay < 0:
+            raise ValueError(f"coupled_weight_decay must be 0 or more. Received: {decay}")
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         decay = ops.cast(self.coupled_weight_decay, variable.dtype)
