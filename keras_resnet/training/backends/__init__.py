@@ -10,10 +10,14 @@ import numpy as np
 from keras_resnet import console
 from keras_resnet.errors import UserError
 
-EVALUATION_BATCH = 500
 # Of several updates: indices (updates, batch), crops (updates, batch, 3) and labels (updates, batch); int32.
 Chunk = tuple[tuple[np.ndarray, np.ndarray], np.ndarray]
 Chunks = Callable[[], Iterator[Chunk]]  # each call begins an endless iterator
+
+
+def evaluation_batch(images: np.ndarray) -> int:
+    """How many images are evaluated at a time: 500, fewer of more than 64 x 64 pixels."""
+    return max(1, min(500, 500 * 64 * 64 // (images.shape[1] * images.shape[2])))
 
 
 class Hardware(NamedTuple):
@@ -57,7 +61,7 @@ class Backend:
 
     def predict(self, model: keras.Model, images: np.ndarray) -> np.ndarray:
         """The model's outputs for all images."""
-        return model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
+        return model.predict(images, batch_size=evaluation_batch(images), verbose=0)
 
 
 def current() -> Backend:

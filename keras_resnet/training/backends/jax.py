@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from keras_resnet.errors import UserError
 from keras_resnet.training import cpu
-from keras_resnet.training.backends import EVALUATION_BATCH, Backend, Chunks, Hardware
+from keras_resnet.training.backends import Backend, Chunks, Hardware, evaluation_batch
 
 
 class JAX(Backend):
@@ -60,7 +60,7 @@ class JAX(Backend):
         mesh = distribution.device_mesh.backend_mesh
         rows = NamedSharding(mesh, PartitionSpec(distribution.batch_dim_name))
         forward = _forward(model, NamedSharding(mesh, PartitionSpec()))
-        batch_size = -(-EVALUATION_BATCH // mesh.size) * mesh.size
+        batch_size = -(-evaluation_batch(images) // mesh.size) * mesh.size
         groups = model.trainable_variables, model.non_trainable_variables
         values = [[variable.value for variable in group] for group in groups]
         outputs = []
