@@ -1,13 +1,14 @@
-"""What `--precision auto` chooses on a CPU, and why; oneDNN; the commit that is recorded."""
+"""What `--precision auto` chooses on a CPU, and why; oneDNN; batches of evaluations; the recorded commit."""
 
 import platform
 import re
 import subprocess
 
+import numpy as np
 import pytest
 
 from keras_resnet.runs import provenance
-from keras_resnet.training import cpu, devices
+from keras_resnet.training import backends, cpu, devices
 from tests.helpers import python
 
 
@@ -65,3 +66,10 @@ def test_tensorflow_uses_onednn_unless_the_user_says_no(asked, expected):
     )
     done = python("-c", code, **({"TF_ENABLE_ONEDNN_OPTS": asked} if asked else {}))
     assert done.stdout.strip() == expected, done.stderr
+
+
+def test_large_images_are_evaluated_a_few_at_a_time():
+    """So that a layer's output has the same size in memory, whatever that of the images is."""
+    for side, count in (32, 500), (64, 500), (128, 125), (224, 40), (4096, 1):
+        images = np.broadcast_to(np.uint8(0), (600, side, side, 3))
+        assert backends.evaluation_batch(images) == count

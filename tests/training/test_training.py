@@ -144,13 +144,6 @@ def test_a_run_that_moves_to_a_gpu_at_an_odd_update(tmp_path, monkeypatch, capsy
     assert newest(tmp_path / "x/seed-0").name == "step-00000080.npz"
 
 
-def test_large_images_are_evaluated_a_few_at_a_time():
-    """So that a layer's output has the same size in memory, whatever that of the images is."""
-    for side, count in (32, 500), (64, 500), (128, 125), (224, 40), (4096, 1):
-        images = np.broadcast_to(np.uint8(0), (600, side, side, 3))
-        assert backends.evaluation_batch(images) == count
-
-
 def test_several_runs_are_summarised(tmp_path, capsys):
     both = ["--val-size=0", "--seed=4", "--runs=2"]
     assert train(tmp_path, *both) == 0
