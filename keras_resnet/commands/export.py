@@ -44,15 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     zoo.resolve(arguments.path)
     if arguments.serve is not None and "web" not in arguments.formats:
         raise UserError("`serve` shows the page: add web to `formats`")
-    with contextlib.ExitStack() as stack:
-        if arguments.serve is not None:  # before the work: the port may be taken
-            server = stack.enter_context(Server(arguments.serve))
+    serves = arguments.serve is not None
+    with Server(arguments.serve) if serves else contextlib.nullcontext() as server:
         startup.start_keras(needs="tensorflow")
         from keras_resnet.export import web_page
         from keras_resnet.export.pipeline import export, output_folder
 
         export(arguments.path, arguments.output, arguments.dataset, arguments.data_dir, **options)
-        if arguments.serve is not None:
+        if server is not None:
             folder = output_folder(arguments.path, arguments.output) / web_page.FOLDER
             console.print_line(f"serving {folder} at {server.url} until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
