@@ -1,4 +1,4 @@
-"""ONNX, in float32 and float16: write it, and open it as its users do."""
+"""ONNX, in float32 and float16: write it. `inference/open.py` opens it."""
 
 import itertools
 from collections.abc import Mapping
@@ -9,8 +9,7 @@ import keras
 import onnx
 
 from keras_resnet.export.options import Options
-from keras_resnet.export.signature import Predict, export
-from keras_resnet.inference.open import open_net
+from keras_resnet.export.signature import export
 
 FILE, HALF_FILE, INT8_FILE = "model.onnx", "model.fp16.onnx", "model.int8.onnx"
 
@@ -74,8 +73,3 @@ def save(model: onnx.ModelProto, path: Path, facts: Mapping[str, Any], **metadat
     texts = {key: str(value) for key, value in values.items() if value is not None}
     onnx.helper.set_model_props(model, texts)
     onnx.save(model, path)
-
-
-def load(path: Path) -> Predict:
-    """Open the file as its users do, by ONNX Runtime."""
-    return open_net(path).run

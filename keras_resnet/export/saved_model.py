@@ -1,12 +1,11 @@
-"""SavedModel: write it, and open it as its users do."""
+"""SavedModel: write it. `inference/open.py` opens it."""
 
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
-from keras_resnet.export.signature import INPUT, SIGNATURE, Predict
-from keras_resnet.inference.open import open_net
+from keras_resnet.export.signature import INPUT, SIGNATURE
 
 FOLDER = "saved_model"
 
@@ -23,8 +22,3 @@ def write(serving: keras.Model, path: Path) -> None:
         tf.saved_model.save(module, str(path), signatures={SIGNATURE: module.serve})
     except tf.errors.OpError as error:  # most often a full disk
         raise OSError(f"the SavedModel could not be written: {error.message}") from None
-
-
-def load(path: Path) -> Predict:
-    """Open the folder as its users do, by its signature."""
-    return open_net(path).run

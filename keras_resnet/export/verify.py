@@ -14,6 +14,7 @@ from keras_resnet.errors import DISAGREES, UserError
 from keras_resnet.export import keras_file, litert, onnx_file, openvino, saved_model, torch_weights
 from keras_resnet.export.options import Options
 from keras_resnet.export.signature import Predict, in_batches
+from keras_resnet.inference.open import open_net
 
 # Largest difference that a file may have: of a probability, or of another output over its largest value.
 TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
@@ -25,15 +26,20 @@ _OTHER_LIMITS = {
 IMAGES = 256
 BATCHES = (1, 7, IMAGES)
 
+
+def _load(path: Path) -> Predict:
+    return open_net(path).run
+
+
 LOADERS: dict[str, Callable[[Path], Predict]] = {
     keras_file.FILE: keras_file.load,
-    saved_model.FOLDER: saved_model.load,
-    onnx_file.FILE: onnx_file.load,
+    saved_model.FOLDER: _load,
+    onnx_file.FILE: _load,
     openvino.FOLDER: openvino.load,
     litert.FILE: litert.load,
     torch_weights.FILE: torch_weights.load,
-    onnx_file.HALF_FILE: onnx_file.load,
-    onnx_file.INT8_FILE: onnx_file.load,
+    onnx_file.HALF_FILE: _load,
+    onnx_file.INT8_FILE: _load,
     litert.INT8_FILE: litert.load,
 }
 

@@ -12,7 +12,7 @@ import pytest
 import keras_resnet
 from keras_resnet.data import constants
 from keras_resnet.errors import UserError
-from keras_resnet.export import onnx_file, verify
+from keras_resnet.export import verify
 from keras_resnet.export.pipeline import export
 from keras_resnet.nets.stock import stock
 from tests.export.nets import CLASSES, another_classifier, make_net, run_snippets
@@ -138,7 +138,7 @@ def test_a_net_whose_logits_are_named_probabilities(tmp_path):
     net.save(tmp_path / "net.keras")
     export(tmp_path / "net.keras", formats=["onnx"], outputs=["logits", "class_id"])
     images = random_images(7, 8, 8)
-    found = onnx_file.load(tmp_path / "net-export/model.onnx")(images)["logits"]
+    found = verify.LOADERS["model.onnx"](tmp_path / "net-export/model.onnx")(images)["logits"]
     np.testing.assert_allclose(found, probabilities_of(net, images), rtol=1e-5, atol=1e-4)
 
 
@@ -252,7 +252,7 @@ def test_a_wrong_file_fails_and_leaves_the_old_export(tmp_path, monkeypatch, bat
     old = tmp_path / "net-export"
     old.mkdir()
     (old / "export.json").write_text('{"sha256": {}}')
-    load = onnx_file.load
+    load = verify.LOADERS["model.onnx"]
 
     def load_wrong(path):
         if batch is None:
