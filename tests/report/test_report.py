@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from keras_resnet.recipes import RECIPES
-from keras_resnet.report import page, plots, tables
+from keras_resnet.report import build, plots, tables
 from keras_resnet.report.rows import choose_best, find_runs, group, read_record
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
@@ -210,7 +210,7 @@ def test_a_real_run_from_training_to_the_page(tmp_path, small_synthetic):
     assert row["runs"] == 1 and row["he_et_al"] is None
     text = (tmp_path / "out/index.html").read_text()
     assert "ResNet-8" in text and "batch size 8 (128), val size 100" in text
-    assert len(LINK.findall(text)) == 1 + page.MAX_IMAGES
+    assert len(LINK.findall(text)) == 1 + build.MAX_IMAGES
     count = f"{row['test_error_mean'] * 5:.0f} of 500"
     assert count in text, "the saved net gives the test error of results.json"
 
