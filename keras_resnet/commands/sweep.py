@@ -31,7 +31,6 @@ from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.run import write_summary
 from keras_resnet.sweep import cluster, plan, table
-from keras_resnet.sweep.driver import Driver
 from keras_resnet.sweep.plan import SweepRun
 from keras_resnet.sweep.task import Job
 from keras_resnet.training.signals import signal_name
@@ -69,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         for run in runs:
             run.job = make_job(run, share)
+        from keras_resnet.sweep.driver import Driver  # it imports Ray
+
         with table.show_live(runs, slots) as refresh:
             received = Driver(runs, share, refresh).work()
     return conclude(runs, received)

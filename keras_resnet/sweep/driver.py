@@ -6,6 +6,8 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import ray
+
 from keras_resnet import console
 from keras_resnet.errors import DIVERGED, USER_ERROR, UserError
 from keras_resnet.runs import files
@@ -49,8 +51,6 @@ class Driver:
         return signals.received
 
     def _submit(self, run: SweepRun) -> None:
-        import ray
-
         run.log.parent.mkdir(parents=True, exist_ok=True)
         run.log_bytes = run.log.stat().st_size if run.log.exists() else 0
         unfit, amounts = ",".join(self._unfit_nodes), dict(self.share)
@@ -87,8 +87,6 @@ class Driver:
 
     def _collect(self) -> None:
         """Wait for a moment, and handle the outcome of a task that has ended."""
-        import ray
-
         tasks = {run.task: run for run in self.runs if run.task is not None}
         if not tasks:
             time.sleep(WAIT)
@@ -155,8 +153,6 @@ class Driver:
 
     def _stop(self) -> None:
         """End all trainings, each after a checkpoint."""
-        import ray
-
         limit = time.monotonic() + END
         for run in self.runs:
             if run.task is not None:
