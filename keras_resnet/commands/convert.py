@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = {"model": given.model, "shortcut": given.shortcut, "padding": padding}
         return convert(checkpoint.tensors, given.depth, mean=mean, std=std, **options)
 
-    padding = given.padding or checkpoint.padding
+    padding = given.padding or (None if given.images else checkpoint.padding)
     net, chosen = convert_with(padding or "end"), ""
     if not padding and str(describe(net)["shortcut"]).startswith("zeropad"):
         images = read_some_images(given.images, given.dataset or "cifar10")

@@ -187,16 +187,17 @@ def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):
 def test_a_path_that_is_given_is_not_the_folder_of_the_run(tmp_path, monkeypatch, capsys):
     """Though it has the same name: `evaluate` and `train --config` read what the user names."""
     draw(tmp_path / "photos", 10, size=16)
-    draw(tmp_path / "mine/photos", 2, size=16)
-    assert train(tmp_path / "runs", "--image-size=16", "--dataset", tmp_path / "photos") == 0
+    draw(tmp_path / "mine/photos", 5, size=16)
+    sizes = ["--image-size=16", "--val-size=2"]
+    assert train(tmp_path / "runs", *sizes, "--dataset", tmp_path / "photos") == 0
     monkeypatch.chdir(tmp_path / "mine")
     run = tmp_path / "runs/x/seed-0"
     for flags, images in (["--dataset=photos"], 3), ([], 6):
         capsys.readouterr()
         assert call("evaluate", "--model", run, *flags) == 0
         assert f"test split, {images} images" in capsys.readouterr().out
-    assert call("train", "--config", run, "--dataset=photos", "--name=y", "--batch-size=2") == 0
-    assert "photos: 3 training, 0 validation and 3 test images" in capsys.readouterr().out
+    assert call("train", "--config", run, "--dataset=photos", "--name=y") == 0
+    assert "photos: 10 training, 2 validation and 3 test images" in capsys.readouterr().out
 
 
 def test_runs_among_the_images_are_refused(tmp_path, monkeypatch, refused):

@@ -73,7 +73,7 @@ def test_every_number_can_be_overridden_and_is_stored_as_it_was_used():
     ("number", "expected"),
     [
         ({"crop_padding": -1}, "`crop_padding` must be 0 to 1000. Received: -1"),
-        ({"crop_padding": 1.5}, "`crop_padding` must be `?int"),
+        ({"crop_padding": 1.5}, "`crop_padding` must be a whole number"),
         ({"momentum": 1.0}, "`momentum` must be 0 or more and below 1. Received: 1.0"),
         ({"warmup_steps": 5_000}, "`warmup_steps` must be .* below half of steps=10000"),
         ({"recipe": dataclasses.replace(PAPER, steps=1e4)}, "`steps` must be a whole number. .*10000.0"),
