@@ -109,13 +109,14 @@ def test_the_notebook_runs(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("document", ["README.md", "docs/results.md"])
 def test_the_documents_give_the_errors_of_the_stored_runs(document):
-    """Every row of a net in a table that has a recipe, or a column per recipe."""
+    """Every row of a net in a table that has a recipe, or a column per unchanged recipe."""
     known = {}
     for row in json.loads((REPOSITORY / "results/report/results.json").read_text())["rows"]:
         spread = f" ± {row['test_error_std']:.2f}" if row["runs"] > 1 else ""
         kind = {"resnet": "ResNet", "plain": "Plain"}[row["model"]]
         error = f"{row['test_error_mean']:.2f}{spread}"
-        known[f"{kind}-{row['depth']}", row["recipe_text"]] = error
+        if row["recipe_text"] in RECIPES or document != "README.md":
+            known[f"{kind}-{row['depth']}", row["recipe_text"]] = error
     heads = []
     found = {}
     for line in (REPOSITORY / document).read_text().splitlines():

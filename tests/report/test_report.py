@@ -235,5 +235,5 @@ def test_where_nothing_can_be_read_or_written(tmp_path, refused):
     (tmp_path / "file").write_text("mine")
     assert "no runs found" in refused("report", tmp_path / "empty")
     words = ["report", tmp_path / "runs", "--output"]
-    assert "could not be written" in refused(*words, tmp_path / "file")
+    assert "--output must be a folder" in refused(*words, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
