@@ -126,8 +126,8 @@ class RunFolder:
         except (ValueError, csv.Error) as error:
             reason = str(error).replace("`", "'")
             raise UserError(
-                f"{self.path / name} must be as train writes it ({reason}). Another program's or an "
-                "export's: name another folder. Damaged: move it away, or use train's --restart"
+                f"{self.path / name} must be as train writes it ({reason}). If it is another program's, name "
+                "another folder; if it is damaged, move it away, or start over with train's --restart"
             ) from None
 
 

@@ -124,7 +124,11 @@ def lose_a_variable(path):
         ("lock", os.mkfifo, "lock could not be locked"),
         ("lock", lambda path: path.symlink_to("nowhere"), "lock could not be locked"),
         ("metrics.csv", os.mkfifo, "metrics.csv could not be read"),
-        ("metrics.csv", lambda path: path.write_text("step\nthree\n"), "as this program writes it"),
+        (
+            "metrics.csv",
+            lambda path: path.write_text("step\nthree\n"),
+            "must be as train writes it",
+        ),
         ("checkpoints", Path.touch, "checkpoints could not be read (Not a directory)"),
         # As mode 0, which does not stop root.
         ("checkpoints/step-00000004.npz", Path.mkdir, "npz could not be read (Is a directory)"),
