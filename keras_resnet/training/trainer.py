@@ -213,13 +213,8 @@ def _finish(progress: Progress, data: Dataset, net: Model, precision: str) -> No
 def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
     """Load the data set, and check that these settings can train on it."""
     if data is None:
-        images = Path(config.data_dir or "", config.dataset).resolve()
-        output = Path(config.output_dir).expanduser().resolve()
-        if config.dataset not in DATASETS and output.is_relative_to(images):
-            raise UserError(
-                f"`output_dir` must not be in the folder of the images, {images}: it would be taken for a "
-                f"class of them. Received: {output}"
-            )
+        if config.dataset not in DATASETS:
+            _refuse_output_among_images(config)
         console.print_line(f"loading {config.dataset}")
         data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)
     elif data.name != config.dataset:
@@ -243,6 +238,16 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
             f"devices, {count}. Received: {batch_size}"
         )
     return data
+
+
+def _refuse_output_among_images(config: TrainConfig) -> None:
+    images = Path(config.data_dir or "", config.dataset).resolve()
+    output = Path(config.output_dir).expanduser().resolve()
+    if output.is_relative_to(images):
+        raise UserError(
+            f"`output_dir` must not be in the folder of the images, {images}: it would be taken for a class "
+            f"of them. Received: {output}"
+        )
 
 
 def _move_aside(runs: Sequence[Run]) -> None:
