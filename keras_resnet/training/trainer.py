@@ -242,7 +242,7 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
 
 def _refuse_output_among_images(config: TrainConfig) -> None:
     images = Path(config.data_dir or "", config.dataset).resolve()
-    output = Path(config.output_dir).expanduser().resolve()
+    output = Path(os.path.expanduser(config.output_dir)).resolve()
     if output.is_relative_to(images):
         raise UserError(
             f"`output_dir` must not be in the folder of the images, {images}: it would be taken for a class "
