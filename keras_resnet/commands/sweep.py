@@ -29,7 +29,7 @@ from keras_resnet.errors import UserError
 from keras_resnet.report.rows import PYTORCH_ERRORS
 from keras_resnet.runs import files
 from keras_resnet.runs.config import TrainConfig
-from keras_resnet.runs.run import write_summary
+from keras_resnet.runs.run import refuse_output_among_images, write_summary
 from keras_resnet.sweep import cluster, plan, table
 from keras_resnet.sweep.plan import SweepRun
 from keras_resnet.sweep.task import Job
@@ -44,6 +44,8 @@ GIB = 1 << 30
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = make_parser(argv).parse_args(argv)
     runs = asked_runs(arguments)
+    for run in runs:
+        refuse_output_among_images(run.run.config)
     output = Path(runs[0].run.config.output_dir)
     # By this lock, nodes see whether they share the folder.
     locked = contextlib.nullcontext() if arguments.dry_run else files.lock(output)

@@ -46,8 +46,10 @@ def asked_recipe(argv: Sequence[str] | None, settings: Mapping[str, Any]) -> tup
 def main(argv: Sequence[str] | None = None) -> int:
     config_file, dataset = flags.peek(argv, "--config", "--dataset")
     settings = {} if config_file is None else read_settings(Path(config_file))
-    if dataset and settings.get("dataset", dataset) not in DATASETS:
-        settings.pop("data_dir", None)  # of other images
+    path = Path(config_file or "")
+    of_run = config_file and (path.is_dir() or path.name == "config.json")
+    if of_run and dataset and not {dataset, settings["dataset"]} <= {*DATASETS}:
+        del settings["data_dir"]  # of the run's images
     recipe, depth = asked_recipe(argv, settings)
     usual = (each.resolve(depth).settings() for each in (FAST, PAPER))
     parser = flags.ArgumentParser(

@@ -101,7 +101,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]
     try:
         with safe_open(path, "numpy") as file:
             metadata = file.metadata() or {}
-            # The file is sorted by dtype.
+            # By name: the file's own order is by dtype.
             tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
         with contextlib.suppress(KeyError, TypeError, ValueError):  # of another program
             written = json.loads(metadata["normalization"])

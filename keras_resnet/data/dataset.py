@@ -251,7 +251,8 @@ class Dataset:
             raise ValueError(
                 "there must be RGB or grey images of two classes or more, labelled from 0 on, each with at "
                 f"least {needed}. "
-                f"Received: {images.shape[-1]} channels, {len(names)} classes, without images: {empty}"
+                f"Received: {images.shape[-1]} channels, {len(names)} classes; without training images: "
+                f"{empty}"
             )
         return data
 

@@ -106,12 +106,14 @@ def _decode(
 def read_npz(path: Path, size: int | None) -> dict[str, Any]:
     """The arguments of `Dataset.from_arrays` that an .npz file holds; its images must have this `size`."""
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is another file, or damaged")
-        with open(path, "rb") as source, np.load(source, allow_pickle=False) as file:
-            total = sum(member.file_size for member in file.zip.infolist())
-            refuse_what_does_not_fit(total, f"the arrays of {path}")
-            arrays = {_NPZ[name]: file[name] for name in file.files if name in _NPZ}
+        with open(path, "rb") as source:
+            if not zipfile.is_zipfile(source):
+                raise ValueError("it is another file, or damaged")
+            source.seek(0)
+            with np.load(source, allow_pickle=False) as file:
+                total = sum(member.file_size for member in file.zip.infolist())
+                refuse_what_does_not_fit(total, f"the arrays of {path}")
+                arrays = {_NPZ[name]: file[name] for name in file.files if name in _NPZ}
     except UserError:
         raise
     except Exception as error:  # zipfile and NumPy raise many kinds on damaged files

@@ -19,7 +19,7 @@ _NOTES = re.compile(rb"INFO: Created TensorFlow Lite|fully_quantize: ")
 def write(serving: keras.Model, path: Path, calibration: np.ndarray | None = None) -> None:
     """Write the file with LiteRT's own operations: others would need TensorFlow on the phone.
 
-    With `calibration`, which `quantize.calibration_batches` gives, it is of 8-bit integers.
+    `calibration`, from `quantize.calibration_batches`, makes it an 8-bit file.
     """
     options: dict[str, Any] = {"target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}}
     if calibration is not None:

@@ -51,7 +51,7 @@ def build(
         raise UserError(f"num_classes must be 2 or more. Received: {num_classes}")
     if not isinstance(input_shape, Sequence) or len(input_shape) != 3:
         raise UserError(f"input_shape must be (height, width, channels). Received: {input_shape}")
-    if not np.shape(mean) == np.shape(std) == input_shape[-1:]:
+    if not np.shape(mean) == np.shape(std) == (input_shape[-1],):
         raise UserError(
             "mean and std must have one number per channel. "
             f"Received: {mean}, {std} for images {input_shape}"

@@ -74,7 +74,7 @@ class Recipe:
         return dataclasses.replace(self, **fitted | given)
 
     def usual_settings(self, depth: int, steps: int) -> dict[str, Any]:
-        """Its settings for a net, and with a warm-up for this many steps: other numbers were changed."""
+        """The settings of a net that changes no number but `steps`, to which the warm-up is fitted."""
         return self.resolve(depth, steps=steps).settings() | {"steps": self.steps}
 
     def settings(self) -> dict[str, Any]:

@@ -140,6 +140,7 @@ def check_values(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def convert(name: str, kind: Any, value: Any) -> Any:
+    """The value of a setting as its type, or a UserError that names the setting."""
     if isinstance(value, Recipe):
         kind, fields = Recipe, dataclasses.asdict(value).items()
         value = {key: item.item() if hasattr(item, "item") else item for key, item in fields}
@@ -148,9 +149,16 @@ def convert(name: str, kind: Any, value: Any) -> Any:
     try:
         value = msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, UserError):  # of the Recipe itself
+            raise error.__cause__ from None
         expected, _, field = str(error).replace("`", "").partition(" - at $.")
         value = value[field] if field else value
-        expected = expected.removeprefix("Expected ").replace(" | null", "").split(", got")[0]
+        expected = (
+            expected.removeprefix("Expected ")
+            .replace(" | null", "")
+            .replace(" | object", "")
+            .split(", got")[0]
+        )
         expected = re.sub(r"^\w+", lambda word: _WORDS.get(word[0], word[0]), expected)
         _reject(field or name, expected, repr(value))
     if isinstance(value, str) and not (value.isprintable() and value.strip()):

@@ -146,7 +146,7 @@ def lock(folder: Path) -> Iterator[None]:
     try:
         for place in (folder, folder / "checkpoints"):
             for temporary in place.glob(f"{_TEMPORARY}[0-9]*-*"):
-                temporary.unlink()  # of a process that died while writing
+                temporary.unlink(missing_ok=True)  # of a process that died while writing
         yield
     finally:
         file.release()

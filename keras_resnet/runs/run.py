@@ -49,6 +49,18 @@ def runs_of(config: TrainConfig) -> list[Run]:
     return runs
 
 
+def refuse_output_among_images(config: TrainConfig) -> None:
+    """Raise UserError where runs would lie in the folder of the user's own images, as if they were images."""
+    if config.dataset in DATASETS:
+        return
+    images = Path(config.data_dir or "", config.dataset).resolve()
+    output = Path(os.path.expanduser(config.output_dir)).resolve()
+    if output.is_relative_to(images):
+        raise UserError(
+            f"`output_dir` must be outside of the folder of the images, {images}. Received: {output}"
+        )
+
+
 def read_run(path: Path) -> Run:
     """The run that a folder holds, of any version. Raises UserError where config.json makes no sense."""
     saved = RunFolder(path).read_config()
@@ -136,6 +148,8 @@ def write_summary(run: Run) -> str | None:
             alike = own and began and decisive_settings(began) == decisive_settings(own)
             if results and alike and not files.MOVED_ASIDE.search(path.name):
                 errors[other.config.seed] = results["test_error"]
+    if not errors:
+        return None
     seeds, ordered = sorted(errors), [errors[seed] for seed in sorted(errors)]
     mean, std = statistics.mean(ordered), statistics.stdev(ordered) if len(ordered) > 1 else None
     summary = {

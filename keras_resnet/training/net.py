@@ -75,18 +75,18 @@ def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
 def function_of(model: str) -> Callable[..., Any]:
     """The user's function that `module:function` names; its module may be in the working directory."""
     module, _, name = model.partition(":")
-    expected = f"`model` must be resnet, plain, or module:function. Received: {model}"
+    expected = f"`model` must be resnet, plain, or module:function, without .py. Received: {model}"
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        function = getattr(importlib.import_module(module.removesuffix(".py")), name, None)
+        function = getattr(importlib.import_module(module), name, None)
     except ModuleNotFoundError as error:
         raise UserError(f"{expected}; {error} (also looked in {os.getcwd()})") from None
     if not callable(function):
         raise UserError(f"{expected}; {module} has no function {name}")
     try:
         inspect.signature(function).bind("input_shape", "num_classes", "seed")
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(
             f"{model} must be a function of (input_shape, num_classes, seed): {error}"
         ) from None

@@ -30,7 +30,7 @@ from keras_resnet.runs import checkpoint, files, provenance, resume
 from keras_resnet.runs.checkpoint import Arrays, State
 from keras_resnet.runs.config import TrainConfig
 from keras_resnet.runs.folder import RunConfig
-from keras_resnet.runs.run import Run, runs_of, write_summary
+from keras_resnet.runs.run import Run, refuse_output_among_images, runs_of, write_summary
 from keras_resnet.training import backends, callbacks, devices, hosts, loggers, metadata
 from keras_resnet.training.callbacks import refuse_callbacks
 from keras_resnet.training.model import chunks, training_model
@@ -213,8 +213,7 @@ def _finish(progress: Progress, data: Dataset, net: Model, precision: str) -> No
 def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
     """Load the data set, and check that these settings can train on it."""
     if data is None:
-        if config.dataset not in DATASETS:
-            _refuse_output_among_images(config)
+        refuse_output_among_images(config)
         console.print_line(f"loading {config.dataset}")
         data = datasets.load(config.dataset, config.data_dir, config.image_size, config.unreadable)
     elif data.name != config.dataset:
@@ -238,16 +237,6 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
             f"devices, {count}. Received: {batch_size}"
         )
     return data
-
-
-def _refuse_output_among_images(config: TrainConfig) -> None:
-    images = Path(config.data_dir or "", config.dataset).resolve()
-    output = Path(os.path.expanduser(config.output_dir)).resolve()
-    if output.is_relative_to(images):
-        raise UserError(
-            f"`output_dir` must not be in the folder of the images, {images}: it would be taken for a class "
-            f"of them. Received: {output}"
-        )
 
 
 def _move_aside(runs: Sequence[Run]) -> None:

@@ -152,7 +152,7 @@ def test_an_npz_file_that_cannot_be_trained_on(tmp_path):
     for changes, told in (
         (
             {"y_train": np.full(20, 3)},
-            "labelled from 0 on, .*training image.* without images: .*'0', '1', '2'",
+            "labelled from 0 on, .*training image.* without training images: .*'0', '1', '2'",
         ),
         ({"y_test": None}, "must hold x_train, .*Missing: y_test"),
         ({"y_train": np.arange(20) + 10**9}, "Received: 1000000019 as the largest of 20"),
@@ -204,7 +204,9 @@ def test_runs_among_the_images_are_refused(tmp_path, monkeypatch, refused):
     """The next command would take them for a class."""
     root = draw(tmp_path / "photos", 5, size=16)
     monkeypatch.chdir(root)
-    assert "--output-dir must not be in the folder of the images" in refused("train", "--dataset=.")
+    for command in ("train", "sweep"):
+        error = refused(command, "--dataset=.")
+        assert "--output-dir must be outside of the folder of the images" in error
     assert len(list(root.iterdir())) == 3
 
 

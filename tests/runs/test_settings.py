@@ -109,5 +109,5 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path, refused):
     ):
         path.write_text(text)
         error = refused("train", "--config", path)
-        assert str(path) in error and told in error
+        assert str(path) in error and told in error and error.count("Received") < 2
     assert "which does not exist" in refused("train", "--config", tmp_path / "none.toml")

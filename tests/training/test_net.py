@@ -125,7 +125,7 @@ def test_nets_and_weights_that_do_not_fit(in_folder, refused):
     for flags, message in (
         ("--model=nowhere:build", "No module named 'nowhere'"),
         ("--model=my_nets:nothing", "my_nets has no function nothing"),
-        ("--model=my_nets.py:nothing", "has no function nothing"),
+        ("--model=my_nets.py:build", "module:function, without .py"),
         ("--model=my_nets:two", "(input_shape, num_classes, seed): too many positional arguments"),
         ("--model=my_nets:wrong", "Received: Sequential from (None, 32, 32, 3) to (None, 3)"),
         ("--model=my_nets:code", "can be saved in float32 and opened again"),
