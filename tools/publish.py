@@ -3,8 +3,8 @@
     python -m tools.publish experiments/resnet56-fast/seed-*
     python -m tools.publish experiments/resnet56-fast/seed-0 --results results/resnet56-fast/seed-0
 
-Of several runs of a net, the one with the lowest validation error is taken, and before all of these one
-that trained on all images (`--val-size 0`), which has no such error. The others need no model.keras.
+Of several runs of a net, the one with the lowest validation error is taken, and before all of these the
+longest that trained on all images (`--val-size 0`), which has no such error. The others need no model.keras.
 It is stored as the run folder that made it (config.json, results.json, model.keras), with a card, and gets an
 entry in registry.json. Its kernels are stored in float16, unless that changes the class of more than 10 of
 CIFAR-10's test images. Nothing is typed by hand, and no file of another run is replaced.
@@ -310,8 +310,8 @@ def _choice(entry: Entry) -> str:
     """Why this run is the one that is published."""
     if entry.val_error is None:
         reason = (
-            "It was trained on all 50,000 training images, with none left for validation. Such a run is\n"
-            "published before all others: no error chose it."
+            "It was trained on all 50,000 training images, with none left for validation. Such a run, and\n"
+            "of several the longest, is published before all others: no error chose it."
         )
     elif len(entry.candidates) == 1:
         return f"It is the only run (seed {entry.seed}); its validation error is {entry.val_error:.2f} %."

@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--shortcut", choices=SHORTCUTS, help="(default: by the checkpoint, else zeropad)")
     add("--padding", choices=PADDINGS,
         help="where zeropad's new channels are: at the end, or split half before, half after (default: "
-        "what fits --images or the data set, if it is here, else the end)")
+        "what fits --images, else what an export says, else what fits the data set, if it is here, "
+        "else the end)")
     add("--dataset", choices=("cifar10", "cifar100"),
         help="what the net was trained on: gives mean and std (default: cifar10's), and the class names "
         "in labels.txt beside the net")

@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{net.seed:4}  {val_error:>6}  {net.test_error:6.2f}  {net.commit[:7]}"
         )
     lines += ["", "val. and test: error in percent of the validation and the test images;"]
-    lines += ["- where a net was trained on all images, with none left for validation."]
+    lines += ["a dash: the net was trained on all images, with none left for validation."]
     lines += ["predict and evaluate take a name with --model, export takes it as PATH."]
     console.print_result("\n".join(lines))
     return 0
