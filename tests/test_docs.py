@@ -86,7 +86,8 @@ def test_the_flags_of_every_command_of_a_page_exist(page, monkeypatch):
         raise Parsed
 
     monkeypatch.setattr(flags.ArgumentParser, "parse_args", parse_and_stop)
-    for line in re.findall(r"^ *(?:python |keras-resnet )(.*)$", page.read_text(), re.MULTILINE):
+    command = r"^ *(?:[A-Z_]+=\S+ .*)?(?:python |keras-resnet )(.*)$"
+    for line in re.findall(command, page.read_text(), re.MULTILINE):
         name, *words = shlex.split(line.rstrip("&"), comments=True)
         name = name.removesuffix(".py")
         if name in COMMANDS and "--config" not in words:  # whose file would be read first

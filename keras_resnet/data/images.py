@@ -49,9 +49,9 @@ def find_images(folder: Path) -> tuple[list[Path], list[str]]:
     return sorted(images), problems
 
 
-def images_per_chunk(height: int, width: int) -> int:
-    """How many images of a size are decoded and run at a time."""
-    return max(1, min(CHUNK, CHUNK * 64 * 64 // (height * width)))
+def images_per_chunk(height: int, width: int, most: int = CHUNK) -> int:
+    """How many images of a size are decoded and run at a time: fewer than `most` of more than 64 x 64."""
+    return max(1, min(most, most * 64 * 64 // (height * width)))
 
 
 def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:

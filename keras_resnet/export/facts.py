@@ -63,7 +63,10 @@ def collect_facts(
     description += f", shortcut {facts['shortcut']}" if facts["shortcut"] else ""
     description += f", trained on {name}" if name else ""
     # The run measured the error on its own data set; the user may have named another.
-    error = results.get("test_error") if settings.get("dataset") == name else None
+    same = settings.get("dataset") == name
+    if data is not None:  # of the same name, maybe other images
+        same = same and config.get("content_hash") in (None, data.content_hash)
+    error = results.get("test_error") if same else None
     published = provenance.without_folders(config) if config else None
     facts |= {
         "name": net.name,

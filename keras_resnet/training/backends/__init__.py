@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_resnet import console
+from keras_resnet.data.images import images_per_chunk
 from keras_resnet.errors import UserError
 
 # Of several updates: indices (updates, batch), crops (updates, batch, 3) and labels (updates, batch); int32.
@@ -17,7 +18,7 @@ Chunks = Callable[[], Iterator[Chunk]]  # each call begins an endless iterator
 
 def evaluation_batch(images: np.ndarray) -> int:
     """How many images are evaluated at a time: 500, fewer of more than 64 x 64 pixels."""
-    return max(1, min(500, 500 * 64 * 64 // (images.shape[1] * images.shape[2])))
+    return images_per_chunk(*images.shape[1:3], most=500)
 
 
 class Hardware(NamedTuple):
