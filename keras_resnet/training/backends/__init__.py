@@ -18,7 +18,7 @@ Chunks = Callable[[], Iterator[Chunk]]  # each call begins an endless iterator
 
 def evaluation_batch(images: np.ndarray) -> int:
     """How many images are evaluated at a time: 500, fewer of more than 64 x 64 pixels."""
-    return images_per_chunk(*images.shape[1:3], most=500)
+    return images_per_chunk(images.shape[1], images.shape[2], most=500)
 
 
 class Hardware(NamedTuple):
