@@ -8,6 +8,7 @@ from pathlib import Path
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
+from keras_resnet.report.build import build
 from keras_resnet.report.rows import find_runs
 
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # fmt: on
     arguments = parser.parse_args(argv)
     folders = find_runs(arguments.paths)  # before Keras, which takes seconds to start
-    from keras_resnet.report.build import build  # likewise: matplotlib may be missing
+    import matplotlib  # noqa: F401  likewise
 
     startup.start_keras()
     written = build(folders, arguments.output.expanduser(), arguments.data_dir)

@@ -1,23 +1,22 @@
 """The paper's figure 6: error and learning rate over the updates. Needs matplotlib."""
 
+from __future__ import annotations
+
 import io
 import statistics
 import textwrap
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
-
-import matplotlib
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontEntry, fontManager
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+from typing import TYPE_CHECKING, Any
 
 from keras_resnet.nets.family import MODELS
 from keras_resnet.recipes import Recipe
 from keras_resnet.report.rows import Record, Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_RECIPES = 20  # lines of panels: a picture has at most 65,536 pixels per side
 PANEL = (6.0, 4.3)  # inches
@@ -49,6 +48,9 @@ STYLE = {
 
 def draw_figure6(rows: Sequence[Row], kind: str) -> bytes:
     """Figure 6 as a file: `kind` is `"png"` (150 dots per inch) or `"svg"`."""
+    import matplotlib
+    from matplotlib.font_manager import FontEntry, fontManager
+
     if FONT not in fontManager.get_font_names():
         folder = Path(matplotlib.get_data_path()) / "fonts/ttf"
         for file, weight in (("DejaVuSans.ttf", 400), ("DejaVuSans-Bold.ttf", 700)):
@@ -66,6 +68,10 @@ def make_figure6(rows: Sequence[Row]) -> Figure:
 
     Where all nets are of one kind, there is one column. At most `MAX_RECIPES` recipes are drawn.
     """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     recipes: dict[str, list[Row]] = {}
     for row in rows:
         numbers = f"{row.recipe.steps:,} updates, {row.config.dataset}, {row.precision}"

@@ -4,10 +4,9 @@ import dataclasses
 import html
 import json
 import re
+import sys
 
 import pytest
-
-matplotlib = pytest.importorskip("matplotlib", reason="needs the extra [report]")
 
 from keras_resnet.recipes import RECIPES
 from keras_resnet.report import build, plots, tables
@@ -65,6 +64,7 @@ def report_of(folder, *flags):
 
 
 def test_the_stored_report_is_made_of_the_stored_runs(tmp_path, monkeypatch):
+    matplotlib = pytest.importorskip("matplotlib", reason="needs the extra [report]")
     monkeypatch.chdir(REPOSITORY)
     assert call("report", "results", "--output", tmp_path) == 0
     names = ["results.md", "results.json"]
@@ -229,7 +229,7 @@ def test_an_unreadable_run_is_one_line(tmp_path, refused, file, content, said):
     assert said in error and str(path) in error and not (tmp_path / "out").exists()
 
 
-def test_where_nothing_can_be_read_or_written(tmp_path, refused):
+def test_where_nothing_can_be_read_or_written(tmp_path, refused, monkeypatch):
     (tmp_path / "empty").mkdir()
     make_run(tmp_path / "runs")
     (tmp_path / "file").write_text("mine")
@@ -237,3 +237,6 @@ def test_where_nothing_can_be_read_or_written(tmp_path, refused):
     words = ["report", tmp_path / "runs", "--output"]
     assert "--output must be a folder" in refused(*words, tmp_path / "file")
     assert (tmp_path / "file").read_text() == "mine"
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert "pip install" in refused(*words, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
