@@ -43,9 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     same = [name for name, names in CLASS_NAMES.items() if names == classifier.class_names]
     name = arguments.dataset or settings.get("dataset") or next(iter(same), "cifar10")
     console.print_status(f"loading {name}")
-    own = arguments.dataset and arguments.dataset not in CLASS_NAMES  # a path, not the run's images
-    recorded = None if own else settings.get("data_dir")
-    folder = datasets.folder_of(name, arguments.data_dir, recorded)
+    recorded = settings.get("data_dir")
+    folder = datasets.folder_of(name, arguments.data_dir, recorded, asked=arguments.dataset)
     data = datasets.load_for_net(name, str(folder), classifier.image_size)
     data.check_classes(classifier.class_names)
     if not arguments.dataset and config.get("content_hash", data.content_hash) != data.content_hash:

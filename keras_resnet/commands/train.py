@@ -14,7 +14,7 @@ from typing import Any
 
 from keras_resnet import console
 from keras_resnet.commands import flags, startup
-from keras_resnet.data.constants import DATASETS, VAL_SIZE
+from keras_resnet.data.constants import VAL_SIZE
 from keras_resnet.errors import UserError
 from keras_resnet.recipes import FAST, PAPER, RECIPES, Recipe, describe_difference
 from keras_resnet.runs.config import TrainConfig
@@ -45,11 +45,7 @@ def asked_recipe(argv: Sequence[str] | None, settings: Mapping[str, Any]) -> tup
 
 def main(argv: Sequence[str] | None = None) -> int:
     config_file, dataset = flags.peek(argv, "--config", "--dataset")
-    settings = {} if config_file is None else read_settings(Path(config_file))
-    path = Path(config_file or "")
-    of_run = config_file and (path.is_dir() or path.name == "config.json")
-    if of_run and dataset and not {dataset, settings["dataset"]} <= {*DATASETS}:
-        del settings["data_dir"]  # of the run's images
+    settings = {} if config_file is None else read_settings(Path(config_file), dataset)
     recipe, depth = asked_recipe(argv, settings)
     usual = (each.resolve(depth).settings() for each in (FAST, PAPER))
     parser = flags.ArgumentParser(

@@ -8,13 +8,20 @@ from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.dataset import Dataset
 
 
-def folder_of(name: str, data_dir: str | None = None, recorded: str | None = None) -> Path:
+def folder_of(
+    name: str,
+    data_dir: str | None = None,
+    recorded: str | None = None,
+    asked: str | None = None,
+) -> Path:
     """The folder in which a data set is looked for: `data_dir`, which the user names, wins.
 
     `recorded` is that of a run, which may come from another machine: it counts only where it holds the data
-    set. The default is `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`; for your own images the working
-    directory.
+    set, and not for a path that the user has `asked` for. The default is `$TFDS_DATA_DIR`, else
+    `~/tensorflow_datasets`; for your own images the working directory.
     """
+    if asked and asked not in DATASETS:
+        recorded = None
     if not data_dir and recorded and is_in(Path(os.path.expanduser(recorded)), name):
         data_dir = recorded
     default = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"

@@ -44,9 +44,7 @@ def collect_facts(
     if len(names) != classes:
         names = [f"class {k}" for k in range(classes)]
     if name:
-        own = dataset and dataset not in constants.DATASETS  # a path, not the run's images
-        recorded = None if own else settings.get("data_dir")
-        folder = datasets.folder_of(name, data_dir, recorded)
+        folder = datasets.folder_of(name, data_dir, settings.get("data_dir"), asked=dataset)
         if dataset or needs_data or datasets.is_in(folder, name):
             data = datasets.load_for_net(name, str(folder), net.input_shape[1:3])
             name = data.name

@@ -48,7 +48,8 @@ def write(net: keras.Model, path: Path) -> None:
 def load(path: Path) -> Predict:
     """Open the file as our converter does."""
     read, size = read_checkpoint(path), (None, None, 3)
-    net = convert(read.tensors, padding="split", mean=read.mean, std=read.std, input_shape=size)
+    padding = read.padding or "end"
+    net = convert(read.tensors, padding=padding, mean=read.mean, std=read.std, input_shape=size)
     return lambda images: {"probabilities": np.asarray(net(images.astype("float32")))}
 
 

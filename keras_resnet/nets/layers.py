@@ -27,6 +27,10 @@ class ZeroPadShortcut(keras.layers.Layer):
     Returns:
         Tensor of the input's dtype: `(N, ceil(H / strides), ceil(W / strides), filters)`, with
         `pooling="max"` `(N, H // strides, W // strides, filters)`.
+
+    Raises:
+        ValueError: if `filters` is smaller than the input's channels, `strides` is not positive, or
+            `pooling` is neither `None` nor `"max"`.
     """
 
     def __init__(self, filters: int, strides: int = 1, pooling: str | None = None, **kwargs: Any):
@@ -84,6 +88,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Call arguments:
         inputs: float tensor `(N, H, W, C)`; N * H * W must be above 1 in training.
+
+    Returns:
+        Tensor of the input's shape and dtype.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

@@ -15,6 +15,9 @@ class Recipe:
     """How a net is trained: the schedule, the momentum, the weight decay and the crop.
 
     `batch_size` is in images per update; all other counts are in updates, never in epochs.
+
+    Raises:
+        ValueError: for a number out of range, and for `kernel_rate` without Nesterov momentum.
     """
 
     # fmt: off

@@ -33,6 +33,12 @@ def learning_rate_schedule(
             and 48,000 updates).
         warmup_steps: updates at a tenth of `learning_rate` before it (the paper: 400 for 110 layers),
             less than half of `steps`.
+
+    Returns:
+        Schedule of `optimizer.iterations`, the number of updates made so far.
+
+    Raises:
+        ValueError: if the pieces do not fit into `steps`.
     """
     number("learning_rate", learning_rate)
     steps, warmup_steps = integer("steps", steps), integer("warmup_steps", warmup_steps)

@@ -87,16 +87,20 @@ def _config_of(settings: Settings) -> TrainConfig:
     return TrainConfig(**own | changed)
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path, dataset: str | None = None) -> dict[str, Any]:
     """Settings of `TrainConfig`, each checked by itself, from a TOML file, or a run's folder or config.json.
 
     In TOML, a table `[recipe]` holds fields of `Recipe`; those that are left out come from the recipe of
-    that `name`, else from the paper's. Raises UserError, naming file and key, for what makes no sense.
+    that `name`, else from the paper's. `dataset` is what the user gives in place of a run's. Raises
+    UserError, naming file and key, for what makes no sense.
     """
     path = path / "config.json" if path.is_dir() else path
     if path.name == "config.json":
         settings = vars(read_run(path.parent).config)
-        return {k: v for k, v in settings.items() if not settings["weights"] or k not in OF_WEIGHTS}
+        left_out = {*OF_WEIGHTS} if settings["weights"] else set()
+        if dataset and not {dataset, settings["dataset"]} <= {*DATASETS}:
+            left_out.add("data_dir")  # that of the run's images
+        return {key: value for key, value in settings.items() if key not in left_out}
     data = files.read_bytes(path)
     if data is None:
         raise UserError(

@@ -76,7 +76,10 @@ def test_every_number_can_be_overridden_and_is_stored_as_it_was_used():
         ({"crop_padding": 1.5}, "`crop_padding` must be a whole number"),
         ({"momentum": 1.0}, "`momentum` must be 0 or more and below 1. Received: 1.0"),
         ({"warmup_steps": 5_000}, "`warmup_steps` must be .* below half of steps=10000"),
-        ({"recipe": dataclasses.replace(PAPER, steps=1e4)}, "`steps` must be a whole number. .*10000.0"),
+        (
+            {"recipe": dataclasses.replace(PAPER, steps=1e4)},
+            "`steps` must be a whole number. Received: 10000.0",
+        ),
         ({"steps": 3}, "`steps` must be 4 to 1000000000. Received: 3"),
         ({"recipe": "slow"}, "`recipe` must be one of paper, fast, fast-0.2. Received: slow"),
     ],
