@@ -49,8 +49,9 @@ def find_images(folder: Path) -> tuple[list[Path], list[str]]:
     return sorted(images), problems
 
 
-def images_per_chunk(height: int, width: int, most: int = CHUNK) -> int:
-    """How many images of a size are decoded and run at a time: fewer than `most` of more than 64 x 64."""
+def images_per_chunk(height: int, width: int, most: int | None = None) -> int:
+    """How many images of a size run at a time: `most` (default: `CHUNK`), fewer of more than 64 x 64."""
+    most = most or CHUNK
     return max(1, min(most, most * 64 * 64 // (height * width)))
 
 
