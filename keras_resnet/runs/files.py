@@ -131,7 +131,10 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Lock a run folder, and make it if there is none. If this process dies, the system releases the lock."""
+    """Lock a run folder, and make it if there is none; one in which nothing is written is removed again.
+
+    If this process dies, the system releases the lock. Raises UserError where another process holds it.
+    """
     file = filelock.FileLock(folder / "lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -149,6 +152,10 @@ def lock(folder: Path) -> Iterator[None]:
                 temporary.unlink(missing_ok=True)  # of a process that died while writing
         yield
     finally:
+        with contextlib.suppress(OSError):
+            if os.listdir(folder) == ["lock"]:  # refused before anything was written
+                shutil.rmtree(folder)
+                folder.parent.rmdir()
         file.release()
 
 

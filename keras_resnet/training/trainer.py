@@ -8,6 +8,7 @@ that was killed ends with the same bits as one that was not.
 import contextlib
 import dataclasses
 import importlib.util
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -18,7 +19,7 @@ import numpy as np
 from keras import Model
 
 from keras_resnet import console, recipes
-from keras_resnet.data import datasets
+from keras_resnet.data import datasets, folders
 from keras_resnet.data.constants import DATASETS
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError, missing
@@ -126,6 +127,7 @@ def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ())
             progress.keep = run.config.keep or ("best" if data.is_own else "last")
         precision, reason = devices.precision(run.config.precision, began)
         net = build_net(run.config, data, precision)
+        _refuse_what_does_not_fit(net, run.recipe.batch_size // count)
         model = training_model(run, data, net, start=progress.step)
         if began is None:
             hosts.on_first(run.folder.write_config, metadata.config_of(run, data, precision))
@@ -237,6 +239,21 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
             f"devices, {count}. Received: {batch_size}"
         )
     return data
+
+
+def _refuse_what_does_not_fit(net: Model, batch_size: int) -> None:
+    """Raise UserError where an update on a CPU needs more memory than is free: the system would end it."""
+    # Each layer that learns keeps its input for its gradient. Measured: 20 to 40 % more in all (ResNet-20).
+    size = batch_size * sum(
+        math.prod(layer.input.shape[1:]) * (4 if layer.compute_dtype == "float32" else 2)
+        for layer in net.layers
+        if layer.trainable_variables and isinstance(layer.input, keras.KerasTensor)
+    )
+    if backends.current().hardware().kind == "CPU" and size > (free := folders.free_memory()):
+        raise UserError(
+            f"an update needs {size / 2**30:.1f} GiB of memory or more, but {free / 2**30:.1f} GiB are free: "
+            "take a smaller `batch_size` or smaller images (`image_size`)"
+        )
 
 
 def _move_aside(runs: Sequence[Run]) -> None:
