@@ -258,8 +258,8 @@ def card(entry: Entry, config: RunConfig, results: RunResults) -> str:
     }
     kind = f"ResNet-{entry.depth}" if entry.model == "resnet" else f"Plain-{entry.depth}"
     shortcut = "shortcut `zeropad`" if entry.model == "resnet" else "without shortcuts"
-    full = entry.steps == RECIPES[entry.recipe].steps
-    updates = "" if full else f" cut to {entry.steps:,} updates"
+    usual = RECIPES[entry.recipe].steps
+    updates = "" if entry.steps == usual else f" with {entry.steps:,} updates instead of {usual:,}"
     paper = PAPER_ERRORS.get(entry.depth) if entry.model == "resnet" else None
     theirs = f" He et al. give\n{paper} % after 64,000 updates." if paper else ""
     stored = "The file holds float32 weights."

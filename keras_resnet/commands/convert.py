@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_resnet.convert.checkpoint import read_checkpoint
     from keras_resnet.convert.padding import choose_padding, read_some_images
     from keras_resnet.convert.weights import convert
+    from keras_resnet.inference.open import names_beside
     from keras_resnet.nets.describe import count_parameters, describe
 
     names = CLASS_NAMES.get(given.dataset, ())
@@ -81,9 +82,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"`dataset` must have the net's {classes} classes, or be left out, and `mean` and `std` given. "
             f"Received: {given.dataset}"
         )
+    names = names or names_beside(output, classes)
     with files.atomic(output) as temporary:
         net.save(temporary)
-    if names:
+    if text:
         files.write_atomic(labels, text)
     not_given = "the checkpoint's" if checkpoint.mean else "the data set's"
     numbers = ", ".join(f"{value:.4f}" for value in mean)
@@ -94,5 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"its input's mean is {'as given' if given.mean else not_given}: {numbers}; ignored: "
         f"{ignored}{chosen}"
     )
+    if not names:
+        console.print_line(
+            "its classes have no names: --dataset or a labels.txt beside it gives them"
+        )
     console.print_line(f"next: keras-resnet evaluate --model {output}")
     return 0

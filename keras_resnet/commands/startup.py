@@ -17,6 +17,7 @@ import platform
 import re
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,10 @@ def start_keras(needs: str | None = None) -> None:
             f"Keras's backend (KERAS_BACKEND or keras.json) must be one of {', '.join(BACKENDS)}. "
             f"Received: {configured}"
         )
+    if time.time() < 315_532_800:  # .keras files are ZIP archives
+        raise UserError("the system's clock must be set: its year must be 1980 or later")
+    if not (epoch := os.environ.get("SOURCE_DATE_EPOCH", "0")).isdecimal():  # NumPy reads it too
+        raise UserError(f"SOURCE_DATE_EPOCH must be a number of seconds. Received: {epoch!r}")
     backend = needs or configured
     if importlib.util.find_spec(backend) is None:
         raise UserError(

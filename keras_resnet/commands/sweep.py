@@ -66,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         console.print_line(table.format_progress(runs, slots))
         console.print_line(f"{slots} at once, with {per_run} per run")
         if arguments.dry_run:
-            _print_failed(runs)
-            return 0
+            return FAILED if _print_failed(runs) else 0
         for run in runs:
             run.job = make_job(run, share)
         from keras_resnet.sweep.driver import Driver  # it imports Ray

@@ -62,9 +62,9 @@ def read_checkpoint(path: str | Path, key: str | None = None) -> Checkpoint:
         )
     ignored: list[str] = []
     written: dict[str, Any] = {}
-    if members or head[:1] == b"\x80":
+    if members or (head[:1] == b"\x80" and head[8:] != b"{"):
         tensors, ignored = _read_torch(path, key)
-    elif head[8:] != b"{":
+    elif head[8:] != b"{":  # a safetensors file begins with the length of its header, which is JSON
         raise UserError(
             "the checkpoint must be a whole file of torch.save(net.state_dict()) or of safetensors. "
             f"Received: {path}, which begins with {head!r}"

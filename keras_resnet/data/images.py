@@ -26,7 +26,7 @@ MAX_SIDE = 65_535  # pixels; the width is resized first: this bounds the rows in
 CHUNK = 256  # images decoded and run at a time, fewer of large ones: bounds the memory
 # EXIF's tag, and the turn that sets a picture of each value upright. Pillow's `exif_transpose` also writes
 # the other tags anew, which raises where one of them makes no sense.
-_ORIENTATION = 0x0112
+_ORIENTATION, _BITS, _PHOTOMETRIC = 0x0112, 0x0102, 0x0106
 _TURNS: dict[Any, Transpose] = {
     2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM,
     5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
@@ -64,14 +64,14 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
         size: (height, width) to resize to with Pillow's bicubic filter, which does not alias. The whole
             image is used, its aspect ratio is not kept.
 
-    Gray becomes three equal channels; 16-bit gray (and Pillow's mode "I") is scaled from 0..65535;
-    transparent parts are laid over white; palette, CMYK and 1-bit become RGB; EXIF rotation is
-    applied; color profiles are ignored. An image of more than `MAX_PIXELS` pixels, or with a side of
-    more than `MAX_SIDE`, is refused by its header, before it is decoded.
+    Gray becomes three equal channels; 16-bit gray (and Pillow's mode "I") is scaled from 0..65535, 12-bit
+    gray of a TIFF from 0..4095; transparent parts are laid over white; palette, CMYK and 1-bit become RGB;
+    EXIF rotation is applied; color profiles are ignored. An image of more than `MAX_PIXELS` pixels, or
+    with a side of more than `MAX_SIDE`, is refused by its header, before it is decoded.
 
     Raises:
-        ValueError: for an array of another shape or dtype, or a PIL image that is too large or of
-            float pixels.
+        ValueError: for an array of another shape or dtype, or a PIL image that is too large, damaged or
+            of float pixels.
         UserError: for a file that is missing or not a readable image; the message names it.
     """
     if isinstance(image, str | os.PathLike) or hasattr(image, "read"):
@@ -88,7 +88,10 @@ def read_image(image: Any, size: tuple[int, int] = (32, 32)) -> np.ndarray:
         if pixels.shape[:2] == tuple(size):
             return pixels
         image = PIL.Image.fromarray(np.ascontiguousarray(pixels))
-    return _convert(image, size)
+    try:
+        return _convert(image, size)
+    except OSError as error:  # a truncated file that was opened, but not read
+        raise ValueError(f"the PIL image could not be decoded: {error}") from None
 
 
 def _read_file(file: Any, size: tuple[int, int]) -> np.ndarray:
@@ -123,11 +126,16 @@ def _convert(image: PIL.Image.Image, size: tuple[int, int]) -> np.ndarray:
         )
     if image.mode == "F":
         raise ValueError("its pixels are floats, of which the range is not known")
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    image.load()  # which turns a TIFF upright
     if (turn := _TURNS.get(image.getexif().get(_ORIENTATION))) is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I"):  # Pillow's own conversion clips to 0..255
         values, clear = np.asarray(image), image.info.get("transparency")
-        gray = (np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535
+        most = 4095 if tags.get(_BITS) == (12,) else 65535
+        gray = (np.clip(values, 0, most).astype(np.uint32) * 255 + most // 2) // most
+        if tags.get(_PHOTOMETRIC) == 0:  # white is 0; Pillow turns 8 bits, but not these
+            gray = 255 - gray
         if isinstance(clear, int):
             gray[values == clear] = 255
         image = PIL.Image.fromarray(gray.astype(np.uint8))

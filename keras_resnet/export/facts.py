@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_resnet import console
 from keras_resnet.data import constants, datasets
 from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
@@ -41,6 +42,11 @@ def collect_facts(
         )
     classes, data = net.output_shape[-1], None
     names = list(names_beside(file, classes) or constants.CLASS_NAMES.get(name or "", ()))
+    if name and not dataset and not settings and not names_beside(file, classes):
+        console.print_note(
+            f"{file} has the mean, std and number of classes of {name}, and is exported with its class "
+            "names; a labels.txt beside it gives others"
+        )
     if len(names) != classes:
         names = [f"class {k}" for k in range(classes)]
     if name:

@@ -23,7 +23,7 @@ def write(net: keras.Model, file: Path) -> None:
         archive.extractall(file.parent)
         names = archive.namelist()
     if epoch := os.environ.get("SOURCE_DATE_EPOCH"):
-        seconds = max(int(epoch), 315_532_800)  # ZIP's dates begin with 1980
+        seconds = min(max(int(epoch), 315_532_800), 4_354_819_198)  # ZIP's dates: 1980 to 2107
         date, metadata = time.gmtime(seconds), file.with_name("metadata.json")
         content = json.loads(metadata.read_text())
         content["date_saved"] = time.strftime("%Y-%m-%d@%H:%M:%S", date)

@@ -24,7 +24,7 @@ class Evaluation:
 
     Attributes:
         confusion: int64 `(classes, classes)`: images of class [row] that were taken for [column].
-        loss: mean cross-entropy, nats.
+        loss: mean cross-entropy in nats, of probabilities that are taken as 1e-7 at the least.
         images_per_second: after a warm-up.
     """
 

@@ -75,7 +75,8 @@ def load_keras(path: str | os.PathLike[str]) -> keras.Model:
     except Exception as error:  # Keras, h5py and zipfile raise many kinds
         raise UserError(
             f"{file} could not be opened as a Keras file, because it is damaged or needs code that is not "
-            f"here ({type(error).__name__}: {one_line(error)}); copy or save it again"
+            f"here ({type(error).__name__}: {one_line(error)}); copy or save it "
+            "again (in a run folder: delete it, and give the run's command again)"
         ) from None
     for weight, values in zip(net.weights, net.get_weights(), strict=True):
         if not np.isfinite(values).all():
@@ -174,7 +175,9 @@ def _open_saved_model(path: Path) -> OpenedNet:
 
     try:
         loaded = tf.saved_model.load(str(path))
-        signature = loaded.signatures["serving_default"]
+        signature = loaded.signatures.get("serving_default")
+        if signature is None:
+            raise ValueError("it has no signature serving_default")
     except Exception as error:  # TensorFlow raises many kinds on damaged files
         raise UserError(f"{path} could not be read as a SavedModel: {one_line(error)}") from None
     specs = signature.structured_input_signature[1]

@@ -17,7 +17,8 @@ def describe_changes(recipe: Recipe, depth: int) -> str:
     """A resolved recipe and what was changed in it, or in `paper`: `"fast, but steps 8,000 (10,000)"`."""
     usual = RECIPES.get(recipe.name, PAPER).usual_settings(depth, recipe.steps)
     changes = describe_difference(recipe.settings(), usual)
-    return recipe.name + (f", but {changes}" if changes else "")
+    name = recipe.name if recipe.name in RECIPES else f"{recipe.name} (paper's, changed)"
+    return name + (f", but {changes}" if changes else "")
 
 
 def describe_difference(here: dict[str, Any], there: dict[str, Any]) -> str:

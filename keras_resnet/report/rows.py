@@ -142,7 +142,12 @@ def group(records: Iterable[Record]) -> tuple[list[Row], list[Record]]:
 def choose_best(rows: Iterable[Row]) -> Record | None:
     """The finished run of lowest validation error, on CIFAR-10 if there is one; None if there is none."""
     records = [r for row in rows for r in row.finished if r.results.get("val_error") is not None]
-    key = lambda r: (r.run.config.dataset != "cifar10", r.results["val_error"])  # noqa: E731
+
+    def key(record: Record) -> tuple[bool, bool, float]:
+        # A run that starts from a trained net may validate with images that the net has seen.
+        config = record.run.config
+        return config.dataset != "cifar10", bool(config.weights), record.results["val_error"]
+
     return min(records, key=key, default=None)
 
 

@@ -56,7 +56,8 @@ def decisive_settings(config: RunConfig) -> dict[str, Any]:
     settings = upgrade(config["settings"])
     kept = {k: v for k, v in settings.items() if k not in (*CHANGEABLE, *INTERVALS, "seed")}
     images = config.get("content_hash", "")[:12] or None
-    return {**kept, "precision": config.get("precision"), "images": images}
+    # `images` says more than the size that they were given.
+    return {**kept, "precision": config.get("precision"), "images": images, "image_size": None}
 
 
 def read_results(run: Run, backend: str | None = None) -> RunResults | None:
@@ -109,7 +110,11 @@ def refuse_others(path: Path, there: Settings, now: Settings, what: str = "setti
     different = [
         f"{f'`{key}`' if hasattr(TrainConfig, key) else key} {there.get(key)} there, {now.get(key)} now"
         for key in {**there, **now}  # settings that only one of the two versions has, too
-        if key not in CHANGEABLE and there.get(key) != now.get(key)
+        if key not in CHANGEABLE
+        and there.get(key) != now.get(key)
+        and not (
+            key == "warmup_steps" and there.get("steps") != now.get("steps")
+        )  # it follows them
     ]
     if different:
         raise UserError(

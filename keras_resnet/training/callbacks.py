@@ -90,6 +90,9 @@ class CallUsers(RunCallback):
 
     def __init__(self, progress: Progress, net: Model, users: Sequence[callbacks.Callback]):
         super().__init__(progress, net)
+        for user in users:  # Keras asks a compiled model, which the net is not
+            if vars(user).get("mode") == "auto" and str(user.monitor).endswith("accuracy"):
+                user.mode = "max"
         self.users = callbacks.CallbackList(list(users), model=net)
         self.net.stop_training = False
 
@@ -175,7 +178,7 @@ def refuse_callbacks(users: Iterable[callbacks.Callback]) -> list[callbacks.Call
         if isinstance(callback, REFUSED):
             raise UserError(
                 f"`callbacks` must leave the learning rate to the recipe and resuming to the run folder. "
-                f"Received: {type(callback).__name__}; choose a `recipe` and its numbers instead"
+                f"Received: {type(callback).__name__}; choose a `recipe` and its `schedule` instead"
             )
     return users
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_resnet import console
@@ -17,7 +18,7 @@ from keras_resnet.data.dataset import Dataset
 from keras_resnet.errors import UserError
 from keras_resnet.inference import zoo
 from keras_resnet.inference.classifier import Classifier
-from keras_resnet.inference.open import load_keras
+from keras_resnet.inference.open import load_keras, model_file, run_config
 from keras_resnet.inference.pretrained import load_trained
 from keras_resnet.nets.describe import describe
 from keras_resnet.nets.family import MODELS
@@ -60,6 +61,7 @@ def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
         data.check_classes(Classifier.load(config.weights).class_names)
     except UserError:
         new_head = True
+    _note_seen_images(config, data)
     net = load_trained(config.weights, new_head=new_head, **options)
     if not new_head:
         console.print_line(
@@ -70,6 +72,23 @@ def build_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
             layer.trainable = layer.name == "head_dense"
         console.print_line("frozen: all but its dense layer")
     return net
+
+
+def _note_seen_images(config: TrainConfig, data: Dataset) -> None:
+    """Warn where the net of `weights` was trained on images that this run validates with."""
+    began: Any = run_config(model_file(zoo.resolve(config.weights)).parent) or {}
+    settings = began.get("settings", {})
+    if settings.get("dataset") != config.dataset or not config.val_size and not data.is_own:
+        return
+    if began.get("content_hash", data.content_hash) != data.content_hash:
+        return
+    before = data.split(settings.get("val_size"), settings["seed"])[0]
+    now = data.split(config.val_size, config.seed)[1]
+    if seen := len(np.intersect1d(before, now)):
+        console.print_note(
+            f"{seen:,} of the {len(now):,} validation images were among those that {config.weights} was "
+            "trained on: the validation error will be too low; only the test error counts"
+        )
 
 
 def function_of(model: str) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from keras_resnet import console
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
-STOPPING = "stopping: saving a checkpoint; Ctrl-C again loses what came after update {saved:,}"
+STOPPING = "stopping: saving a checkpoint; a second signal loses what came after update {saved:,}"
 
 
 def signal_name(signum: int) -> str:
@@ -36,7 +36,7 @@ class Signals:
     def __init__(self, message: str = STOPPING) -> None:
         self.received = 0  # the signal's number
         self.saved = 0  # update of the newest checkpoint
-        self._message, self._before = message, dict[int, Any]()
+        self.message, self._before = message, dict[int, Any]()
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -48,7 +48,7 @@ class Signals:
     def _remember(self, signum: int, frame: FrameType | None) -> None:
         self.received = signum
         self.__exit__()
-        console.print_line("\n" + self._message.format(saved=self.saved))
+        console.print_line("\n" + self.message.format(saved=self.saved))
 
     def __exit__(self, *raised: Any) -> None:
         while self._before:

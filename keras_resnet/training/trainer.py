@@ -142,6 +142,9 @@ def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ())
                 _fit(progress, data, split, net, model, users)
             elif newest:  # trained, but not tested
                 checkpoint.restore(net, model, progress.arrays)
+            progress.signals.message = (
+                "finishing: the training is done, the test comes before the end"
+            )
             _finish(progress, data, net, precision)
             return hosts.agree(progress.signals.received)
 
@@ -206,9 +209,9 @@ def _finish(progress: Progress, data: Dataset, net: Model, precision: str) -> No
 
     hosts.on_first(save)
     console.print_line(
-        f"test error {test_error:.2f} % after {progress.step:,} updates in "
-        f"{console.duration(progress.seconds)}; saved {folder.model_path}, the net of update "
-        f"{progress.kept['step']:,} (keep {progress.keep})"
+        f"test error {test_error:.2f} % of the net of update {progress.kept['step']:,} (keep "
+        f"{progress.keep}) after {progress.step:,} updates in {console.duration(progress.seconds)}; saved "
+        f"{folder.model_path}"
     )
 
 

@@ -59,6 +59,22 @@ def test_the_stored_safetensors_checkpoint(tmp_path, capsys):
         found = keras.ops.convert_to_numpy(net(file["images"], training=False))
         np.testing.assert_allclose(found, file["probabilities"], rtol=0, atol=1e-4)
     assert os.listdir(tmp_path) == ["net.keras"]
+    (tmp_path / "labels.txt").write_text("a\nb\n")  # of another net
+    other = ["--padding", "split", *FLAGS, "--output", tmp_path / "other.keras"]
+    assert call("convert", FIXTURE, *other) == 2
+    assert "must name the 5 classes" in capsys.readouterr().err
+    assert not (tmp_path / "other.keras").exists()
+
+
+def test_safetensors_that_begin_as_a_pickle_does(tmp_path):
+    """The first byte is that of the header's length: one file in 32 begins with 0x80."""
+    file, tensors = tmp_path / "net.safetensors", {"fc.bias": np.arange(5, dtype=np.float32)}
+    for length in range(0, 256, 8):
+        save_file(tensors, file, metadata={"text": "x" * length})
+        if file.read_bytes()[0] == 0x80:
+            break
+    assert file.read_bytes()[0] == 0x80
+    np.testing.assert_array_equal(read_checkpoint(file).tensors["fc.bias"], tensors["fc.bias"])
 
 
 @pytest.mark.parametrize("name", ["zeropad20", "projection8", "plain8"])

@@ -55,6 +55,36 @@ def test_grey_of_8_and_16_bits():
         assert np.array_equal(read_image(image), expected), image.mode
 
 
+def test_grey_tiffs_of_12_bits_and_with_white_as_0():
+    """Microscopes write them. Pillow writes no 12 bits: this file is made by hand."""
+    rows = np.repeat(np.arange(32, dtype=np.uint16)[:, None] * 132, 32, axis=1)
+    pairs = rows.reshape(-1, 2).astype(np.uint32)
+    packed = np.stack(
+        [pairs[:, 0] >> 4, (pairs[:, 0] << 4 | pairs[:, 1] >> 8) & 255, pairs[:, 1] & 255], axis=-1
+    )
+    pixels = packed.astype(np.uint8).tobytes()
+    for bits, photometric, data, most in (
+        (12, 1, pixels, 4095),
+        (16, 0, (rows * 16).tobytes(), 65535),
+    ):
+        tags = [(256, 32), (257, 32), (258, bits), (259, 1), (262, photometric), (273, 122)]
+        tags += [(277, 1), (278, 32), (279, len(data))]
+        head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+        head += b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+        file = io.BytesIO(head + struct.pack("<I", 0) + data)
+        values = rows.astype(int) if bits == 12 else most - rows.astype(int) * 16
+        expected = np.round(values * 255 / most)
+        assert abs(read_image(file)[..., 0] - expected).max() <= 1, bits
+
+
+def test_a_pil_image_of_a_truncated_file():
+    whole = io.BytesIO()
+    Image.fromarray(random_images(64, 64)).save(whole, "JPEG")
+    image = Image.open(io.BytesIO(whole.getvalue()[:900]))
+    with pytest.raises(ValueError, match="the PIL image could not be decoded: .*truncated"):
+        read_image(image)
+
+
 def test_transparent_parts_become_white():
     pixels = np.zeros((32, 32, 4), np.uint8)
     pixels[..., 0] = 200
@@ -88,8 +118,15 @@ def test_exif_rotation_is_applied(orientation):
     exif = struct.pack("<2sHIH", b"II", 42, 8, 2)
     exif += struct.pack("<HHI4s", 0x0100, 2, 4, b"wid")
     exif += struct.pack("<HHIHHI", 0x0112, 3, 1, orientation, 0, 0)
-    small = read_image(saved(stored, "PNG", exif=exif)).astype(int)
-    assert small[4, 4, 0] > 200 and small[4, 28, 0] < 50 and small[28, 4, 0] < 50
+    tiff, loaded = (saved(stored, "TIFF", tiffinfo={0x0112: orientation}) for _ in range(2))
+    loaded.load()
+    for image in (
+        saved(stored, "PNG", exif=exif),
+        tiff,
+        loaded,
+    ):  # Pillow turns a TIFF as it is loaded
+        small = read_image(image).astype(int)
+        assert small[4, 4, 0] > 200 and small[4, 28, 0] < 50 and small[28, 4, 0] < 50
 
 
 def test_every_mode_and_file_format(tmp_path):

@@ -153,3 +153,6 @@ def test_the_same_command_gives_the_same_bytes(tmp_path):
     first, second = (json.loads((tmp_path / k / "export.json").read_text()) for k in ("1", "2"))
     assert first == second and len(first["sha256"]) == 11 + 2 * openvino
     assert "2023-11-14" in (tmp_path / "1/metadata.json").read_text()
+    wrong = python(*words, "3", cwd=tmp_path, SOURCE_DATE_EPOCH="1e9")
+    assert wrong.returncode == 2 and "SOURCE_DATE_EPOCH must be a number" in wrong.stderr
+    assert not (tmp_path / "3").exists()

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -290,6 +291,11 @@ def test_the_command_itself(tmp_path, home):
     assert not (tmp_path / "new").exists()
     large = sweep("--memory-per-run=1000000")
     assert large.returncode == 2 and "Received: 1 CPU, 1e+06 GiB per run" in large.stderr
+    (tmp_path / "new/run-resnet8-synthetic/seed-0").mkdir(parents=True)
+    (tmp_path / "new/run-resnet8-synthetic/seed-0/model.keras").touch()  # of no run
+    failed = sweep("--dry-run", "--runs=2")
+    assert failed.returncode == 1 and "has no config.json" in failed.stderr, failed.stderr
+    shutil.rmtree(tmp_path / "new")
     missing = sweep("--dataset=cifar10", f"--data-dir={tmp_path}")
     assert missing.returncode == 2 and missing.stderr.count("\n") == 1
     assert f"has no {tmp_path / 'cifar10'}/*/dataset_info.json" in missing.stderr

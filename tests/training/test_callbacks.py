@@ -13,6 +13,7 @@ import pytest
 from keras_resnet import TrainConfig, train
 from keras_resnet.data import datasets
 from keras_resnet.errors import UserError
+from keras_resnet.runs.folder import RunFolder
 from keras_resnet.training.signals import Interrupted
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
@@ -94,7 +95,12 @@ def test_keras_s_own_callbacks(tmp_path):
 
 def test_a_run_that_a_callback_stops_is_finished_with_its_best_weights(tmp_path):
     stop = keras.callbacks.EarlyStopping(mode="max", patience=1, restore_best_weights=True)
-    train(config(tmp_path, steps=400), callbacks=[stop])
+    accuracy = keras.callbacks.ModelCheckpoint(
+        tmp_path / "best.keras", monitor="val_accuracy", save_best_only=True
+    )
+    train(config(tmp_path, steps=400), callbacks=[stop, accuracy])
+    rows = RunFolder(tmp_path / "x/seed-0").read_metrics()
+    assert accuracy.best == max(1 - row["val_error"] / 100 for row in rows)
     folder = tmp_path / "x/seed-0"
     results = json.loads((folder / "results.json").read_text())
     assert results["stopped_early"] is True and results["steps"] < 400

@@ -164,9 +164,11 @@ def test_training_starts_from_a_trained_net(tmp_path, capsys):
         pairs = zip(layer.get_weights(), tuned.get_layer(layer.name).get_weights(), strict=False)
         same = [np.array_equal(before, after) for before, after in pairs]
         assert same == [layer.name != "head_dense"] * len(layer.weights), layer.name
-    assert call(*SMALL, *flags, f"--weights={folder}") == 0
-    assert "took all of resnet20" in capsys.readouterr().out
-    parts = f"from-{folder.parent.name}-seed-0-synthetic-fast/seed-0"
+    assert call(*SMALL, *flags, f"--weights={folder}", "--seed=1", "--val-size=100") == 0
+    said = capsys.readouterr()
+    assert "took all of resnet20" in said.out
+    assert re.search(r"note: \d+ of the 100 validation images were among those that", said.err)
+    parts = f"from-{folder.parent.name}-seed-0-synthetic-fast/seed-1"
     changed = keras.models.load_model(tmp_path / parts / "model.keras").get_layer("stem_conv")
     assert not np.array_equal(changed.kernel, trunk.get_layer("stem_conv").kernel)
 
