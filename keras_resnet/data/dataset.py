@@ -275,7 +275,10 @@ def _check(part: str, images: np.ndarray, labels: np.ndarray) -> None:
 
 def _as_arrays(part: str, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Checked arrays: grey images become RGB; labels `(N, 1)` become `(N,)`."""
-    images, labels = np.asarray(images), np.asarray(labels)
+    try:
+        images, labels = np.asarray(images), np.asarray(labels)
+    except ValueError as error:  # of a list whose images differ in size
+        raise ValueError(f"`{part}_images` and labels must be arrays: {error}") from None
     if images.ndim == 3:
         images = images[..., None]
     if images.shape[-1:] == (1,):

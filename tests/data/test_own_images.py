@@ -175,6 +175,8 @@ def test_labels_of_one_byte_and_names_that_are_taken():
             Dataset.from_arrays(images, labels, name=name)
     with pytest.raises(ValueError, match="`test_labels` must come with `test_images`"):
         Dataset.from_arrays(images, labels, test_labels=labels)
+    with pytest.raises(ValueError, match="`train_images` and labels must be arrays"):
+        Dataset.from_arrays([images[0], images[1][:4]], labels[:2])
 
 
 def test_unreadable_files_are_left_out_and_named(tmp_path, capsys):

@@ -171,7 +171,7 @@ def test_int8_of_a_net_of_other_images(tmp_path, small_synthetic):
         export(tmp_path / "ten.keras", dataset="synthetic", **options)
 
 
-def test_the_data_set_and_the_names_of_a_file(tmp_path, small_synthetic):
+def test_the_data_set_and_the_names_of_a_file(tmp_path, small_synthetic, capsys):
     """Recognized by the normalization or given; of other classes, refused; names beside it come first."""
     file, names = tmp_path / "mine.keras", [f"kind {k}" for k in range(10)]
     make_net().save(file)
@@ -191,6 +191,7 @@ def test_the_data_set_and_the_names_of_a_file(tmp_path, small_synthetic):
     keras_resnet.resnet(8, mean=mean, std=std, num_classes=100).save(file)
     facts = export(file, formats=["onnx"], data_dir=str(tmp_path / "none"))
     assert facts["class_names"] == list(constants.CLASS_NAMES["cifar100"])  # its data is not here
+    assert "of cifar100, and is exported with its class names" in capsys.readouterr().err
 
 
 def test_each_snippet_of_the_card_runs_as_printed(exported, images, tmp_path):
