@@ -43,9 +43,9 @@ def collect_facts(
     classes, data = net.output_shape[-1], None
     names = list(names_beside(file, classes) or constants.CLASS_NAMES.get(name or "", ()))
     if name and not dataset and not settings and not names_beside(file, classes):
-        console.print_note(
-            f"{file} has the mean, std and number of classes of {name}, and is exported with its class "
-            "names; a labels.txt beside it gives others"
+        console.print_line(
+            f"class names: those of {name}, whose mean, std and number of classes the net has; a labels.txt "
+            f"beside {file} gives others"
         )
     if len(names) != classes:
         names = [f"class {k}" for k in range(classes)]

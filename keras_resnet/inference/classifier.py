@@ -167,9 +167,8 @@ def to_probabilities(outputs: Any, count: int, source: str, output_name: str) ->
         raise UserError(
             f"{source} returns numbers that are not finite: it is damaged, or its training diverged"
         )
-    rounding = min(
-        0.5, max(1e-3, values.shape[1] / 512)
-    )  # int8 files round each probability to a 256th
+    # int8 files round each probability to a 256th.
+    rounding = min(0.5, max(1e-3, values.shape[1] / 512))
     if (values >= 0).all() and (abs(values.sum(axis=1) - 1) < rounding).all():
         return values
     if output_name == "probabilities":

@@ -10,7 +10,7 @@ Table = list[dict[str, str]]  # per line, column -> cell
 NOTE = (
     "Errors in percent; ± is the sample standard deviation over seeds, and only finished runs count. "
     "A row averages over runs that differ in nothing but the seed. Training error: of augmented "
-    "images, before the update whose net is saved. He et al.: arXiv:1512.03385, table 6; PyTorch: "
+    "images, in the updates before the net was saved. He et al.: arXiv:1512.03385, table 6; PyTorch: "
     "github.com/nabla0001/resnet, 5 runs. Both trained for 64,000 updates; they are given for "
     "every unchanged recipe on CIFAR-10, however many its updates. Hours are those of one run."
 )

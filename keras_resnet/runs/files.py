@@ -136,6 +136,7 @@ def lock(folder: Path) -> Iterator[None]:
     If this process dies, the system releases the lock. Raises UserError where another process holds it.
     """
     file = filelock.FileLock(folder / "lock", timeout=0)
+    parent_is_new = not folder.parent.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file.acquire()
@@ -155,7 +156,8 @@ def lock(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             if os.listdir(folder) == ["lock"]:  # refused before anything was written
                 shutil.rmtree(folder)
-                folder.parent.rmdir()
+                if parent_is_new:
+                    folder.parent.rmdir()
         file.release()
 
 

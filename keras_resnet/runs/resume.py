@@ -107,14 +107,12 @@ def refuse_results_of_others(path: Path, results: RunResults, settings: Settings
 
 def refuse_others(path: Path, there: Settings, now: Settings, what: str = "settings") -> None:
     """Raise UserError where the run in a folder was begun with other settings than are asked for now."""
+    # The warm-up follows the steps: one of the two is enough to read.
+    ignored = (*CHANGEABLE, *(["warmup_steps"] if there.get("steps") != now.get("steps") else []))
     different = [
         f"{f'`{key}`' if hasattr(TrainConfig, key) else key} {there.get(key)} there, {now.get(key)} now"
         for key in {**there, **now}  # settings that only one of the two versions has, too
-        if key not in CHANGEABLE
-        and there.get(key) != now.get(key)
-        and not (
-            key == "warmup_steps" and there.get("steps") != now.get("steps")
-        )  # it follows them
+        if key not in ignored and there.get(key) != now.get(key)
     ]
     if different:
         raise UserError(

@@ -78,11 +78,10 @@ def _note_seen_images(config: TrainConfig, data: Dataset) -> None:
     """Warn where the net of `weights` was trained on images that this run validates with."""
     began: Any = run_config(model_file(zoo.resolve(config.weights)).parent) or {}
     settings = began.get("settings", {})
-    if settings.get("dataset") != config.dataset or not config.val_size and not data.is_own:
+    same = began.get("content_hash", data.content_hash) == data.content_hash
+    if settings.get("dataset") != config.dataset or not same:
         return
-    if began.get("content_hash", data.content_hash) != data.content_hash:
-        return
-    before = data.split(settings.get("val_size"), settings["seed"])[0]
+    before = data.split(settings.get("val_size"), settings.get("seed", 0))[0]
     now = data.split(config.val_size, config.seed)[1]
     if seen := len(np.intersect1d(before, now)):
         console.print_note(

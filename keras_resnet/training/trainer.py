@@ -39,6 +39,7 @@ from keras_resnet.training.net import build_net, function_of, logits_of, setting
 from keras_resnet.training.progress import Progress, ProgressBar
 from keras_resnet.training.signals import Interrupted
 
+TESTING = "finishing: only the test is left; after a second signal, the same command begins with it"
 Callbacks = Sequence[keras.callbacks.Callback]
 Split = tuple[np.ndarray, np.ndarray]  # indices of the images to train on and to validate with
 Begun = tuple[RunConfig | None, tuple[Arrays, State] | None]  # config.json and newest checkpoint
@@ -142,9 +143,7 @@ def train_run(run: Run, data: Dataset | None, count: int, users: Callbacks = ())
                 _fit(progress, data, split, net, model, users)
             elif newest:  # trained, but not tested
                 checkpoint.restore(net, model, progress.arrays)
-            progress.signals.message = (
-                "finishing: the training is done, the test comes before the end"
-            )
+            progress.signals.message = TESTING
             _finish(progress, data, net, precision)
             return hosts.agree(progress.signals.received)
 
@@ -248,7 +247,8 @@ def _refuse_what_does_not_fit(net: Model, batch_size: int) -> None:
     """Raise UserError where an update on a CPU needs more memory than is free: the system would end it."""
     # Each layer that learns keeps its input for its gradient. Measured: 20 to 40 % more in all (ResNet-20).
     size = batch_size * sum(
-        math.prod(layer.input.shape[1:]) * (4 if layer.compute_dtype == "float32" else 2)
+        math.prod(side or 1 for side in layer.input.shape[1:])
+        * (4 if layer.compute_dtype == "float32" else 2)
         for layer in net.layers
         if layer.trainable_variables and isinstance(layer.input, keras.KerasTensor)
     )

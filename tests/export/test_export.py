@@ -191,7 +191,7 @@ def test_the_data_set_and_the_names_of_a_file(tmp_path, small_synthetic, capsys)
     keras_resnet.resnet(8, mean=mean, std=std, num_classes=100).save(file)
     facts = export(file, formats=["onnx"], data_dir=str(tmp_path / "none"))
     assert facts["class_names"] == list(constants.CLASS_NAMES["cifar100"])  # its data is not here
-    assert "of cifar100, and is exported with its class names" in capsys.readouterr().err
+    assert "class names: those of cifar100, whose mean" in capsys.readouterr().out
 
 
 def test_each_snippet_of_the_card_runs_as_printed(exported, images, tmp_path):

@@ -122,6 +122,8 @@ def test_what_a_node_must_have(tmp_path):
         assert "has no" in problem(**cifar)
         (tmp_path / "cifar10/3.0.2/dataset_info.json").touch()
         assert problem(**cifar) == ""
+    output.mkdir()
+    (output / "lock").touch()
     # Nobody holds it: this is what a node finds whose file system keeps locks to itself.
     assert problem() == f"does not see the locks of other nodes in {output}"
 
