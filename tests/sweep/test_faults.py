@@ -291,8 +291,8 @@ def test_the_command_itself(tmp_path, home):
     assert not (tmp_path / "new").exists()
     large = sweep("--memory-per-run=1000000")
     assert large.returncode == 2 and "Received: 1 CPU, 1e+06 GiB per run" in large.stderr
-    (tmp_path / "new/run-resnet8-synthetic/seed-0").mkdir(parents=True)
-    (tmp_path / "new/run-resnet8-synthetic/seed-0/model.keras").touch()  # of no run
+    (tmp_path / "new/run/seed-0").mkdir(parents=True)
+    (tmp_path / "new/run/seed-0/model.keras").touch()  # of no run
     failed = sweep("--dry-run", "--runs=2")
     assert failed.returncode == 1 and "has no config.json" in failed.stderr, failed.stderr
     shutil.rmtree(tmp_path / "new")
