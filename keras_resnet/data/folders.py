@@ -117,7 +117,12 @@ def read_npz(path: Path, size: int | None) -> dict[str, Any]:
     except UserError:
         raise
     except Exception as error:  # zipfile and NumPy raise many kinds on damaged files
-        raise UserError(f"{path} could not be read as an .npz file: {error}") from None
+        hint = (
+            "; save names by .astype(str), numbers by .astype(int)"
+            if "pickle" in str(error)
+            else ""
+        )
+        raise UserError(f"{path} could not be read as an .npz file: {error}{hint}") from None
     needed = list(_NPZ)[:4]
     if missing := [name for name in needed if _NPZ[name] not in arrays]:
         raise UserError(f"{path} must hold {', '.join(needed)}. Missing: {', '.join(missing)}")

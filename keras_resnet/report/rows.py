@@ -120,6 +120,10 @@ def read_record(path: Path) -> Record:
     step = metrics[-1]["step"] if metrics else 0
     if results := run.folder.read_results():
         refuse_results_of_others(path, results, run.settings())
+        if results.get("stopped_early"):  # by a callback, which is no setting
+            settings["stopped_early"] = True
+        if run.config.model not in MODELS:  # the user may have changed the function
+            settings["parameters"] = results.get("parameters")
     return Record(run, saved, settings, metrics, step, dict(results or {}))
 
 

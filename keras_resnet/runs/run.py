@@ -144,13 +144,16 @@ def write_summary(run: Run) -> str | None:
     Returns both as a line; None for fewer than two seeds.
     """
     experiment, own = run.folder.path.parent, run.folder.read_config()
+    mine = run.folder.read_results()
+    stopped_early = bool(mine and mine.get("stopped_early"))
     errors: dict[int, float] = {}  # by seed
-    for path in experiment.glob("seed-*"):
+    for path in experiment.glob("seed-*"):  # and not copies of them
         with contextlib.suppress(UserError):  # it is reported where that seed is asked for
             other = read_run(path)
             began, results = other.folder.read_config(), other.folder.read_results()
             alike = own and began and decisive_settings(began) == decisive_settings(own)
-            if results and alike and not files.MOVED_ASIDE.search(path.name):
+            alike = alike and path.name == f"seed-{other.config.seed}"
+            if results and alike and bool(results.get("stopped_early")) == stopped_early:
                 errors[other.config.seed] = results["test_error"]
     if not errors:
         return None

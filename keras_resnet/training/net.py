@@ -131,8 +131,15 @@ def _own_net(config: TrainConfig, data: Dataset, dtype: str) -> keras.Model:
         )
     # A Sequential net becomes Functional.
     net = keras.Model(net.inputs[0], net.outputs[0], name=net.name)
-    logits = ops.convert_to_numpy(ops.cast(logits_of(net)(data.train_images[:8]), "float32"))
-    if logits.min() >= 0 and 0 < logits.max() <= 1:
+    last = net.output._keras_history.operation
+    sigmoid = getattr(last, "activation", None) is keras.activations.sigmoid
+    outputs, logits = (
+        ops.convert_to_numpy(ops.cast(x(data.train_images[:8]), "float32"))
+        for x in (net, logits_of(net))
+    )
+    sums_to_1 = outputs.min() >= 0 and (abs(outputs.sum(axis=1) - 1) < 0.01).all()
+    normalized = sigmoid or sums_to_1 or type(last).__name__ in ("Sigmoid", "Softmax")
+    if normalized and (outputs == logits).all():
         raise UserError(
             f"{config.model} must return a net that ends in a Softmax layer, in a layer with the activation "
             "softmax, or in logits. Received: probabilities that come from something else"

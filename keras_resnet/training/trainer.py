@@ -227,6 +227,8 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
             f"`image_size` must be that of `data`, {size}. Received: {config.image_size}"
         )
     train, val = data.split(config.val_size, config.seed)
+    if config.keep == "best" and not len(val):
+        raise UserError("`keep` must be last where no image is left for validation. Received: best")
     left = len(train)
     if data.is_own:
         _, height, width, _ = data.train_images.shape

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 import keras_resnet
 from keras_resnet.nets.describe import describe, recognize_dataset
@@ -45,6 +46,32 @@ def test_odd_sizes_plain_nets_and_mixed_precision():
     copy_weights(net, mixed)
     np.testing.assert_allclose(logits_of(stock(mixed), images), logits_of(net, images), atol=1e-6)
     assert describe(stock(keras_resnet.plain(8)))["model"] == "plain"
+
+
+def test_a_net_of_the_user_s_in_mixed_precision():
+    """Functions instead of layers, a pooling that is used twice, layers inside others."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        image = keras.Input((8, 8, 3))
+        x = layers.Conv2D(8, 3, padding="same")(image / 255.0)
+        x = keras.ops.relu(x + layers.Conv2D(8, 3, padding="same")(x))[:, 1:]
+        pool, gate = layers.GlobalAveragePooling2D(), layers.GlobalAveragePooling2D(keepdims=True)
+        x = x * layers.Conv2D(8, 1, activation="sigmoid")(gate(x))
+        body = keras.Sequential([layers.Conv2D(8, 3), layers.BatchNormalization()], name="body")
+        rows = layers.TimeDistributed(layers.Dense(4))(layers.Reshape((7, 64))(x))
+        ends = [pool(x), pool(body(x)), layers.Flatten()(rows)]
+        logits = layers.Dense(5, dtype="float32")(keras.ops.concatenate(ends, axis=-1))
+        net = keras.Model(image, logits)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    rebuilt = stock(net)
+    assert "float16" not in rebuilt.to_json()
+    images = random_images(8, 8, 8)
+    expected = net.predict(images, verbose=0)
+    found = rebuilt.predict(images, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    for old, new in zip(net.get_weights(), rebuilt.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
 
 
 def test_other_models_are_left_as_they_are():

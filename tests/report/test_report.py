@@ -103,6 +103,22 @@ def test_runs_that_differ_in_a_setting_are_never_averaged(tmp_path, changed):
     assert one != other, "a reader must be able to tell the rows apart"
 
 
+@pytest.mark.parametrize(
+    ("model", "results"),
+    [("resnet", {"stopped_early": True}), ("my_nets:build", {"parameters": 7})],
+)
+def test_runs_that_differ_in_their_results_alone(model, results, tmp_path):
+    """Stopped by a callback, or of a user's function that was edited: neither is a setting."""
+    for seed in (0, 1):
+        file = make_run(tmp_path, f"run/seed-{seed}", seed=seed, model=model) / "results.json"
+        files.write_json(
+            file, {**json.loads(file.read_text()), "parameters": 5, **(results if seed else {})}
+        )
+    rows = rows_of(tmp_path)
+    assert [len(row.records) for row in rows] == [1, 1]
+    assert rows[0].recipe_text != rows[1].recipe_text
+
+
 def test_one_seed_twice_counts_once_whatever_its_error(tmp_path, capsys):
     make_run(tmp_path, "a/seed-0", upto=32_000)
     make_run(tmp_path, "b/seed-0", test_error=10)

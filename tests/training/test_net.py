@@ -13,11 +13,12 @@ import pytest
 from keras import layers
 
 import keras_resnet
+from keras_resnet import TrainConfig
 from keras_resnet.training import callbacks
-from keras_resnet.training.net import logits_of
+from keras_resnet.training.net import build_net, logits_of
 from keras_resnet.training.progress import ProgressBar
 from keras_resnet.training.signals import Interrupted
-from tests.helpers import REPOSITORY, call
+from tests.helpers import REPOSITORY, call, random_images
 
 pytestmark = pytest.mark.usefixtures("small_synthetic")
 SMALL = [
@@ -63,6 +64,10 @@ def over_the_batch(input_shape, num_classes, seed):
     return keras.Sequential([keras.Input(input_shape), *net.layers[:-1], layers.Softmax(axis=0)])
 
 
+def logits(input_shape, num_classes, seed):
+    return keras.Sequential([keras.Input(input_shape), *build(input_shape, num_classes, seed).layers[:-1]])
+
+
 def hidden_softmax(input_shape, num_classes, seed):
     inputs = keras.Input(input_shape)
     return keras.Model(inputs, build(input_shape, num_classes, seed)(inputs))
@@ -95,6 +100,16 @@ def in_folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)  # so that it is gone from the path afterwards
     monkeypatch.delitem(sys.modules, "my_nets", raising=False)
     return tmp_path
+
+
+@pytest.mark.parametrize("function", ["build", "logits"])
+def test_no_seed_makes_logits_look_like_probabilities(function, in_folder):
+    """Of two classes, the logits of a new net often lie between 0 and 1."""
+    images, labels = random_images(8, 8, 8), np.arange(8) % 2
+    data = keras_resnet.Dataset.from_arrays(images, labels)
+    for seed in range(8):
+        config = TrainConfig(model=f"my_nets:{function}", dataset="images", batch_size=4, seed=seed)
+        assert build_net(config, data, "float32").output_shape == (None, 2)
 
 
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
