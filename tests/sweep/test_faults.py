@@ -127,7 +127,7 @@ class Sweep:
 
         self.wait_for(made)
 
-    def end(self, seconds=300):
+    def end(self, seconds=600):
         """Its exit code and what it printed; no training may be left then."""
         code = self.process.wait(seconds)
         limit = time.monotonic() + 15
