@@ -18,6 +18,7 @@ from keras_resnet.data.walk import is_hidden
 from keras_resnet.errors import UserError
 
 IMAGE_SIZE = 32
+_FEWER = "take fewer images, or smaller ones (`image_size`)"
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
 _NPZ = {
     "x_train": "train_images", "y_train": "train_labels",
@@ -80,7 +81,8 @@ def _decode(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The images of all files, and which of them could be read."""
     shape = len(files), size, size, 3
-    refuse_what_does_not_fit(math.prod(shape), f"{len(files):,} images of {size}x{size}")
+    what = f"with training's copies, {len(files):,} images of {size}x{size} need"
+    refuse_what_does_not_fit(3 * math.prod(shape), what)
     images = np.empty(shape, np.uint8)
 
     def decode(index: int) -> str:
@@ -112,7 +114,8 @@ def read_npz(path: Path, size: int | None) -> dict[str, Any]:
             source.seek(0)
             with np.load(source, allow_pickle=False) as file:
                 total = sum(member.file_size for member in file.zip.infolist())
-                refuse_what_does_not_fit(total, f"the arrays of {path}")
+                what = f"with training's copies, the arrays of {path} need"
+                refuse_what_does_not_fit(3 * total, what)
                 arrays = {_NPZ[name]: file[name] for name in file.files if name in _NPZ}
     except UserError:
         raise
@@ -141,10 +144,9 @@ def free_memory() -> int:
     return 2**63
 
 
-def refuse_what_does_not_fit(size: int, what: str) -> None:
-    """Raise UserError where images of this many bytes, with training's copies, exceed the free memory."""
-    if 3 * size > (free := free_memory()):
+def refuse_what_does_not_fit(size: int, what: str, advice: str = _FEWER) -> None:
+    """Raise UserError where this many bytes exceed the free memory; `what` ends in the verb."""
+    if size > (free := free_memory()):
         raise UserError(
-            f"{what} need {3 * size / 2**30:.1f} GiB of memory with training's copies, but "
-            f"{free / 2**30:.1f} GiB are free: take fewer images, or smaller ones (`image_size`)"
+            f"{what} {size / 2**30:.1f} GiB of memory, but {free / 2**30:.1f} GiB are free: {advice}"
         )

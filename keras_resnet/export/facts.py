@@ -41,8 +41,9 @@ def collect_facts(
             f"`dataset` ({', '.join(constants.NORMALIZATION)})"
         )
     classes, data = net.output_shape[-1], None
-    names = list(names_beside(file, classes) or constants.CLASS_NAMES.get(name or "", ()))
-    if name and not dataset and not settings and not names_beside(file, classes):
+    beside = names_beside(file, classes)
+    names = list(beside or constants.CLASS_NAMES.get(name or "", ()))
+    if name and not (dataset or settings or beside):
         console.print_line(
             f"class names: those of {name}, whose mean, std and number of classes the net has; a labels.txt "
             f"beside {file} gives others"

@@ -115,15 +115,13 @@ def read_record(path: Path) -> Record:
     """Read a run folder. Raises UserError, naming the file, where one makes no sense."""
     run = read_run(path)
     saved, metrics = run.folder.read_config(), run.folder.read_metrics()
+    results = run.folder.read_results()
     assert saved is not None  # `read_run` has read it
-    settings = decisive_settings({**saved, "settings": {**saved["settings"], **run.settings()}})
+    config: RunConfig = {**saved, "settings": {**saved["settings"], **run.settings()}}
+    settings = decisive_settings(config, results)
     step = metrics[-1]["step"] if metrics else 0
-    if results := run.folder.read_results():
+    if results:
         refuse_results_of_others(path, results, run.settings())
-        if results.get("stopped_early"):  # by a callback, which is no setting
-            settings["stopped_early"] = True
-        if run.config.model not in MODELS:  # the user may have changed the function
-            settings["parameters"] = results.get("parameters")
     return Record(run, saved, settings, metrics, step, dict(results or {}))
 
 

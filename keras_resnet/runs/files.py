@@ -131,12 +131,12 @@ def unreadable(path: Path, error: OSError) -> UserError:
 
 @contextlib.contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Lock a run folder, and make it if there is none; one in which nothing is written is removed again.
+    """Lock a run folder. It is made if there is none, and removed again if nothing was written into it.
 
     If this process dies, the system releases the lock. Raises UserError where another process holds it.
     """
     file = filelock.FileLock(folder / "lock", timeout=0)
-    parent_is_new = not folder.parent.exists()
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file.acquire()
@@ -154,10 +154,10 @@ def lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            if os.listdir(folder) == ["lock"]:  # refused before anything was written
-                shutil.rmtree(folder)
-                if parent_is_new:
-                    folder.parent.rmdir()
+            if made and os.listdir(folder) == ["lock"]:  # refused before anything was written
+                (folder / "lock").unlink()
+                for path in made:
+                    path.rmdir()
         file.release()
 
 

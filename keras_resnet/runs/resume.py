@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_resnet import console
 from keras_resnet.errors import UserError
+from keras_resnet.nets.family import MODELS
 from keras_resnet.recipes import PAPER
 from keras_resnet.runs import checkpoint
 from keras_resnet.runs.checkpoint import Arrays, State
@@ -51,13 +52,19 @@ def upgrade(settings: Settings) -> dict[str, Any]:
     return {**BEFORE, **settings}
 
 
-def decisive_settings(config: RunConfig) -> dict[str, Any]:
+def decisive_settings(config: RunConfig, results: RunResults | None) -> dict[str, Any]:
     """What decides a run's weights, but for its seed: runs that agree in it may be averaged."""
+    found: Any = results or {}
     settings = upgrade(config["settings"])
     kept = {k: v for k, v in settings.items() if k not in (*CHANGEABLE, *INTERVALS, "seed")}
     images = config.get("content_hash", "")[:12] or None
     # `images` says more than the size that they were given.
-    return {**kept, "precision": config.get("precision"), "images": images, "image_size": None}
+    kept |= {"precision": config.get("precision"), "images": images, "image_size": None}
+    if found.get("stopped_early"):  # by a callback, which is no setting
+        kept["stopped_early"] = True
+    if kept["model"] not in MODELS:  # the user may have changed the function
+        kept["parameters"] = found.get("parameters")
+    return kept
 
 
 def read_results(run: Run, backend: str | None = None) -> RunResults | None:

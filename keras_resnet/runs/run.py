@@ -145,15 +145,14 @@ def write_summary(run: Run) -> str | None:
     """
     experiment, own = run.folder.path.parent, run.folder.read_config()
     mine = run.folder.read_results()
-    stopped_early = bool(mine and mine.get("stopped_early"))
     errors: dict[int, float] = {}  # by seed
     for path in experiment.glob("seed-*"):  # and not copies of them
         with contextlib.suppress(UserError):  # it is reported where that seed is asked for
             other = read_run(path)
             began, results = other.folder.read_config(), other.folder.read_results()
-            alike = own and began and decisive_settings(began) == decisive_settings(own)
-            alike = alike and path.name == f"seed-{other.config.seed}"
-            if results and alike and bool(results.get("stopped_early")) == stopped_early:
+            if not (own and began and results and path.name == f"seed-{other.config.seed}"):
+                continue
+            if decisive_settings(began, results) == decisive_settings(own, mine):
                 errors[other.config.seed] = results["test_error"]
     if not errors:
         return None

@@ -12,6 +12,9 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 STOPPING = "stopping: saving a checkpoint; a second signal loses what came after update {saved:,}"
+TESTING = (
+    "finishing: only the test is left; a second signal stops it, and the same command repeats it"
+)
 
 
 def signal_name(signum: int) -> str:

@@ -37,9 +37,8 @@ from keras_resnet.training.callbacks import refuse_callbacks
 from keras_resnet.training.model import chunks, training_model
 from keras_resnet.training.net import build_net, function_of, logits_of, settings_of_weights
 from keras_resnet.training.progress import Progress, ProgressBar
-from keras_resnet.training.signals import Interrupted
+from keras_resnet.training.signals import TESTING, Interrupted
 
-TESTING = "finishing: only the test is left; after a second signal, the same command begins with it"
 Callbacks = Sequence[keras.callbacks.Callback]
 Split = tuple[np.ndarray, np.ndarray]  # indices of the images to train on and to validate with
 Begun = tuple[RunConfig | None, tuple[Arrays, State] | None]  # config.json and newest checkpoint
@@ -248,17 +247,16 @@ def _load(config: TrainConfig, data: Dataset | None, count: int) -> Dataset:
 def _refuse_what_does_not_fit(net: Model, batch_size: int) -> None:
     """Raise UserError where an update on a CPU needs more memory than is free: the system would end it."""
     # Each layer that learns keeps its input for its gradient. Measured: 20 to 40 % more in all (ResNet-20).
+    if backends.current().hardware().kind != "CPU":
+        return
     size = batch_size * sum(
         math.prod(side or 1 for side in layer.input.shape[1:])
         * (4 if layer.compute_dtype == "float32" else 2)
         for layer in net.layers
         if layer.trainable_variables and isinstance(layer.input, keras.KerasTensor)
     )
-    if backends.current().hardware().kind == "CPU" and size > (free := folders.free_memory()):
-        raise UserError(
-            f"an update needs {size / 2**30:.1f} GiB of memory or more, but {free / 2**30:.1f} GiB are free: "
-            "take a smaller `batch_size` or smaller images (`image_size`)"
-        )
+    advice = "take a smaller `batch_size` or smaller images (`image_size`)"
+    folders.refuse_what_does_not_fit(size, "an update needs at least", advice)
 
 
 def _move_aside(runs: Sequence[Run]) -> None:

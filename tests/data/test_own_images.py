@@ -146,7 +146,7 @@ def test_a_folder_that_cannot_be_trained_on(change, flags, told, tmp_path, refus
     monkeypatch.setattr(folders, "free_memory", lambda: 2**29)
     error = refused("train", "--dataset", root, "--output-dir", tmp_path / "runs", *flags)
     assert re.search(told, error), error
-    assert not list(tmp_path.glob("runs/*"))
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_npz_file_that_cannot_be_trained_on(tmp_path):
