@@ -153,8 +153,8 @@ def test_several_runs_are_summarised(tmp_path, capsys):
     assert found["test_error_std"] == pytest.approx(np.std(found["test_errors"], ddof=1), abs=1e-3)
     assert rows(tmp_path / "x/seed-4")[0]["val_error"] is None
     summary.unlink()
-    file = shutil.copytree(tmp_path / "x/seed-5", tmp_path / "x/seed-5-copy") / "results.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "test_error": 99}))
+    file = shutil.copytree(tmp_path / "x/seed-5", tmp_path / "x/seed-5-copy") / "config.json"
+    file.write_text(file.read_text().replace('"seed": 5', '"seed": 6'))  # no run of the name
     assert train(tmp_path, *both) == 0  # both are finished
     assert capsys.readouterr().out.count("seeds [4, 5]") == 2
     assert summary.read_text() == text
